@@ -1,0 +1,42 @@
+"""The few places where MicroPython and CPython differ, for the core. Nothing else in the core asks where it runs."""
+
+try:
+    from micropython import const
+except ImportError:  # CPython
+
+    def const(value):
+        return value
+
+
+try:
+    memoryview(b"").tobytes  # noqa: B018 - only CPython has it
+    _SLICES_ARE_CHEAP = True
+except AttributeError:  # MicroPython, where every slice is an allocation
+    _SLICES_ARE_CHEAP = False
+
+
+def copy_bytes(target, at, source, start, n):
+    """Copy source[start:start + n] over target[at:at + n]; both may be the same buffer if at <= start.
+
+    Allocates nothing on MicroPython.
+    """
+    if _SLICES_ARE_CHEAP:
+        target[at : at + n] = source[start : start + n]
+        return
+    for i in range(n):
+        target[at + i] = source[start + i]
+
+
+def signed(value, bits):
+    """The two's complement reading of an unsigned `value` of `bits` bits (int.from_bytes is unsigned only there)."""
+    if value >> (bits - 1):
+        return value - (1 << bits)
+    return value
+
+
+def ascii_text(data):
+    """`data` as text if every byte is printable ASCII (0x20..0x7E) and there is at least one, else None."""
+    for byte in data:
+        if not 0x20 <= byte <= 0x7E:
+            return None
+    return bytes(data).decode() if len(data) else None

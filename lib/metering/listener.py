@@ -1,0 +1,96 @@
+"""The frame every listening protocol shares: bytes in, events out, one buffer made at start.
+
+A listener hears a meter that talks by itself. Its driver does only this, whatever the protocol:
+
+    taken = listener.feed(chunk, start, end)      # copies what there is room for, allocates nothing
+    while (event := listener.next_event()):       # NOTHING: feed on
+        TELEGRAM -> walk listener.readings() before the next call
+        REJECTED -> listener.reason, listener.detail, listener.offset say what and where
+
+"Incomplete" is NOTHING and "wrong" is REJECTED: two different answers. One call of next_event() judges at most one
+candidate, so that the driver can yield between two of them however many the noise pretends.
+A protocol module names its class LISTENER, and sets NAME, LINES (the line settings meters use), SOURCE and REASONS.
+"""
+
+from metering.compat import const, copy_bytes
+
+NOTHING = const(0)
+TELEGRAM = const(1)
+REJECTED = const(2)
+
+_POSITION_MASK = const(0x3FFFFFFF)  # stream positions stay small ints; they wrap after 1 GiB, 12 days at 9600 baud
+
+
+class Listener:
+    """The buffer and the counters; a protocol adds `_judge`, `readings` and what it knows of the telegram."""
+
+    NAME = ""
+    LINES = ()
+    SOURCE = ""
+    REASONS = ()
+
+    def __init__(self, size):
+        """Makes the one buffer of `size` bytes; nothing is allocated per byte afterwards."""
+        self._buf = bytearray(size)
+        self._n = 0  # bytes held
+        self._used = 0  # bytes of the last event, given up at the next call
+        self._position = 0  # of _buf[0] in the stream
+        self._ended = False
+        self.good = 0
+        self.rejected = {reason: 0 for reason in self.REASONS}
+        self.skipped = 0  # bytes outside any candidate, modulo 2**30
+        self.reason = ""
+        self.detail = ""
+        self.offset = 0  # where the last telegram or the last rejected candidate began in the stream
+
+    def feed(self, data, start, end):
+        """Take data[start:end], as much as there is room for; returns how many were taken. Allocates nothing.
+
+        After next_event() said NOTHING there is always room for at least one byte.
+        """
+        self._release()
+        n = min(end - start, len(self._buf) - self._n)
+        copy_bytes(self._buf, self._n, data, start, n)
+        self._n += n
+        return n
+
+    def finish(self):
+        """The stream has ended (a file, a lost line): what is still open is judged as cut off."""
+        self._ended = True
+
+    def next_event(self):
+        """NOTHING, TELEGRAM or REJECTED. Call again until NOTHING. Never raises, whatever the bytes were."""
+        self._release()
+        return self._judge()
+
+    def _release(self):
+        if self._used:
+            used = self._used
+            self._used = 0
+            self._drop(used)
+
+    def _drop(self, n):
+        """Give up the first n bytes held."""
+        self._n -= n
+        self._position = (self._position + n) & _POSITION_MASK
+        copy_bytes(self._buf, 0, self._buf, n, self._n)
+
+    def _skip_noise(self, n):
+        """Give up n bytes that belong to no candidate."""
+        self.skipped = (self.skipped + n) & _POSITION_MASK
+        self._drop(n)
+
+    def _reject(self, reason, detail, used):
+        """Count a candidate that failed; its first `used` bytes are given up, the rest is looked at again."""
+        self.reason = reason
+        self.detail = detail
+        self.offset = self._position
+        self.rejected[reason] += 1
+        self._used = used
+        return REJECTED
+
+    def _accept(self, used):
+        self.offset = self._position
+        self.good += 1
+        self._used = used
+        return TELEGRAM

@@ -1,0 +1,161 @@
+"""What an OBIS code means, decided once for every protocol, the command line and Home Assistant.
+
+Electricity codes (A = 1) follow a rule, so they need no list: C says the quantity and the phase, D how it is
+processed, E the tariff (IEC 62056-6-1, 7.5 and 7.6):
+
+    C = 1..20 all phases, 21..40 L1, 41..60 L2, 61..80 L3        D = 7 instantaneous, 8 time integral (a counter)
+
+The keys are part of the MQTT contract: entity ids and years of statistics hang on them. A key never changes, and no two
+codes share one: what the rule leaves out (B, F, odd E) is appended, and what it does not cover is named by its code.
+"""
+
+from metering.compat import ascii_text, const
+from metering.identifier import identifier_text
+from metering.obis import obis_text
+from metering.reading import decimal_text
+
+CUMULATIVE = const(1)  # a counter: never falls, never expires
+INSTANTANEOUS = const(2)
+IDENTIFIER = const(3)
+TEXT = const(4)
+
+_WH, _VAH, _VARH = const(30), const(31), const(32)
+
+# DLMS unit code -> symbol as sent (IEC 62056-6-2, 4.3.2)
+_SYMBOLS = {8: "°", 9: "°C", 27: "W", 28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz"}
+
+_ACTIVE, _REACTIVE, _APPARENT = const(0), const(1), const(2)
+_STEMS = (("power", "energy"), ("reactive_power", "reactive_energy"), ("apparent_power", "apparent_energy"))
+
+# C -> (family, what follows the stem)
+_DIRECTIONS = {
+    1: (_ACTIVE, "import"),
+    2: (_ACTIVE, "export"),
+    3: (_REACTIVE, "import"),
+    4: (_REACTIVE, "export"),
+    5: (_REACTIVE, "q1"),
+    6: (_REACTIVE, "q2"),
+    7: (_REACTIVE, "q3"),
+    8: (_REACTIVE, "q4"),
+    9: (_APPARENT, "import"),
+    10: (_APPARENT, "export"),
+    15: (_ACTIVE, "absolute"),
+    16: (_ACTIVE, ""),  # import minus export: the sign is the direction
+    17: (_ACTIVE, "q1"),
+    18: (_ACTIVE, "q2"),
+    19: (_ACTIVE, "q3"),
+    20: (_ACTIVE, "q4"),
+}
+_PLAIN = {11: "current", 12: "voltage", 13: "power_factor", 14: "frequency"}
+_NET = const(16)
+
+# 81.7.E: the angle between two of U-L1..3 and I-L1..3 (IEC 62056-6-1, table 14)
+_ANGLES = {1: "U-L2 U-L1", 2: "U-L3 U-L1", 4: "I-L1 U-L1", 15: "I-L2 U-L2", 26: "I-L3 U-L3"}
+
+# "C.D.E*F" -> (key, kind); F = 255 unless said
+_NAMED = {
+    "0.0.0": ("meter_number", IDENTIFIER),
+    "0.0.9": ("device_id", IDENTIFIER),
+    "96.1.0": ("serial_number", IDENTIFIER),
+    "96.50.1*1": ("manufacturer", IDENTIFIER),
+    "199.130.3": ("manufacturer_id", IDENTIFIER),
+    "199.130.5": ("public_key", TEXT),
+    "0.2.0*0": ("firmware", TEXT),
+}
+
+
+class Register:
+    """`key` stable name in JSON, `name` for people, `kind`, `unit` DLMS code or None, `known` False for a bare code.
+
+    `symbol` is the unit's text as displayed (kWh for Wh) and `shift` the power of ten that moves the value there.
+    """
+
+    def __init__(self, key, name, kind, unit, known):
+        self.key = key
+        self.name = name
+        self.kind = kind
+        self.unit = unit
+        self.known = known
+        self.symbol = unit_symbol(unit)
+        self.shift = 0
+        if unit in (_WH, _VAH, _VARH):
+            self.symbol = "k" + self.symbol
+            self.shift = -3
+
+    def display(self, reading):
+        """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""
+        value = reading.value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return decimal_text(value, reading.exponent + self.shift)
+        if isinstance(value, bytes):
+            return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or value.hex()
+        return reading.text()
+
+
+def unit_symbol(unit):
+    """The symbol of a DLMS unit code, None for no unit, "no unit" (255) and codes the optical port does not use."""
+    return _SYMBOLS.get(unit)
+
+
+def _electricity(c, d, e):
+    """(key, kind) by the rule at the head of this file, or None where it does not reach."""
+    phase = ""
+    if 20 < c <= 80:
+        phase = "_l%d" % ((c - 1) // 20)
+        c = (c - 1) % 20 + 1
+    if d == 7 and c == 81:
+        return "phase_angle_%d" % e, INSTANTANEOUS
+    if d == 7 and c == 91:
+        return "current_n" + ("_%d" % e if e else ""), INSTANTANEOUS
+    if d == 7 and c in _PLAIN:
+        return _PLAIN[c] + phase + ("_%d" % e if e else ""), INSTANTANEOUS
+    if d not in (7, 8) or c not in _DIRECTIONS:
+        return None
+    family, direction = _DIRECTIONS[c]
+    key = _STEMS[family][d - 7]
+    if direction:
+        key += "_" + direction
+    if d == 8 and c == _NET:
+        key += "_net"
+    key += phase
+    if e:
+        key += ("_t%d" if d == 8 else "_%d") % e
+    return key, CUMULATIVE if d == 8 and c != _NET else INSTANTANEOUS
+
+
+def _name(key):
+    """"energy_import_l1_t2" -> "Energy import L1 T2"."""
+    words = key.split("_")
+    for i, word in enumerate(words):
+        if len(word) > 1 and word[0] in "ltqbf" and word[1:].isdigit():
+            words[i] = word.upper()
+    text = " ".join(words)
+    return text[0].upper() + text[1:]
+
+
+def describe(reading):
+    """The Register of a reading, by its OBIS code, the kind of its value and its unit. Allocates: keep the result."""
+    obis, unit = reading.obis, reading.unit
+    a, b, c, d, e, f = obis
+    number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
+    if number:
+        rule = _electricity(c, d, e) if a == 1 else None
+        if rule:
+            key, kind = rule
+            if b:
+                key += "_b%d" % b
+            if f != 255:  # a billing period's or a past value, not the running counter
+                key += "_f%d" % f
+                kind = INSTANTANEOUS
+            name = _name(key)
+            if c == 81 and e in _ANGLES:
+                name = "Phase angle " + _ANGLES[e]
+            return Register(key, name, kind, unit, True)
+    else:
+        code = "%d.%d.%d" % (c, d, e)
+        named = _NAMED.get(code if f == 255 else "%s*%d" % (code, f))
+        if named and (a, b) == ((129, 129) if c == 199 else (1, 0)):
+            return Register(named[0], _name(named[0]), named[1], None, True)
+    text = obis_text(obis)
+    key = "obis_%d_%d_%d_%d_%d_%d" % (a, b, c, d, e, f)
+    return Register(key, text, INSTANTANEOUS if number else TEXT, unit if number else None, False)
