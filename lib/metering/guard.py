@@ -19,13 +19,12 @@ from metering.registers import CUMULATIVE
 
 MAX_REGISTERS = const(64)  # 22 is the longest list met; what comes beyond is not followed and not passed
 TELEGRAMS_TO_CORRECT = const(10)
-SLACK_S = const(60)  # meters refresh a register late, and clocks differ
+_SLACK_S = const(60)  # meters refresh a register late, and clocks differ
 _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
 
-WENT_BACK, JUMPED, TOO_MUCH_POWER, OTHER_METER, TOO_MANY = "went back", "jumped", "too much power", "other meter", "too many"
-REASONS = (WENT_BACK, JUMPED, TOO_MUCH_POWER, OTHER_METER, TOO_MANY)
+REASONS = ("went back", "jumped", "too much power", "other meter", "too many")
 
 
 class _Value:
@@ -56,7 +55,7 @@ class Guard:
         self._next_meter = None
         self._last = {}  # OBIS -> _Value that passed last
         self._waiting = {}  # OBIS -> _Value that the next telegram may confirm
-        self.held = {reason: 0 for reason in REASONS}
+        self.held = dict.fromkeys(REASONS, 0)
         self.explanation = ""
 
     def admits_meter(self, meter_id):
@@ -71,7 +70,7 @@ class Guard:
             self._waiting = {}
             return True
         self._next_meter = meter_id
-        return self._hold(OTHER_METER, "meter %s where %s was: waiting for it to come again" % (meter_id, self._meter))
+        return self._hold("other meter", "meter %s where %s was: waiting for it to come again" % (meter_id, self._meter))
 
     def admits(self, reading, register, now_s):
         """May this reading be published? `now_s`: any clock in whole seconds that never goes back.
@@ -88,7 +87,7 @@ class Guard:
                 return True
             self._waiting[reading.obis] = new
             return self._hold(
-                TOO_MUCH_POWER,
+                "too much power",
                 "%s: %s is more than the connection's %d W" % (obis_text(reading.obis), reading.text(), self._max_power_w),
             )
         self._waiting.pop(reading.obis, None)
@@ -99,7 +98,7 @@ class Guard:
         last = self._last.get(obis)
         if last is None:
             if len(self._last) >= MAX_REGISTERS:
-                return self._hold(TOO_MANY, "%s is beyond the %d counters followed" % (obis_text(obis), MAX_REGISTERS))
+                return self._hold("too many", "%s is beyond the %d counters followed" % (obis_text(obis), MAX_REGISTERS))
             return self._accept(obis, new)
         rise, exponent = last.rise_of(new)
         if rise < 0:
@@ -112,7 +111,7 @@ class Guard:
             return self._accept(obis, new)
         self._waiting[obis] = new
         return self._hold(
-            JUMPED,
+            "jumped",
             "%s rose by %s in %d s, more than %d W can bring: waiting for the next telegram"
             % (obis_text(obis), decimal_text(rise, exponent), new.at_s - last.at_s, self._max_power_w),
         )
@@ -130,7 +129,7 @@ class Guard:
                     return self._accept(obis, new)
             self._waiting[obis] = new
         return self._hold(
-            WENT_BACK,
+            "went back",
             "%s fell from %s to %s: the higher one stands; restart the probe if the meter was reset"
             % (obis_text(obis), decimal_text(last.value, last.exponent), reading.text()),
         )
@@ -149,7 +148,7 @@ class Guard:
         """Can the connection bring the rise from old to new, with one step of the meter's resolution to spare?"""
         rise, exponent = old.rise_of(new)
         step = 10 ** (new.exponent - exponent)
-        allowed = self._max_power_w * (new.at_s - old.at_s + SLACK_S) * 10 ** max(-exponent, 0)
+        allowed = self._max_power_w * (new.at_s - old.at_s + _SLACK_S) * 10 ** max(-exponent, 0)
         return (rise - step) * _SECONDS_PER_HOUR * 10 ** max(exponent, 0) <= allowed
 
     def _power_w_exceeded(self, new):

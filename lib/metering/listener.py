@@ -32,12 +32,13 @@ class Listener:
     def __init__(self, size):
         """Makes the one buffer of `size` bytes; nothing is allocated per byte afterwards."""
         self._buf = bytearray(size)
+        self._view = memoryview(self._buf)
         self._n = 0  # bytes held
         self._used = 0  # bytes of the last event, given up at the next call
         self._position = 0  # of _buf[0] in the stream
         self._ended = False
         self.good = 0
-        self.rejected = {reason: 0 for reason in self.REASONS}
+        self.rejected = dict.fromkeys(self.REASONS, 0)
         self.skipped = 0  # bytes outside any candidate, modulo 2**30
         self.reason = ""
         self.detail = ""
@@ -62,6 +63,18 @@ class Listener:
         """NOTHING, TELEGRAM or REJECTED. Call again until NOTHING. Never raises, whatever the bytes were."""
         self._release()
         return self._judge()
+
+    def _judge(self):
+        """Look at what is held: NOTHING, or the end of one candidate by _accept() or _reject()."""
+        raise NotImplementedError
+
+    def readings(self):
+        """Yields a Reading for each value of the telegram in hand, in the order sent, until the next feed or event."""
+        raise NotImplementedError
+
+    def meter_id(self):
+        """The text that names the meter of the telegram in hand, "" where it does not say."""
+        return ""
 
     def _release(self):
         if self._used:

@@ -19,12 +19,16 @@ INSTANTANEOUS = const(2)
 IDENTIFIER = const(3)
 TEXT = const(4)
 
-_WH, _VAH, _VARH = const(30), const(31), const(32)
+_WH = const(30)  # DLMS unit codes
+_VAH = const(31)
+_VARH = const(32)
 
 # DLMS unit code -> symbol as sent (IEC 62056-6-2, 4.3.2)
 _SYMBOLS = {8: "°", 9: "°C", 27: "W", 28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz"}
 
-_ACTIVE, _REACTIVE, _APPARENT = const(0), const(1), const(2)
+_ACTIVE = const(0)
+_REACTIVE = const(1)
+_APPARENT = const(2)
 _STEMS = (("power", "energy"), ("reactive_power", "reactive_energy"), ("apparent_power", "apparent_energy"))
 
 # C -> (family, what follows the stem)

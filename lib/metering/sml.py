@@ -40,10 +40,15 @@ BUFFER_SIZE = const(2048)
 _MAX_TL_BYTES = const(8)  # three are met; more bytes than that only spell out leading zeros
 _MAX_TIME_PARTS = const(3)
 
-_OCTETS, _BOOLEAN, _INTEGER, _UNSIGNED, _LIST = const(0x00), const(0x40), const(0x50), const(0x60), const(0x70)
+_OCTETS = const(0x00)  # types of a TL field
+_BOOLEAN = const(0x40)
+_INTEGER = const(0x50)
+_UNSIGNED = const(0x60)
+_LIST = const(0x70)
 _GET_LIST_RESPONSE = const(0x0701)
 
-_W, _WH = const(27), const(30)
+_W = const(27)  # DLMS unit codes
+_WH = const(30)
 _WHOLE_KWH = const(3)  # the scaler of an energy in whole kWh, unit Wh
 
 SEC_INDEX = const(1)  # kinds of sensor time: seconds of operation,
@@ -76,12 +81,11 @@ class Sml(Listener):
         self._scanned = 0  # up to here nothing is left to find
         self._literals = False
         self._kermit = False  # which kind of CRC held last
-        self._at = 0  # the walk through the telegram: next byte,
-        self._end = 0  # first byte behind the messages,
-        self._kind = 0  # type of the last TL field,
-        self._length = 0  # and its length: bytes behind the TL field, or elements
-        self._unit = self._exponent = None
-        self._value_at = 0
+        self._end = 0  # first byte behind the messages
+        self._kind = self._length = 0  # the last type-length field: its type; bytes behind it, or elements
+        self._value = None  # the last number
+        self._value_at = self._exponent = 0  # the last entry
+        self._unit = None
         self._reset_telegram()
 
     def _reset_telegram(self):
@@ -132,12 +136,13 @@ class Sml(Listener):
     def _check(self, at):
         """Judge the candidate whose end sequence begins at `at`."""
         buf = self._buf
+        covered = self._view[: at + 6]
         x25 = 0
         for kermit in (self._kermit, not self._kermit):  # the kind that held last first
             if kermit:  # old Holley meters: another preset, and sent high byte first
-                held = crc16(buf, at + 6, KERMIT_INIT) == buf[at + 6] << 8 | buf[at + 7]
+                held = crc16(covered, KERMIT_INIT) == buf[at + 6] << 8 | buf[at + 7]
             else:
-                x25 = crc16(buf, at + 6, X25_INIT) ^ 0xFFFF
+                x25 = crc16(covered, X25_INIT) ^ 0xFFFF
                 held = x25 == buf[at + 6] | buf[at + 7] << 8
             if held:
                 break
@@ -171,20 +176,20 @@ class Sml(Listener):
     # -- messages and values, walked in the buffer
 
     def readings(self):
-        """Yields a Reading for each list entry with a value, in the order sent. Valid until the next feed or event."""
-        buf = self._buf
+        """Yields a Reading for each list entry with a value, in the order sent, until the next feed or event."""
+        view = self._view
         fault = self._has_sign_fault(self.server_id)
         for name_at in self._walk():
             kind, at, n = self._kind, self._value_at, self._length
-            obis = bytes(buf[name_at : name_at + 6])
+            obis = bytes(view[name_at : name_at + 6])
             if kind == _OCTETS:
-                octets = bytes(buf[at : at + n])
+                octets = bytes(view[at : at + n])
                 fault = fault or obis == _SERIAL_NUMBER and self._has_sign_fault(octets)
                 yield Reading(obis, octets, 0, self._unit)
             elif kind == _BOOLEAN:
-                yield Reading(obis, buf[at] != 0)
+                yield Reading(obis, view[at] != 0)
             else:
-                value = int.from_bytes(buf[at : at + n], "big")
+                value = int.from_bytes(view[at : at + n], "big")
                 if kind == _INTEGER and not (fault and n < 4 and obis == _POWER):
                     value = signed(value, 8 * n)
                 yield Reading(obis, value, self._exponent, self._unit)
@@ -206,60 +211,83 @@ class Sml(Listener):
 
         Then _kind, _length, _value_at, _unit and _exponent describe the value. Raises _Malformed at the first thing that
         is not SML; the same walk checks a telegram and later reads it, so a checked telegram reads to its end.
+        Behind the messages stand the 8 bytes of the end sequence, so looking a byte or two too far is safe: no step
+        moves past _end without _Malformed.
         """
-        self._at = len(_START)
+        buf, end = self._buf, self._end
         power = fine = coarse = False
-        while self._at < self._end:
-            if self._buf[self._at] == 0:  # fill bytes
-                self._at += 1
+        at = len(_START)
+        while at < end:
+            if buf[at] == 0:  # fill bytes
+                at += 1
                 continue
-            self._expect_list(6, "message")
-            self._skip(3)
-            self._expect_list(2, "message body")
-            if self._number("message tag", 4) == _GET_LIST_RESPONSE:
-                self._expect_list(7, "list response")
-                self._skip(1)
-                self._octets_of_server()
-                self._skip(1)
-                self._sensor_time()
-                self._field()
-                entries = self._length if self._kind == _LIST else 0
-                if self._kind != _LIST:
-                    self._at += self._length
+            at = self._list(at, 6, "message")
+            at = self._skip(at, 3)
+            at = self._list(at, 2, "message body")
+            at = self._number(at, "message tag", 4)
+            if self._value == _GET_LIST_RESPONSE:
+                at = self._list(at, 7, "list response")
+                at = self._skip(at, 1)
+                at = self._server(at)
+                at = self._skip(at, 1)
+                at = self._sensor_time(at)
+                at = self._field(at)
+                entries = self._length
+                if self._kind != _LIST:  # absent
+                    at += entries
+                    entries = 0
                 for _ in range(entries):
-                    name_at = self._entry()
-                    if name_at < 0:
+                    at = self._field(at)
+                    if self._kind != _LIST:
+                        raise _Malformed("no list entry before byte %d" % at)
+                    if self._length != 7:  # nothing we know
+                        at = self._skip(at, self._length)
                         continue
-                    if self._kind == _INTEGER or self._kind == _UNSIGNED:
-                        power = power or self._unit == _W
-                        if self._unit == _WH:
-                            coarse = coarse or self._exponent == _WHOLE_KWH
-                            fine = fine or self._exponent < _WHOLE_KWH
-                    resume = self._at
+                    name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
+                    at = self._skip(at, 3)  # name, status, valTime in whichever form
+                    if buf[at] == 0x62 and buf[at + 2] == 0x52:  # one byte each, as nearly every entry has them
+                        unit = buf[at + 1]
+                        exponent = signed(buf[at + 3], 8)
+                        at += 4
+                    else:
+                        at = self._number(at, "unit", 2)
+                        unit = self._value
+                        at = self._number(at, "scaler", 1)
+                        exponent = self._value or 0
+                    value_at = self._field(at)
+                    kind, n = self._kind, self._length
+                    at = self._skip(at, 2)  # value, signature
+                    if not name_at or kind == _LIST or n == 0:
+                        continue
+                    if n > 8 and kind >= _INTEGER or n != 1 and kind == _BOOLEAN:
+                        raise _Malformed("a value of %d bytes at byte %d" % (n, value_at))
+                    if kind >= _INTEGER:
+                        power = power or unit == _W
+                        if unit == _WH:
+                            coarse = coarse or exponent == _WHOLE_KWH
+                            fine = fine or exponent < _WHOLE_KWH
+                    self._kind, self._length, self._value_at = kind, n, value_at
+                    self._unit, self._exponent = unit, exponent
                     yield name_at
-                    self._at = resume
-                self._skip(2)
+                at = self._skip(at, 2)
             else:
-                self._skip(1)
-            self._skip(1)
-            if self._at >= self._end or self._buf[self._at] != 0:
-                raise _Malformed("no end of message at byte %d" % self._at)
-            self._at += 1
+                at = self._skip(at, 1)
+            at = self._skip(at, 1)
+            if at >= end or buf[at] != 0:
+                raise _Malformed("no end of message at byte %d" % at)
+            at += 1
         self.pin_needed = coarse and not fine and not power
 
-    def _field(self):
-        """Read a type-length field: _kind, _length; _at behind it.
+    def _field(self, at):
+        """Read the type-length field at `at` into _kind and _length; returns where its content begins.
 
         Bit 7 says that another byte follows, bits 6..4 the type, the low nibble the length; further bytes add a nibble
         each (Hager sends type bits there too: F1 76 is a list of 22). A list's length counts its elements, every other
         length the bytes with the field itself.
         """
-        buf, at, end = self._buf, self._at, self._end
-        first = at
-        if at >= end:
-            raise _Malformed("ends inside a message")
+        buf, end, first = self._buf, self._end, at
         byte = buf[at]
-        self._kind = byte & 0x70
+        kind = byte & 0x70
         length = byte & 0x0F
         at += 1
         while byte & 0x80:
@@ -267,112 +295,92 @@ class Sml(Listener):
                 raise _Malformed("length field at byte %d does not end" % first)
             byte = buf[at]
             length = length << 4 | byte & 0x0F
-            if length > end:  # in bytes or elements of at least one byte each
+            if length > end:  # in bytes, or in elements of a byte or more
                 raise _Malformed("length at byte %d is past the end" % first)
             at += 1
-        if self._kind != _LIST:
-            if 0 < self._kind < _BOOLEAN:
-                raise _Malformed("unknown type %02x at byte %d" % (self._kind, first))
+        if kind != _LIST:
+            if 0 < kind < _BOOLEAN:
+                raise _Malformed("unknown type %02x at byte %d" % (kind, first))
             length -= at - first
         if length < 0 or length > end - at:
             raise _Malformed("length at byte %d is past the end" % first)
+        self._kind = kind
         self._length = length
-        self._at = at
+        return at
 
-    def _skip(self, todo):
-        """Step over `todo` elements of any kind and depth; iterative, as depth is the sender's to choose."""
+    def _skip(self, at, todo):
+        """Step from `at` over `todo` elements of any kind and depth; iterative, as depth is the sender's to choose."""
+        buf, end = self._buf, self._end
         while todo:
             todo -= 1
-            self._field()
+            byte = buf[at]
+            if byte < 0x10 or 0x40 <= byte < 0x70:  # one byte of type and length, and no list
+                at += byte & 0x0F
+                if at > end or byte & 0x0F == 0:
+                    raise _Malformed("no element before byte %d" % at)
+                continue
+            at = self._field(at)
             if self._kind == _LIST:
                 todo += self._length
-                if todo > self._end - self._at:
-                    raise _Malformed("more elements than bytes at byte %d" % self._at)
+                if todo > end - at:
+                    raise _Malformed("more elements than bytes at byte %d" % at)
             else:
-                self._at += self._length
+                at += self._length
+        return at
 
-    def _expect_list(self, n, what):
-        at = self._at
-        self._field()
+    def _list(self, at, n, what):
+        behind = self._field(at)
         if self._kind != _LIST or self._length != n:
             raise _Malformed("no %s at byte %d" % (what, at))
+        return behind
 
-    def _number(self, what, most):
-        """The integer here, sign-extended from its sent width of at most `most` bytes; None where it is absent."""
-        at = self._at
-        self._field()
-        n = self._length
-        if self._kind == _OCTETS and n == 0:
-            return None
-        if self._kind not in (_INTEGER, _UNSIGNED) or not 1 <= n <= most:
+    def _number(self, at, what, most):
+        """Read the integer of 1..most bytes at `at` into _value, sign-extended from its sent width; None where absent."""
+        buf = self._buf
+        if buf[at] == 0x01:
+            self._value = None
+            return at + 1
+        first = self._field(at)
+        n, kind = self._length, self._kind
+        if kind != _INTEGER and kind != _UNSIGNED or not 1 <= n <= most:
             raise _Malformed("no %s at byte %d" % (what, at))
-        buf, value = self._buf, 0
-        for i in range(self._at, self._at + n):
+        value = 0
+        for i in range(first, first + n):
             value = value << 8 | buf[i]
-        self._at += n
-        return signed(value, 8 * n) if self._kind == _INTEGER else value
+        self._value = signed(value, 8 * n) if kind == _INTEGER else value
+        return first + n
 
-    def _octets_of_server(self):
-        at = self._at
-        self._field()
+    def _server(self, at):
+        behind = self._field(at)
         if self._kind != _OCTETS:
             raise _Malformed("no server id at byte %d" % at)
-        if self._length and self.server_id is None:
-            self.server_id = bytes(self._buf[self._at : self._at + self._length])
-        self._at += self._length
+        n = self._length
+        if n and self.server_id is None:
+            self.server_id = bytes(self._view[behind : behind + n])
+        return behind + n
 
-    def _sensor_time(self):
+    def _sensor_time(self, at):
         """actSensorTime: absent, a list of kind and time, or (Holley) the bare number of seconds."""
-        at = self._at
-        self._field()
+        behind = self._field(at)
         if self._kind != _LIST:
-            self._at = at
-            value = self._number("time", 8)
-            if value is not None:
-                self.time_kind, self.time_value = SEC_INDEX, value
-            return
+            behind = self._number(at, "time", 8)
+            if self._value is not None:
+                self.time_kind, self.time_value = SEC_INDEX, self._value
+            return behind
         if self._length != 2:
             raise _Malformed("no time at byte %d" % at)
-        kind = self._number("kind of time", 4)
-        at = self._at
-        self._field()
-        parts = self._length if self._kind == _LIST else 1
-        if not 1 <= parts <= _MAX_TIME_PARTS:
-            raise _Malformed("no time at byte %d" % at)
-        if self._kind != _LIST:
-            self._at = at
-        self.time_kind, self.time_value = kind, self._number("time", 8)
-        self._skip(parts - 1)
-
-    def _entry(self):
-        """Step over one list entry; returns where its OBIS code is, -1 where it holds nothing readable."""
-        at = self._at
-        self._field()
-        if self._kind != _LIST:
-            raise _Malformed("no list entry at byte %d" % at)
-        if self._length != 7:  # nothing we know; step over it
-            self._skip(self._length)
-            return -1
-        self._field()
+        at = self._number(behind, "kind of time", 4)
+        self.time_kind = self._value
+        behind = self._field(at)
+        parts = 0
         if self._kind == _LIST:
-            raise _Malformed("no OBIS code at byte %d" % self._at)
-        name_at = self._at if self._kind == _OCTETS and self._length == 6 else -1
-        self._at += self._length
-        self._skip(2)  # status, valTime in whichever form
-        self._unit = self._number("unit", 2)
-        exponent = self._number("scaler", 1)
-        self._exponent = exponent if exponent is not None else 0
-        at = self._at
-        self._field()
-        kind, n, self._value_at = self._kind, self._length, self._at
-        self._at = at
-        self._skip(2)  # value, signature
-        self._kind, self._length = kind, n
-        if kind == _LIST or n == 0:
-            return -1
-        if kind == _BOOLEAN and n != 1 or kind >= _INTEGER and n > 8:
-            raise _Malformed("a value of %d bytes at byte %d" % (n, at))
-        return name_at
+            parts = self._length - 1
+            at = behind
+            if not 0 <= parts < _MAX_TIME_PARTS:
+                raise _Malformed("no time at byte %d" % at)
+        at = self._number(at, "time", 8)
+        self.time_value = self._value
+        return self._skip(at, parts)
 
 
 LISTENER = Sml

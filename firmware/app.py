@@ -1,0 +1,154 @@
+"""The composition root: settings and board in, the running device out."""
+
+import asyncio
+import binascii
+import gc
+import json
+import sys
+
+import machine
+from micropython import const
+
+from firmware import VERSION
+from firmware.health import Health
+from firmware.homeassistant import Announcer
+from firmware.network import Network
+from firmware.outbox import Outbox
+from firmware.reader import Reader
+from metering import protocols
+from metering.guard import Guard
+
+_SETTINGS_FILE = "settings.json"
+_BOARD_FILE = "board.json"
+_DIAGNOSTICS_S = const(60)
+_LOOK_MS = const(500)
+
+
+def _load_settings():
+    """(values, problems); the code that checks them is dropped again."""
+    from firmware import settings
+
+    loaded = settings.load(_SETTINGS_FILE)
+    _forget("settings")
+    return loaded
+
+
+def _load_board():
+    """(name, head, led, problem) with None for what there is not; the code that reads the file is dropped again."""
+    from firmware import board
+
+    try:
+        name, head, led = board.load(_BOARD_FILE)
+        problem = None
+    except board.BoardError as error:
+        name = head = led = None
+        problem = str(error)
+    _forget("board")
+    return name, head, led, problem
+
+
+def _forget(module):
+    del sys.modules["firmware." + module]
+    delattr(sys.modules["firmware"], module)
+    gc.collect()
+
+
+class App:
+    """One probe: what it is made of, and the diagnostics that tell how it fares."""
+
+    def __init__(self):
+        settings, problems = _load_settings()
+        self._board_name, self._head, self._led, problem = _load_board()
+        if problem:
+            problems.append(problem)
+        for sentence in problems:
+            print("optoprobe: " + sentence)
+        self._problems = problems
+        probe_id = settings["probe_id"] or "probe_" + binascii.hexlify(machine.unique_id()[-3:]).decode()
+        self._health = Health()
+        self._outbox = Outbox()
+        self._announcer = Announcer(
+            settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
+        )
+        self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
+        self._reader = None
+        if self._head is not None:
+            self._reader = Reader(
+                self._head,
+                protocols.load(settings["protocol"])(),
+                Guard(settings["max_power_kw"] * 1000),
+                self._outbox,
+                self._announcer,
+                self._health,
+                self._blink,
+            )
+
+    def _blink(self):
+        """A telegram was good: the LED changes."""
+        if self._led is not None:
+            self._led.value(not self._led.value())
+
+    async def run(self):
+        """Started by main(), runs for ever."""
+        self._network.start()
+        tasks = [self._health.run(), self._report()]
+        if self._reader is not None:
+            tasks.append(self._reader.run())
+        await asyncio.gather(*tasks)
+
+    async def _report(self):
+        """Diagnostics every minute, and at once when the notice changes or the hub was told of us anew."""
+        told = None
+        due_s = 0
+        while True:
+            news = self.notice(), self._network.announcements
+            if news != told or self._health.uptime_s >= due_s:
+                told = news
+                due_s = self._health.uptime_s + _DIAGNOSTICS_S
+                payload = json.dumps(self.diagnostics()).encode()
+                self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
+            if self._reader is None:
+                self._health.reader_progressed()
+            await asyncio.sleep_ms(_LOOK_MS)
+
+    def notice(self):
+        """The one sentence the owner should read now, "" if all is well."""
+        if self._problems:
+            return self._problems[0]
+        return self._reader.notice if self._reader else ""
+
+    def diagnostics(self):
+        """The object published as `diagnostics`: plain counts, texts and nothing secret."""
+        counts = {
+            "version": VERSION,
+            "notice": self.notice() or "ok",
+            "uptime_s": self._health.uptime_s,
+            "restarts": self._health.restarts,
+            "restart_cause": self._health.restart_cause,
+            "longest_stall_ms": self._health.longest_stall_ms,
+            "free_heap_bytes": self._health.free_heap_bytes(),
+            "wifi_rssi_dbm": self._network.rssi_dbm(),
+            "mqtt_connects": self._network.connects,
+            "mqtt_failures": self._network.failures,
+            "messages_replaced": self._outbox.replaced,
+            "messages_refused": self._outbox.refused,
+        }
+        if self._reader is not None:
+            listener, guard = self._reader.listener, self._reader.guard
+            counts["board"] = self._board_name
+            counts["protocol"] = listener.NAME
+            counts["telegrams"] = listener.good
+            counts["rejected"] = sum(listener.rejected.values())
+            counts["rejected_by_reason"] = listener.rejected
+            counts["skipped_bytes"] = listener.skipped
+            counts["held"] = sum(guard.held.values())
+            counts["held_by_reason"] = guard.held
+            counts["held_last"] = guard.explanation
+            counts["registers_beyond_limit"] = self._reader.beyond_limit
+            counts["overruns"] = self._head.overruns
+        return counts
+
+
+def main():
+    """Build the probe and run it."""
+    asyncio.run(App().run())

@@ -1,0 +1,94 @@
+"""The optical head: a UART that moves bytes both ways and takes its own reflection out again. Decides nothing."""
+
+import asyncio
+
+from machine import UART
+from micropython import const
+
+from metering.compat import copy_bytes
+
+_CHUNK_BYTES = const(256)
+_MAX_SENT_BYTES = const(64)  # the longest request of any protocol; the UART's own TX buffer holds 256
+_FIFO_BYTES = const(128)  # lost at a stroke when the receive buffer is full: the driver resets the FIFO
+_TX_POLL_MS = const(1)
+
+
+class Head:
+    """One UART of the board. `data` holds what read() last brought; `overruns` counts how often it came too late."""
+
+    def __init__(self, number, rx, tx, invert_rx, invert_tx, buffer_bytes):
+        self._number = number
+        self._pins = {"rx": rx} if tx is None else {"rx": rx, "tx": tx}
+        self._inverted = (UART.INV_RX if invert_rx else 0, UART.INV_RX if not invert_rx else 0)
+        self._inverted_tx = UART.INV_TX if invert_tx else 0
+        self._buffer_bytes = buffer_bytes
+        self._uart = None
+        self.data = bytearray(_MAX_SENT_BYTES + _CHUNK_BYTES)
+        self._chunk = memoryview(self.data)[:_CHUNK_BYTES]
+        self._echo = b""  # what was sent and may come back
+        self._echoed = 0  # how much of it has come back
+        self.overruns = 0
+
+    def open(self, line):
+        """Listen with the settings of `line` (metering.line.Line). What was received before is dropped."""
+        parity = {None: None, "E": 0, "O": 1}[line.parity]
+        settings = {
+            "baudrate": line.baud,
+            "bits": line.bits,
+            "parity": parity,
+            "stop": line.stop,
+            "invert": self._inverted[line.invert] | self._inverted_tx,
+            "rxbuf": self._buffer_bytes,
+            "timeout": 0,  # both 0: each byte is there at once, and a read never waits
+            "timeout_char": 0,
+        }
+        settings.update(self._pins)
+        if self._uart is None:
+            self._uart = UART(self._number, **settings)
+        else:
+            self._uart.init(**settings)
+        self._echo = b""
+
+    def read(self):
+        """Fetch what has arrived into data[0:n]; returns n, 0 for nothing. Never waits, allocates nothing."""
+        uart = self._uart
+        if uart.any() >= self._buffer_bytes - _FIFO_BYTES:
+            self.overruns += 1
+        n = uart.readinto(self._chunk)
+        if not n:
+            return 0
+        return self._without_echo(n) if self._echo else n
+
+    def _without_echo(self, n):
+        """Take from data[0:n] what repeats the bytes last sent: a passive head sees its own light.
+
+        What only began like them was the meter's, and is put back in front.
+        """
+        data, echo = self.data, self._echo
+        begun = self._echoed
+        i = 0
+        while i < n and begun + i < len(echo) and data[i] == echo[begun + i]:
+            i += 1
+        if begun + i == len(echo):  # all of it came back
+            self._echo = b""
+            copy_bytes(data, 0, data, i, n - i)
+            return n - i
+        if i == n:
+            self._echoed = begun + n
+            return 0
+        self._echo = b""
+        for k in range(n - 1, -1, -1):
+            data[begun + k] = data[k]
+        for k in range(begun):
+            data[k] = echo[k]
+        return begun + n
+
+    async def write(self, data):
+        """Send up to 64 bytes; returns when the last bit has left. Raises ValueError for more."""
+        if len(data) > _MAX_SENT_BYTES:
+            raise ValueError("at most %d bytes at once" % _MAX_SENT_BYTES)
+        self._echo = bytes(data)
+        self._echoed = 0
+        self._uart.write(self._echo)
+        while not self._uart.txdone():
+            await asyncio.sleep_ms(_TX_POLL_MS)

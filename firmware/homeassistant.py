@@ -1,0 +1,176 @@
+"""Home Assistant's MQTT discovery, as pure functions: descriptions in, pieces of JSON out.
+
+Everything here was held against a running Home Assistant (device-based discovery, origin, strict keys at the top level).
+A payload is produced in pieces and sent in pieces: a meter with sixty registers needs 20 KB that never stand in memory.
+"""
+
+import json
+
+from firmware import VERSION
+from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS
+
+_LIVE_EXPIRES_S = const(60)  # the slowest SML meter met sends every 30 s
+_DIAGNOSTICS_EXPIRE_S = const(180)  # three of the one a minute
+
+# symbol as published -> (device class or None, state class of an instantaneous value)
+_CLASSES = {
+    "W": "power",
+    "VA": "apparent_power",
+    "var": "reactive_power",
+    "kWh": "energy",
+    "kvarh": "reactive_energy",
+    "V": "voltage",
+    "A": "current",
+    "Hz": "frequency",
+    "°C": "temperature",
+}
+
+# key, name, unit, more
+_DIAGNOSTICS = (
+    ("telegrams", "Telegrams", None, {"stat_cla": "total_increasing"}),
+    ("rejected", "Telegrams rejected", None, {"stat_cla": "total_increasing"}),
+    ("held", "Values held back", None, {"stat_cla": "total_increasing"}),
+    ("notice", "Notice", None, {}),
+    ("uptime_s", "Uptime", "s", {"dev_cla": "duration", "en": False}),
+    ("restarts", "Restarts", None, {"en": False}),
+    ("restart_cause", "Restart cause", None, {"en": False}),
+    ("free_heap_bytes", "Free heap", "B", {"dev_cla": "data_size", "en": False}),
+    ("wifi_rssi_dbm", "Wi-Fi signal", "dBm", {"dev_cla": "signal_strength", "en": False}),
+)
+
+
+class Meter:
+    """What is announced of a meter: `meter_id` its name, `slug` the same fit for topics, `maker` or "", `registers`."""
+
+    def __init__(self, meter_id, slug, maker, registers):
+        self.meter_id = meter_id
+        self.slug = slug
+        self.maker = maker
+        self.registers = registers
+
+
+def slug(text):
+    """`text` fit for a topic or an entity id; every other character becomes its hex code, so that none collide."""
+    out = ""
+    for char in text:
+        plain = char.isalpha() or char.isdigit()
+        out += char if (plain and ord(char) < 128) or char in "_-" else "_%02x" % ord(char)
+    return out or "meter"
+
+
+class Announcer:
+    """Discovery payloads of one probe; `prefix` and `probe_id` make its topics, `discovery_prefix` is the hub's."""
+
+    def __init__(self, prefix, probe_id, probe_name, discovery_prefix):
+        self._prefix = prefix
+        self._probe_id = probe_id
+        self._probe_name = probe_name
+        self._discovery_prefix = discovery_prefix
+
+    def topic(self, *levels):
+        """`prefix/probe id/level/...` as bytes."""
+        return "/".join((self._prefix, self._probe_id) + levels).encode()
+
+    def state_topic(self, meter):
+        """Where the meter's counters and identifiers go, retained."""
+        return self.topic(meter.slug, "state")
+
+    def live_topic(self, meter):
+        """Where the meter's instantaneous values go, not retained."""
+        return self.topic(meter.slug, "live")
+
+    def _object_id(self, meter):
+        return "_".join(["optoprobe", self._probe_id] + ([meter.slug] if meter else []))
+
+    def _device(self, meter):
+        if meter is None:
+            return {"ids": [self._object_id(None)], "name": self._probe_name, "mdl": "optoprobe", "sw": VERSION}
+        device = {
+            "ids": [self._object_id(meter)],
+            "name": ("Meter " + meter.meter_id).strip(),
+            "via_device": self._object_id(None),
+        }
+        if meter.meter_id:
+            device["sn"] = meter.meter_id
+        if meter.maker:
+            device["mf"] = meter.maker
+        return device
+
+    def _sensors(self, meter):
+        """Yields (key, component) of each entity."""
+        if meter is None:
+            topic = self.topic("diagnostics").decode()
+            for key, name, unit, more in _DIAGNOSTICS:
+                component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}
+                if unit:
+                    component["unit_of_meas"] = unit
+                component.update(more)
+                yield key, component
+        else:
+            state, live = self.state_topic(meter).decode(), self.live_topic(meter).decode()
+            for register in meter.registers:
+                yield register.key, _register_component(register, state, live)
+
+    def _component(self, key, component, object_id):
+        component["p"] = "sensor"
+        component["uniq_id"] = "%s_%s" % (object_id, key)
+        component["def_ent_id"] = ("sensor.%s_%s" % (object_id, key)).lower().replace("-", "_")
+        component["val_tpl"] = "{{ value_json.%s | default('') }}" % key
+        return component
+
+    def _origin(self):
+        return {"name": "optoprobe", "sw": VERSION}
+
+    def device_payload(self, meter):
+        """Yields the pieces (bytes) of the one payload that announces `meter`, or the probe itself for None."""
+        object_id = self._object_id(meter)
+        head = {"dev": self._device(meter), "o": self._origin(), "avty_t": self.topic("status").decode()}
+        yield (json.dumps(head)[:-1] + ', "cmps": {').encode()
+        comma = ""
+        for key, component in self._sensors(meter):
+            yield ('%s"%s": %s' % (comma, key, json.dumps(self._component(key, component, object_id)))).encode()
+            comma = ", "
+        yield b"}}"
+
+    def device_topic(self, meter):
+        """The topic of device_payload()."""
+        return ("%s/device/%s/config" % (self._discovery_prefix, self._object_id(meter))).encode()
+
+    def entities(self, meter):
+        """Yields (topic, payload) of each entity alone, for hubs that do not know device-based discovery."""
+        object_id = self._object_id(meter)
+        common = {"dev": self._device(meter), "o": self._origin(), "avty_t": self.topic("status").decode()}
+        for key, component in self._sensors(meter):
+            component = self._component(key, component, object_id)
+            component.update(common)
+            del component["p"]  # the topic says it
+            topic = "%s/sensor/%s/%s/config" % (self._discovery_prefix, object_id, key)
+            yield topic.encode(), json.dumps(component).encode()
+
+
+def _register_component(register, state, live):
+    component = {"name": register.name}
+    if register.kind == INSTANTANEOUS:
+        component["stat_t"] = live
+        component["exp_aft"] = _LIVE_EXPIRES_S
+    else:
+        component["stat_t"] = state
+    if register.kind in (CUMULATIVE, INSTANTANEOUS):
+        if register.symbol:
+            component["unit_of_meas"] = register.symbol
+        device_class = _CLASSES.get(register.symbol)
+        if register.kind == CUMULATIVE:
+            component["stat_cla"] = "total_increasing"
+        elif register.symbol in ("kWh", "kvarh", "kVAh"):
+            component["stat_cla"] = "total"  # a net or a period's energy may fall
+        else:
+            component["stat_cla"] = "measurement"
+        if device_class:
+            component["dev_cla"] = device_class
+    else:
+        component["ent_cat"] = "diagnostic"
+    if not register.known:
+        component["ent_cat"] = "diagnostic"
+    if not register.known or register.kind not in (CUMULATIVE, INSTANTANEOUS, IDENTIFIER):
+        component["en"] = False
+    return component

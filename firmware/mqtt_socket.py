@@ -1,0 +1,109 @@
+"""The sockets that umqtt.simple opens, made ours: set as its module's `socket`, so that its code stays as it comes.
+
+What stock umqtt lacks and gets here: a time limit on every step that survives its setblocking(True), one write per
+packet (it writes four to five times, 44 ms each through Nagle's algorithm), the broker's address kept for when DNS is
+down, the time of the last byte received (its ping is never checked), and a limit on what a broker may send.
+"""
+
+import errno
+import select
+import socket
+import time
+
+from micropython import const
+
+_OUT_BYTES = const(512)
+_MAX_READ_BYTES = const(4096)  # longest topic or payload taken; only short ones are subscribed to
+
+
+class MqttSocket:
+    """One connection, with the methods umqtt.simple calls. Any may raise OSError, after `timeout_s` at the latest."""
+
+    def __init__(self, timeout_s):
+        self._socket = socket.socket()
+        self._socket.settimeout(timeout_s)
+        self._poll = select.poll()
+        self._waits = True
+        self._out = bytearray(_OUT_BYTES)
+        self._pending = 0
+        self.received_at = time.ticks_ms()
+
+    def connect(self, address):
+        self._socket.connect(address)
+        self._poll.register(self._socket, select.POLLIN)
+
+    def setblocking(self, waits):
+        self._waits = waits
+
+    def write(self, data, n=None):
+        """Collect data[:n]; it leaves with the next flush() or read()."""
+        n = len(data) if n is None else n
+        if self._pending + n > _OUT_BYTES:
+            self.flush()
+        if n > _OUT_BYTES:
+            self._send(memoryview(data)[:n])
+        else:
+            self._out[self._pending : self._pending + n] = data[:n]
+            self._pending += n
+        return n
+
+    def flush(self):
+        """Send what was collected, in one piece."""
+        n = self._pending
+        self._pending = 0
+        if n:
+            self._send(memoryview(self._out)[:n])
+
+    def _send(self, view):
+        while len(view):
+            sent = self._socket.send(view)
+            if sent == len(view):
+                return
+            view = view[sent:]
+
+    def read(self, n):
+        """Exactly n bytes; b"" where the broker has closed; None where nothing is there and setblocking(False) holds."""
+        self.flush()
+        if not self._waits and not self._poll.poll(0):
+            return None
+        if n > _MAX_READ_BYTES:
+            raise OSError(errno.EINVAL)
+        data = self._socket.recv(n)
+        while data and len(data) < n:
+            more = self._socket.recv(n - len(data))
+            if not more:
+                raise OSError(errno.ECONNRESET)
+            data += more
+        self.received_at = time.ticks_ms()
+        return data
+
+    def close(self):
+        self._socket.close()
+
+
+class MqttSockets:
+    """Stands where umqtt.simple expects the socket module. `last` is the connection opened last, None before."""
+
+    def __init__(self, timeout_s):
+        self._timeout_s = timeout_s
+        self._addresses = None
+        self.last = None
+
+    def socket(self):
+        self.close()
+        self.last = MqttSocket(self._timeout_s)
+        return self.last
+
+    def close(self):
+        """Close the connection opened last."""
+        if self.last is not None:
+            self.last.close()
+            self.last = None
+
+    def getaddrinfo(self, host, port):
+        try:
+            self._addresses = socket.getaddrinfo(host, port)
+        except OSError:
+            if self._addresses is None:
+                raise
+        return self._addresses

@@ -1,0 +1,240 @@
+"""Wi-Fi and MQTT, in a thread of their own: every step here may wait for seconds, and the loop that meters never does.
+
+    join Wi-Fi -> resolve, connect, say online, announce -> publish, ping, listen -> (any failure) wait, from the start
+
+Stock umqtt.simple over sockets of ours (mqtt_socket). QoS 0 throughout: what is retained is sent again after every
+reconnect, what is not would be stale by then. The thread shares only the outbox and single numbers with the loop.
+"""
+
+import _thread
+import errno
+import random
+import struct
+import time
+
+import network
+import umqtt.simple as umqtt
+from micropython import const
+
+from firmware.mqtt_socket import MqttSockets
+
+_STACK_BYTES = const(8192)
+_TIMEOUT_S = const(10)  # for each of connect, write, read
+_WIFI_WAIT_S = const(20)
+_KEEPALIVE_S = const(30)
+_PING_MS = const(8000)
+_SILENCE_MS = const(20000)  # pinged every 8 s, a broker that says nothing for this long is gone
+_IDLE_MS = const(10)
+_WAIT_LEAST_MS = const(1000)
+_WAIT_MOST_MS = const(30000)
+_SETTLED_MS = const(60000)  # a session this long starts the waits from the least again
+_HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; up to as much again at random
+_SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
+
+_REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
+_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
+
+
+class NoWifi(Exception):
+    """The access point did not let us in within the time."""
+
+
+class Network:
+    """`connects` and `failures` count sessions begun and lost or refused; `problem` names what is wrong now, or ""."""
+
+    def __init__(self, settings, outbox, announcer, probe_id, health):
+        self._settings = settings
+        self._outbox = outbox
+        self._announcer = announcer
+        self._probe_id = probe_id
+        self._health = health
+        self._wlan = None
+        self._sockets = MqttSockets(_TIMEOUT_S)
+        umqtt.socket = self._sockets
+        self._client = None
+        self._hub_status = (settings["discovery_prefix"] + "/status").encode()
+        self._pinged_at = 0
+        self._announced = None  # the meter whose entities the hub knows
+        self._announce_at = None  # ticks_ms of a due announcement of everything, None for none
+        self.connects = 0
+        self.failures = 0
+        self.announcements = 0
+        self.problem = ""
+
+    def start(self):
+        """Begin; without a Wi-Fi or broker in the settings there is nothing to do, and `problem` says so."""
+        for key in ("wifi_ssid", "mqtt_host"):
+            if not self._settings[key]:
+                self._say("settings: %s is empty, so nothing is published" % key)
+                return
+        self._health.network_progressed()
+        _thread.stack_size(_STACK_BYTES)
+        _thread.start_new_thread(self._run, ())
+
+    def rssi_dbm(self):
+        """The Wi-Fi's signal, None while there is none."""
+        try:
+            return self._wlan.status("rssi") if self._wlan else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _run(self):
+        """The thread: never ends. Whatever goes wrong in a session is counted, named and tried again."""
+        wait_ms = _WAIT_LEAST_MS
+        while True:
+            began = time.ticks_ms()
+            try:
+                self._join_wifi()
+                self._connect()
+                while True:
+                    self._health.network_progressed()
+                    self._turn()
+            except Exception as error:  # on odd answers umqtt also raises AssertionError, IndexError and TypeError
+                self.failures += 1
+                self._say(self._sentence(error))
+            self._sockets.close()
+            if time.ticks_diff(time.ticks_ms(), began) > _SETTLED_MS:
+                wait_ms = _WAIT_LEAST_MS
+            self._wait(wait_ms + random.getrandbits(16) % (wait_ms // 2))
+            wait_ms = min(2 * wait_ms, _WAIT_MOST_MS)
+
+    def _wait(self, wait_ms):
+        while wait_ms > 0:
+            self._health.network_progressed()
+            time.sleep_ms(min(wait_ms, 1000))
+            wait_ms -= 1000
+
+    def _say(self, problem):
+        """Make `problem` known; the same one is printed once, not at each attempt."""
+        if problem != self.problem:
+            self.problem = problem
+            print("optoprobe: " + problem)
+
+    def _sentence(self, error):
+        broker = "the broker at %s:%d" % (self._settings["mqtt_host"], self._settings["mqtt_port"])
+        if isinstance(error, NoWifi):
+            return "the Wi-Fi %s cannot be joined: check its name and password" % self._settings["wifi_ssid"]
+        if isinstance(error, umqtt.MQTTException):
+            code = error.args[0] if error.args else 0
+            return "%s refuses: %s" % (broker, _REFUSALS.get(code, "code %s" % code))
+        if isinstance(error, OSError) and error.args and error.args[0] in _REFUSED:
+            return "%s refuses or has closed the connection" % broker
+        if isinstance(error, OSError):
+            return "%s cannot be reached or does not answer (%s)" % (broker, error)
+        return "%s answers oddly (%s)" % (broker, type(error).__name__)
+
+    def _join_wifi(self):
+        if self._wlan is None:
+            network.hostname(self._probe_id)
+            self._wlan = network.WLAN(network.STA_IF)
+            self._wlan.active(True)
+        wlan = self._wlan
+        if wlan.isconnected():
+            return
+        try:
+            wlan.disconnect()  # an attempt may still be under way
+        except OSError:
+            pass
+        wlan.connect(self._settings["wifi_ssid"], self._settings["wifi_password"])
+        for _ in range(_WIFI_WAIT_S):
+            self._wait(1000)
+            if wlan.isconnected():
+                return
+        raise NoWifi
+
+    def _connect(self):
+        """Open a session: online, and everything announced."""
+        settings = self._settings
+        user = settings["mqtt_user"].encode() or None
+        client = umqtt.MQTTClient(
+            self._probe_id.encode(),
+            settings["mqtt_host"],
+            settings["mqtt_port"],
+            user,
+            settings["mqtt_password"].encode() if user else None,
+            _KEEPALIVE_S,
+        )
+        client.set_callback(self._received)
+        status = self._announcer.topic("status")
+        client.set_last_will(status, b"offline", True)
+        client.connect()
+        self._client = client
+        self._pinged_at = time.ticks_ms()
+        if settings["discovery"] != "off":
+            client.subscribe(self._hub_status)
+        client.publish(status, b"online", True)
+        self.connects += 1
+        self._say("")
+        self._announce_all()
+
+    def _received(self, topic, payload):
+        if topic == self._hub_status and payload == b"online":
+            delay_ms = _HUB_READY_MS + random.getrandbits(16) % _HUB_READY_MS
+            self._announce_at = time.ticks_add(time.ticks_ms(), delay_ms)
+
+    def _turn(self):
+        """One round: listen, announce, publish one message or rest."""
+        client, connection = self._client, self._sockets.last
+        client.check_msg()
+        now = time.ticks_ms()
+        silence_ms = time.ticks_diff(now, connection.received_at)
+        if silence_ms > _SILENCE_MS:
+            raise OSError(errno.ETIMEDOUT)
+        if silence_ms > _PING_MS and time.ticks_diff(now, self._pinged_at) > _PING_MS:
+            self._pinged_at = now
+            client.ping()
+        if not self._wlan.isconnected():
+            raise OSError(errno.ENOTCONN)
+        if self._announce_at is not None and time.ticks_diff(now, self._announce_at) >= 0:
+            client.publish(self._announcer.topic("status"), b"online", True)
+            self._announce_all()
+        elif self._outbox.meter() is not self._announced:
+            self._announce_meter()
+        message = self._outbox.take()
+        if message is not None:
+            client.publish(*message)
+        connection.flush()
+        if message is None:
+            time.sleep_ms(_IDLE_MS)
+
+    def _announce_all(self):
+        """The probe's and the meter's entities, and then whatever is retained once more."""
+        self._announce_at = None
+        self._announce(None)
+        self._announced = None
+        self._announce_meter()
+        time.sleep_ms(_SUBSCRIBED_MS)
+        self._outbox.again()
+        self.announcements += 1
+
+    def _announce_meter(self):
+        meter = self._outbox.meter()
+        if meter is not None:
+            self._announce(meter)
+        self._announced = meter
+
+    def _announce(self, meter):
+        if self._settings["discovery"] == "device":
+            pieces = self._announcer.device_payload
+            size = 0
+            for piece in pieces(meter):
+                size += len(piece)
+            self._publish_pieces(self._announcer.device_topic(meter), size, pieces(meter))
+        elif self._settings["discovery"] == "entity":
+            for topic, payload in self._announcer.entities(meter):
+                self._publish_pieces(topic, len(payload), (payload,))
+        self._sockets.last.flush()
+
+    def _publish_pieces(self, topic, size, pieces):
+        """A retained PUBLISH of `size` bytes that never stand in memory whole (MQTT 3.1.1, 3.3)."""
+        connection = self._client.sock
+        connection.write(b"\x31")
+        left = 2 + len(topic) + size
+        while left > 0x7F:
+            connection.write(bytes((left & 0x7F | 0x80,)))
+            left >>= 7
+        connection.write(bytes((left,)))
+        connection.write(struct.pack("!H", len(topic)))
+        connection.write(topic)
+        for piece in pieces:
+            connection.write(piece)

@@ -1,0 +1,109 @@
+"""From the head to the outbox: drives the listener, asks the guard, composes what is published."""
+
+import asyncio
+import json
+
+from micropython import const
+
+from firmware.homeassistant import Meter, slug
+from metering.guard import MAX_REGISTERS
+from metering.listener import NOTHING, TELEGRAM
+from metering.registers import IDENTIFIER, INSTANTANEOUS, describe
+
+_POLL_MS = const(10)  # 10 bytes at 9600 baud; the UART's buffer outlasts 17 s of anything
+
+_PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
+
+
+class Reader:
+    """Owns the line. Counts are the listener's and the guard's; `notice` is one sentence for the owner or ""."""
+
+    def __init__(self, head, listener, guard, outbox, announcer, health, on_telegram):
+        self._head = head
+        self.listener = listener
+        self.guard = guard
+        self._outbox = outbox
+        self._announcer = announcer
+        self._health = health
+        self._on_telegram = on_telegram
+        self.meter = None  # homeassistant.Meter, replaced when anything of it changes
+        self._entries = {}  # OBIS -> [Register, text admitted last or None]
+        self._order = []  # the same entries as the meter sends them; a dict has no order here
+        self._state = b""
+        self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
+        self.notice = ""
+
+    async def run(self):
+        """Started by the app, runs for ever."""
+        head, listener = self._head, self.listener
+        head.open(listener.LINES[0])
+        while True:
+            self._health.reader_progressed()
+            n = head.read()
+            if not n:
+                await asyncio.sleep_ms(_POLL_MS)
+                continue
+            start = 0
+            while start < n:
+                start += listener.feed(head.data, start, n)
+                while True:
+                    event = listener.next_event()
+                    if event == NOTHING:
+                        break
+                    if event == TELEGRAM:
+                        self._take_telegram()
+                    await asyncio.sleep_ms(0)
+
+    def _take_telegram(self):
+        """Hand the telegram in hand to the outbox, as far as the guard lets it by."""
+        meter_id = self.listener.meter_id()
+        if not self.guard.admits_meter(meter_id):
+            return
+        if self.meter is None or self.meter.meter_id != meter_id:
+            self.meter = Meter(meter_id, slug(meter_id), "", ())
+            self._entries = {}
+            self._order = []
+        maker = self.meter.maker
+        live = []
+        for reading in self.listener.readings():
+            entry = self._entry(reading)
+            if entry is None or not self.guard.admits(reading, entry[0], self._health.uptime_s):
+                continue
+            register = entry[0]
+            text = register.display(reading)
+            if register.kind == INSTANTANEOUS:
+                live.append('"%s": %s' % (register.key, json.dumps(text)))
+                continue
+            entry[1] = text
+            if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
+                maker = text
+        if len(self._order) != len(self.meter.registers) or maker != self.meter.maker:
+            self.meter = Meter(meter_id, self.meter.slug, maker, tuple(entry[0] for entry in self._order))
+            self._outbox.announce(self.meter)
+        self._put(live)
+        self.notice = _PIN_NEEDED if self.listener.pin_needed else ""
+        self._on_telegram()
+
+    def _entry(self, reading):
+        """The entry of the reading's register, made at its first appearance; None past the limit."""
+        entry = self._entries.get(reading.obis)
+        if entry is None:
+            if len(self._order) >= MAX_REGISTERS:
+                self.beyond_limit += 1
+                return None
+            entry = [describe(reading), None]
+            self._entries[reading.obis] = entry
+            self._order.append(entry)
+        return entry
+
+    def _put(self, live):
+        state = []
+        for register, text in self._order:
+            if text is not None:
+                state.append('"%s": %s' % (register.key, json.dumps(text)))
+        payload = ("{%s}" % ", ".join(state)).encode()
+        if state and payload != self._state:
+            self._state = payload
+            self._outbox.put(self._announcer.state_topic(self.meter), payload, True)
+        if live:
+            self._outbox.put(self._announcer.live_topic(self.meter), ("{%s}" % ", ".join(live)).encode(), False)

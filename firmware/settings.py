@@ -1,0 +1,101 @@
+"""Settings: one JSON file of flat keys, checked when it is loaded. A bad file or a bad value never stops the device:
+the default is used and a sentence says so. What load() returns is plain data, so that this code can be dropped again."""
+
+import json
+import os
+
+from micropython import const
+
+from metering import protocols
+
+_TOPIC_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_MAX_FILE_BYTES = const(8192)
+
+
+def _text(most):
+    def accepts(value):
+        return isinstance(value, str) and len(value.encode()) <= most and "\x00" not in value
+
+    return accepts
+
+
+def _name(least, most, more=""):
+    allowed = _TOPIC_CHARACTERS + more
+
+    def accepts(value):
+        return isinstance(value, str) and least <= len(value) <= most and all(c in allowed for c in value)
+
+    return accepts
+
+
+def _topic(value):
+    return _name(1, 60, "/")(value) and value[0] != "/" and value[-1] != "/" and "//" not in value
+
+
+def _whole(least, most):
+    def accepts(value):
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    return accepts
+
+
+def _one_of(words):
+    return lambda value: isinstance(value, str) and value in words
+
+
+_PROTOCOLS = protocols.names()
+_DISCOVERY = ("device", "entity", "off")
+
+# key, default, accepts?, the accepted values in words
+_KEYS = (
+    ("wifi_ssid", "", _text(32), "the Wi-Fi's name, up to 32 bytes"),
+    ("wifi_password", "", _text(64), "a text of up to 64 bytes"),
+    ("mqtt_host", "", _text(128), "the broker's name or address, a text of up to 128 bytes"),
+    ("mqtt_port", 1883, _whole(1, 65535), "a whole number from 1 to 65535"),
+    ("mqtt_user", "", _text(128), "a text of up to 128 bytes"),
+    ("mqtt_password", "", _text(256), "a text of up to 256 bytes"),
+    ("mqtt_prefix", "optoprobe", _topic, "letters, digits, _ - and / inside, up to 60"),
+    ("probe_id", "", _name(0, 32), "up to 32 letters, digits, _ and -; empty: made from the chip's number"),
+    ("probe_name", "Optoprobe", _text(40), "a text of up to 40 bytes"),
+    ("discovery", "device", _one_of(_DISCOVERY), "device (Home Assistant), entity (other hubs) or off"),
+    ("discovery_prefix", "homeassistant", _topic, "letters, digits, _ - and / inside, up to 60"),
+    ("protocol", "sml", _one_of(_PROTOCOLS), " or ".join(_PROTOCOLS)),
+    ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
+)
+
+
+def check(given):
+    """(values, problems) of a dict as read from the file: every key missing or not accepted gets its default.
+
+    `values` also keeps each key this version does not know, for a newer or an older one; `problems` are sentences.
+    """
+    problems = []
+    values = dict(given)
+    for key, default, accepts, words in _KEYS:
+        if key not in given:
+            values[key] = default
+        elif not accepts(given[key]):
+            values[key] = default
+            shown = '"%s"' % default if isinstance(default, str) else default
+            problems.append("settings: %s is not accepted, %s is used; give %s" % (key, shown, words))
+    return values, problems
+
+
+def load(path):
+    """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults."""
+    try:
+        if os.stat(path)[6] > _MAX_FILE_BYTES:
+            return _defaults("%s is larger than %d bytes: copy a proper one onto the device" % (path, _MAX_FILE_BYTES))
+        with open(path) as file:
+            given = json.load(file)
+    except OSError:
+        return _defaults("there is no %s: copy one onto the device with optoprobe deploy --settings FILE" % path)
+    except ValueError:
+        return _defaults("%s is not JSON: correct it and copy it again" % path)
+    if not isinstance(given, dict):
+        return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)
+    return check(given)
+
+
+def _defaults(problem):
+    return check({})[0], ["settings: %s; defaults are used" % problem]

@@ -1,0 +1,53 @@
+"""The command `optoprobe`: one module in commands/ for each subcommand, with add_parser(subparsers) and run(args).
+
+Exit codes of every subcommand: 0 done, 1 nothing readable, 2 wrong usage or an unreadable file; as usual in a shell,
+130 after Ctrl-C and 141 when whoever reads our output has gone. Errors are one sentence with the cure, on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from .commands import decode, demo, deploy
+
+_INTERRUPTED = 130  # 128 + SIGINT
+_OUTPUT_GONE = 141  # 128 + SIGPIPE
+
+
+class _Version(argparse.Action):
+    """--version; looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"optoprobe {version('optoprobe')}")
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (sys.argv by default); returns its exit code, SystemExit(2) on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="optoprobe", description="Reads energy meters through their optical port, exactly.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = {"demo": demo, "decode": decode, "deploy": deploy}
+    for module in commands.values():
+        module.add_parser(subparsers)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a ° must not stop an ASCII terminal
+    try:
+        args = parser.parse_args(argv)
+        code = commands[args.command].run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; let the interpreter's own flush at exit find an open file.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OUTPUT_GONE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code

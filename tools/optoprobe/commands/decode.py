@@ -1,0 +1,182 @@
+"""`optoprobe decode FILE...`: the telegrams in captures, as lines for people or as JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import decoding
+from ..decoding import Rejected, Telegram
+
+STDIN = "-"
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "decode",
+        help="telegrams in captures -> readings",
+        description="Prints every telegram in the given captures and the exact readings in it.",
+        epilog="Exit code 0 if any telegram came out, 1 if none, 2 for wrong usage or an unreadable file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--protocol", choices=decoding.protocol_names(), default=decoding.AUTO, help="what the meter speaks (auto)"
+    )
+    parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
+    parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
+    parser.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="raw bytes; *.hex: hex text; -: standard input")
+
+
+class Unreadable(Exception):
+    """A file could not be read; the text is one sentence with the cure."""
+
+
+@dataclass
+class _Outcome:
+    """What came of one file of `n_bytes`."""
+
+    file: str
+    n_bytes: int
+    telegrams: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        for option, key in (("--key", args.key), ("--auth-key", args.auth_key)):
+            decoding.clean_key(option, key)
+    except ValueError as error:
+        print(f"optoprobe decode: {error}.", file=sys.stderr)
+        return 2
+    outcomes = []
+    unreadable = False
+    for file in args.files:
+        try:
+            data = read(file)
+        except Unreadable as error:
+            unreadable = True
+            print(f"optoprobe decode: {error}.", file=sys.stderr)
+            continue
+        outcome = _Outcome(file, len(data))
+        outcomes.append(outcome)
+        for event in decoding.decode(data, args.protocol, args.key, args.auth_key):
+            if isinstance(event, Telegram):
+                outcome.telegrams += 1
+            else:
+                outcome.rejected[event.reason] += 1
+            if args.json:
+                print(json.dumps(_object(file, event)))
+            elif isinstance(event, Telegram):
+                print("\n".join(_lines(file, event)))
+        if not args.json:
+            print(_summary(outcome))
+    nothing = not any(outcome.telegrams for outcome in outcomes)
+    if nothing and outcomes:
+        print(f"optoprobe decode: {_why_nothing(outcomes)}.", file=sys.stderr)
+    return 2 if unreadable else 1 if nothing else 0
+
+
+def read(file: str) -> bytes:
+    """The bytes of `file` as named in the call: raw, a *.hex file's hex text, or standard input for "-".
+
+    Raises Unreadable.
+    """
+    try:
+        data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Unreadable(f"{file} cannot be read ({reason}): check its name and its permissions") from error
+    if not file.lower().endswith(".hex"):
+        return data
+    try:
+        return bytes_of_hex_text(data)
+    except ValueError as error:
+        raise Unreadable(f"{file} is not hex text ({error}): correct it, or rename it if it holds raw bytes") from error
+
+
+def bytes_of_hex_text(text: bytes) -> bytes:
+    """The bytes that hex digits spell; blanks, line ends, 0x, colons, commas, hyphens and comments (# ; //) are let be.
+
+    Raises ValueError that says what is wrong in which line.
+    """
+    digits = []
+    for number, line in enumerate(text.decode("utf-8-sig", "replace").splitlines(), 1):
+        for word in re.split(r"[\s:,\-]+", re.sub(r"(#|;|//).*", "", line)):
+            plain = word[2:] if word[:2] in ("0x", "0X") else word
+            if plain != word and len(plain) == 1:  # 0x1
+                plain = "0" + plain
+            if re.search(r"[^0-9A-Fa-f]", plain):
+                raise ValueError(f"line {number} holds {ascii(word[:20])}")
+            digits.append(plain)
+    joined = "".join(digits)
+    if len(joined) % 2:
+        raise ValueError(f"{len(joined):,} digits, an odd number")
+    return bytes.fromhex(joined)
+
+
+def _object(file: str, event: Telegram | Rejected) -> dict[str, object]:
+    """The JSON object of an event; the keys are part of the command's contract."""
+    if isinstance(event, Rejected):
+        return {"file": file, "offset": event.offset, "rejected": event.reason, "detail": event.detail}
+    found: dict[str, object] = {
+        "file": file,
+        "protocol": event.protocol,
+        "offset": event.offset,
+        "meter_id": event.meter_id,
+        "timestamp": event.timestamp,
+        "readings": [{"obis": r.obis, "name": r.name, "value": r.value, "unit": r.unit} for r in event.readings],
+    }
+    if event.seconds_index is not None:
+        found["seconds_index"] = event.seconds_index
+    if event.notice is not None:
+        found["notice"] = event.notice
+    return found
+
+
+def _lines(file: str, telegram: Telegram) -> list[str]:
+    """A telegram for people: where and whose, then a line a register, names, values and units under each other."""
+    about = [f"{file}: {telegram.protocol} telegram at byte {telegram.offset:,}"]
+    about += [f"meter {telegram.meter_id}"] if telegram.meter_id else []
+    about += [telegram.timestamp] if telegram.timestamp else []
+    about += [f"{telegram.seconds_index} s in operation"] if telegram.seconds_index is not None else []
+    lines = [", ".join(about)]
+    if telegram.notice:
+        lines.append(f"  {telegram.notice}")
+    rows = [("" if r.name == r.obis else r.name, r.obis, r.shown, r.shown_unit or "") for r in telegram.readings]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    for name, obis, shown, unit in rows:
+        lines.append(f"  {name:{widths[0]}}  {obis:{widths[1]}}  {shown:>{min(widths[2], 24)}} {unit}".rstrip())
+    return lines
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def _reasons(rejected: Counter[str]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in rejected.most_common())
+
+
+def _summary(outcome: _Outcome) -> str:
+    text = f"{outcome.file}: {_count(outcome.n_bytes, 'byte')}, {_count(outcome.telegrams, 'telegram')}"
+    if outcome.rejected:
+        text += f", {outcome.rejected.total():,} rejected ({_reasons(outcome.rejected)})"
+    return text
+
+
+def _why_nothing(outcomes: list[_Outcome]) -> str:
+    """Why not one telegram came out, in one sentence."""
+    where = outcomes[0].file if len(outcomes) == 1 else _count(len(outcomes), "file")
+    size = _count(sum(outcome.n_bytes for outcome in outcomes), "byte")
+    rejected = sum((outcome.rejected for outcome in outcomes), Counter[str]())
+    if rejected:
+        candidates = _count(rejected.total(), "candidate")
+        return f"no telegram in {where}: {size}, {candidates}, all rejected: {_reasons(rejected)}"
+    return f"no telegram in {where}: {size}, no start sequence of {' or '.join(decoding.protocol_names()[1:])} found"

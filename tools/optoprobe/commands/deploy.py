@@ -1,0 +1,236 @@
+"""`optoprobe deploy --port PORT --board NAME`: the application onto a board that runs MicroPython.
+
+The plan that --dry-run prints and the plan that is carried out are the same list of steps. Three things about a board
+that is already a probe shape it (from the ports' sources; not yet seen on hardware):
+
+- Its watchdog cannot be stopped and nothing feeds it once the program is interrupted, so the first step gives it a
+  time that outlasts the copying.
+- Its network thread goes on after Ctrl-C and may print into mpremote's conversation, so a soft reset ends it; boot.py
+  runs then, and its count of restarts is cleared first, or its safe mode could keep us waiting. No other step resets.
+- A .py file is imported before the .mpy of the same name, so what an earlier version left is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LEAST_VERSION = (1, 25)
+PLATFORM = "esp32"  # sys.platform of every chip of the family
+
+_PORT_UNSAID = "PORT"  # stands for the port in a plan without one
+_STEP_TIMEOUT_S = 600
+_WATCHDOG_MS = 600_000  # 50 KB take about half a minute at 115200 baud
+
+_PREPARE = f"""\
+import os, sys
+print(sys.platform, sys.implementation.name, *sys.implementation.version[:2])
+if "firmware" in os.listdir():
+    import machine
+    machine.RTC().memory(b"")
+    machine.WDT(timeout={_WATCHDOG_MS})
+"""
+
+_REMOVE_STALE = """\
+import os
+def clean(folder, keep):
+    for entry in list(os.ilistdir(folder)):
+        path = folder + "/" + entry[0]
+        if entry[1] & 0x4000:
+            clean(path, keep)
+            if not list(os.ilistdir(path)):
+                os.rmdir(path)
+        elif path not in keep:
+            os.remove(path)
+            print("removed", path)
+for folder in {folders}:
+    clean(folder, {keep})
+"""
+
+
+class DeployError(Exception):
+    """Stops the deployment; the text is one sentence with the cure. `code` is the command's exit code."""
+
+    def __init__(self, text: str, code: int = 2) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of mpremote: what for, and its arguments. `checks_board`: its output says what the board runs."""
+
+    purpose: str
+    arguments: tuple[str, ...]
+    checks_board: bool = False
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "deploy",
+        help="the application onto a board that runs MicroPython",
+        description="Compiles the application and copies it, with the board's description and your settings, onto a "
+        "board that runs MicroPython 1.25 or newer. Without --settings the board keeps the settings it has.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
+    parser.add_argument("--board", required=True, metavar="NAME", help="a file of board_configs/, without .json")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and touch nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..device_tree import BuildError, build
+
+    try:
+        if not args.port and not args.dry_run:
+            raise DeployError("name the board's serial port with --port, or see the plan alone with --dry-run")
+        board = _board_file(args.board)
+        if args.settings is not None:
+            unknown = check_settings(args.settings)
+            if unknown:
+                print(f"Settings this version does not know are copied all the same: {', '.join(unknown)}.")
+        with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:  # readable for its owner only
+            tree = Path(folder)
+            files = build(tree, board, args.settings)
+            steps = plan(args.port or _PORT_UNSAID, tree, files)
+            if args.dry_run:
+                print("\n".join(_plan_text(steps, tree, files)))
+            else:
+                _carry_out(steps)
+    except (DeployError, BuildError) as error:
+        print(f"optoprobe deploy: {error}.", file=sys.stderr)
+        return error.code if isinstance(error, DeployError) else 2
+    return 0
+
+
+def _board_file(name: str) -> Path:
+    from ..runtime import REPO
+
+    files = {path.stem: path for path in sorted((REPO / "board_configs").glob("*.json"))}
+    if name not in files:
+        raise DeployError(f"there is no board {name}; choose one of {', '.join(files)}")
+    return files[name]
+
+
+def check_settings(file: Path) -> list[str]:
+    """The firmware's own check of a settings file; returns the keys it does not know.
+
+    Raises DeployError with all the check has to say. No value is ever shown.
+    """
+    from ..runtime import REPO
+
+    if not file.is_file():
+        raise DeployError(f"there is no settings file {file}: check its name")
+    firmware_settings = _load_device_module(REPO / "firmware" / "settings.py")
+    values, problems = firmware_settings.load(str(file))
+    if problems:
+        raise DeployError(f"{'; '.join(problems)}; nothing was copied, correct {file} first")
+    known, _ = firmware_settings.check({})
+    return sorted(set(values) - set(known))
+
+
+def _load_device_module(source: Path) -> Any:
+    """A module of the firmware that touches no hardware, run here; only for it there is a `micropython.const`."""
+    name = f"optoprobe_device_{source.stem}"
+    spec = importlib.util.spec_from_file_location(name, source)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    stand_in: Any = types.ModuleType("micropython")
+    stand_in.const = lambda value: value
+    before = sys.modules.get("micropython")
+    sys.modules["micropython"] = stand_in
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules["micropython"]
+        if before is not None:
+            sys.modules["micropython"] = before
+    return module
+
+
+def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
+    """The calls of mpremote that bring `files` below `tree` onto the board at `port`."""
+    from ..device_tree import PACKAGES
+
+    def step(purpose: str, *arguments: str, resume: bool = True, checks_board: bool = False) -> Step:
+        # `resume` keeps mpremote from soft-resetting the board before each call.
+        return Step(purpose, ("connect", port, *(["resume"] if resume else []), *arguments), checks_board)
+
+    top = [str(tree / name) for name in files if len(name.parts) == 1]
+    folders = sorted({name.parts[0] for name in files if len(name.parts) > 1})
+    keep = tuple(name.as_posix() for name in files if len(name.parts) > 1)
+    remove_stale = _REMOVE_STALE.format(folders=PACKAGES, keep=keep)
+    return [
+        step("See what the board runs, and have its watchdog wait", "exec", _PREPARE, checks_board=True),
+        step("End what is running", "soft-reset", resume=False),
+        *(step(f"Copy {name}/", "fs", "cp", "-r", str(tree / name), ":") for name in folders),
+        step("Copy what starts it and describes it", "fs", "cp", *top, ":"),
+        step("Remove files of an earlier version", "exec", remove_stale),
+        step("Restart the board", "reset"),
+    ]
+
+
+def _plan_text(steps: Sequence[Step], tree: Path, files: Sequence[Path]) -> list[str]:
+    lines = ["Files (TREE is where they are built):"]
+    sizes = [(tree / name).stat().st_size for name in files]
+    lines += [f"  {size:7,} bytes  {name.as_posix()}" for name, size in zip(files, sizes, strict=True)]
+    lines += [f"  {sum(sizes):7,} bytes  in {len(files)} files", "Steps:"]
+    for number, step in enumerate(steps, 1):
+        lines.append(f"{number}. {step.purpose}")
+        command = shlex.join(["mpremote", *step.arguments]).replace(str(tree), "TREE")
+        lines += [f"     {line}" for line in command.splitlines()]
+    return lines + ["Nothing was touched."]
+
+
+def _carry_out(steps: Sequence[Step]) -> None:
+    for number, step in enumerate(steps, 1):
+        print(f"{number}/{len(steps)} {step.purpose} ...", flush=True)
+        output = _mpremote(step.arguments)
+        if step.checks_board:
+            _check_version(output)
+    print("Done: the board restarts as a probe.")
+
+
+def _mpremote(arguments: Sequence[str]) -> str:
+    """Call the mpremote installed beside us (not whichever is first on PATH); returns what it printed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_STEP_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        cure = "unplug the board, plug it in and run this again"
+        raise DeployError(f"no answer within {_STEP_TIMEOUT_S} s: {cure}", 1) from error
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        cure = "check the cable and the port, close other programs that use it, and run this again"
+        raise DeployError(f"{said.rstrip('.')}; {cure}", 1)
+    return done.stdout
+
+
+def _check_version(output: str) -> None:
+    """Raises DeployError unless `output` of the first step names an ESP32 and a version that is new enough."""
+    least = ".".join(map(str, LEAST_VERSION))
+    found = re.search(r"^(\w+) micropython (\d+) (\d+)\s*$", output, re.MULTILINE)
+    if found is None:
+        raise DeployError(f"what answers is no MicroPython: put {least} or newer onto the board with esptool", 1)
+    if found[1] != PLATFORM:
+        raise DeployError(f"the board is an {found[1]}: choose the port of an ESP32", 1)
+    if (int(found[2]), int(found[3])) < LEAST_VERSION:
+        runs = f"{found[2]}.{found[3]}"
+        raise DeployError(f"the board runs MicroPython {runs}: put {least} or newer onto it with esptool", 1)

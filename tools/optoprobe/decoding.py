@@ -1,0 +1,157 @@
+"""Bytes of a capture in, telegrams out: the metering core as one call, for the command line and for other programs.
+
+The core is driven exactly as on the device: fed in chunks, asked for events until there are none, told of the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from metering import protocols
+from metering.listener import NOTHING, TELEGRAM
+from metering.obis import obis_text
+from metering.registers import describe, unit_symbol
+from metering.sml import LOCAL_TIMESTAMP, SEC_INDEX, TIMESTAMP
+
+AUTO = "auto"
+PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
+
+_CHUNK_BYTES = 4096
+_KEY_DIGITS = 32  # AES-128
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One value of a telegram. `obis` like "1-0:1.8.0*255"; `name` for people, the code itself where none is known.
+
+    `value` is what was sent as an exact decimal ("14798112.9"), octets as lower-case hex, booleans as true or false;
+    `unit` the symbol of the unit sent ("Wh") or None. `shown` and `shown_unit` are the same for display: energy in kWh
+    by moving the decimal point, identifiers and texts in readable form.
+    """
+
+    obis: str
+    name: str
+    value: str
+    unit: str | None
+    shown: str
+    shown_unit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Telegram:
+    """A telegram whose checksum held. `offset` is where it begins in the data, in bytes.
+
+    `meter_id` names the meter, None where it does not say. `timestamp` is the meter's clock as ISO 8601 UTC
+    ("2026-05-28T20:26:40Z") where it has one; else None, and `seconds_index` its seconds of operation, if it sends
+    these. `readings` are in the order sent. `notice` is a sentence for the owner ("PIN needed: ..."), mostly None.
+    """
+
+    protocol: str
+    offset: int
+    meter_id: str | None
+    timestamp: str | None
+    readings: tuple[Register, ...]
+    seconds_index: int | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What began like a telegram at byte `offset` but is none: `reason` in one of a few words, `detail` with numbers."""
+
+    offset: int
+    reason: str
+    detail: str
+
+
+def decode(
+    data: bytes | bytearray | memoryview, protocol: str = AUTO, key: str | None = None, auth_key: str | None = None
+) -> Iterator[Telegram | Rejected]:
+    """The telegrams in `data`, a Telegram or a Rejected each, in order of their offset.
+
+    `protocol` is one of protocol_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each (blanks,
+    0x and case do not matter); SML has no use for them. Raises ValueError at once for a protocol or a key that cannot
+    be; whatever the bytes are, nothing is raised later.
+    """
+    if protocol not in protocol_names():
+        raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
+    clean_key("key", key)
+    clean_key("auth_key", auth_key)
+    names = protocols.names() if protocol == AUTO else [protocol]
+    whole = bytes(data)
+    return heapq.merge(*(_listen(name, whole) for name in names), key=lambda event: event.offset)
+
+
+def protocol_names() -> list[str]:
+    """What `protocol` may be: auto, or a name of the registry."""
+    return [AUTO, *protocols.names()]
+
+
+def clean_key(name: str, key: str | None) -> str | None:
+    """`key` as 32 lower-case hex digits, None for none. Raises ValueError, which never shows the key itself."""
+    if key is None:
+        return None
+    digits = re.sub(r"0x|[\s:,_-]", "", key.lower())
+    if len(digits) != _KEY_DIGITS or not re.fullmatch(r"[0-9a-f]+", digits):
+        raise ValueError(f"{name}: give {_KEY_DIGITS} hexadecimal digits (16 bytes), as your network operator sent it")
+    return digits
+
+
+def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
+    listener = protocols.load(name)()
+    fed = 0
+    finished = False
+    while True:
+        while (event := listener.next_event()) != NOTHING:
+            if event == TELEGRAM:
+                yield _telegram(listener)
+            else:
+                yield Rejected(listener.offset, listener.reason, listener.detail)
+        if fed < len(data):
+            fed += listener.feed(data, fed, min(fed + _CHUNK_BYTES, len(data)))
+        elif not finished:
+            listener.finish()
+            finished = True
+        else:
+            return
+
+
+def _telegram(listener: Any) -> Telegram:
+    kind, time = listener.time_kind, listener.time_value
+    return Telegram(
+        listener.NAME,
+        listener.offset,
+        listener.meter_id() or None,
+        _utc_text(time) if kind in (TIMESTAMP, LOCAL_TIMESTAMP) else None,
+        tuple(map(_register, listener.readings())),
+        time if kind == SEC_INDEX else None,
+        PIN_NEEDED if listener.pin_needed else None,
+    )
+
+
+def _register(reading: Any) -> Register:
+    register = describe(reading)
+    return Register(
+        obis_text(reading.obis),
+        register.name,
+        reading.text(),
+        unit_symbol(reading.unit),
+        register.display(reading),
+        register.symbol,
+    )
+
+
+def _utc_text(seconds: int | None) -> str | None:
+    """Seconds since 1970 as ISO 8601 in UTC; None where there are none or they are past the year 9999."""
+    if seconds is None:
+        return None
+    try:
+        return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except OverflowError:
+        return None

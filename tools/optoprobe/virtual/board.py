@@ -1,0 +1,119 @@
+"""The virtual board: the unmodified boot.py, main.py and firmware under the MicroPython unix port, hardware faked.
+
+    simulated meter ─► virtual line ─► optical server ─loopback─► fakes/machine.UART ─► firmware ─► a real MQTT broker
+
+The device's file tree is built as for a real board (compiled .mpy), in a directory of its own that is the device's
+root. `runtime="cpython"` runs the same sources under CPython where no MicroPython is to be had; it proves less.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from optoprobe import device_tree, runtime
+
+FAKES = Path(__file__).parent / "fakes"
+HEAP = "64k"  # the budget of the whole firmware
+_START = "import boot, main"
+_START_ON_CPYTHON = "import on_cpython, boot, main"
+_STOP_S = 3
+_LOG_LINES = 1000
+
+
+class VirtualBoard:
+    """A device in `directory`, its head on the optical server at `line_port`. `log` holds what it printed."""
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, object] | None,
+        line_port: int,
+        *,
+        board: dict[str, object] | Path | None = None,
+        runtime_name: str = "micropython",
+        heap: str = HEAP,
+        reset_cause: int = 1,
+        start: str | None = None,
+    ) -> None:
+        if runtime_name not in ("micropython", "cpython"):
+            raise ValueError("the runtime is micropython or cpython")
+        self.directory = directory
+        self.line_port = line_port
+        self.log: list[str] = []
+        self.reset_cause = reset_cause
+        self._runtime = runtime_name
+        self._heap = heap
+        self._start = start
+        self._process: subprocess.Popen[str] | None = None
+        self._pump: threading.Thread | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        board = board if board is not None else runtime.REPO / "board_configs" / "virtual.json"
+        compiled = runtime_name == "micropython"
+        device_tree.build(directory, board, settings, compiled=compiled)
+        self._hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
+        self._hardware.mkdir(exist_ok=True)
+        (self._hardware / "umqtt").mkdir(exist_ok=True)
+        for source in FAKES.glob("*.py"):
+            device_tree.install(source, self._hardware, compiled=compiled)
+        device_tree.install(runtime.umqtt() / "umqtt" / "simple.py", self._hardware / "umqtt", compiled=compiled)
+
+    def start(self) -> VirtualBoard:
+        """Power on."""
+        paths = ["", "lib", "hardware"]  # beneath the working directory, as on the device
+        environment = dict(os.environ, OPTOPROBE_LINE_PORT=str(self.line_port))
+        environment["OPTOPROBE_RESET_CAUSE"] = str(self.reset_cause)
+        if self._runtime == "micropython":
+            environment["MICROPYPATH"] = ":".join([*paths, ".frozen"])
+            command = [str(runtime.micropython()), "-X", f"heapsize={self._heap}", "-c", self._start or _START]
+        else:
+            environment["PYTHONPATH"] = ":".join(paths)
+            environment["PYTHONUNBUFFERED"] = "1"
+            command = [sys.executable, "-c", self._start or _START_ON_CPYTHON]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._pump = threading.Thread(target=self._read_log, daemon=True)
+        self._pump.start()
+        return self
+
+    def _read_log(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        for line in self._process.stdout:
+            if len(self.log) < _LOG_LINES:
+                self.log.append(line.rstrip("\n"))
+
+    @property
+    def running(self) -> bool:
+        """Is the device's program still alive?"""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Power off."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._pump is not None:
+            self._pump.join(_STOP_S)
+        self._process = None
+
+    def __enter__(self) -> VirtualBoard:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

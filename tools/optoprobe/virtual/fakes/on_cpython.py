@@ -1,0 +1,35 @@
+"""Lends CPython what the firmware expects of MicroPython, for the demo's fall-back. Imported before boot.py."""
+
+import asyncio
+import binascii
+import errno  # noqa: F401 - MicroPython code imports it by this name too
+import gc
+import socket
+import struct
+import sys
+import time
+
+_WRAP = 1 << 30
+
+
+def _ticks_ms():
+    return int(time.monotonic() * 1000) % _WRAP
+
+
+def _ticks_diff(later, earlier):
+    return (later - earlier + _WRAP // 2) % _WRAP - _WRAP // 2
+
+
+def _ticks_add(ticks, delta):
+    return (ticks + delta) % _WRAP
+
+
+async def _sleep_ms(ms):
+    await asyncio.sleep(ms / 1000)
+
+
+asyncio.sleep_ms = _sleep_ms
+time.ticks_ms, time.ticks_diff, time.ticks_add = _ticks_ms, _ticks_diff, _ticks_add
+time.sleep_ms = lambda ms: time.sleep(ms / 1000)
+gc.mem_free = lambda: 0
+sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socket, struct, binascii

@@ -1,0 +1,503 @@
+"""The light itself: levels over time between a meter's LED and a head's UART, in virtual time.
+
+The parts, each usable alone, joined by lists of transitions:
+
+    bytes ─► Transmitter ─► transitions ─► Channel ─► transitions ─► Receiver ─► (time_ns, byte)
+             baud, parity,                 noise, echo,              UART with its own settings,
+             clock, gaps                   ambient light             right or wrong
+
+A *transition* is `(time_ns, light)`: from that instant the light is on (1) or off (0). Times are integer nanoseconds
+and never go back. Bit k of a run of bytes begins at `t0 + k * 10**9 * 10**6 // (baud * (10**6 + clock_ppm))`, computed
+from the run's start each time, so no rounding piles up (one bit at 9600 baud is 104,166.66... ns).
+
+Polarity (IEC 62056-21:2002, 4.1): idle is light off, a logical 1, a HIGH level at the head's RX pin. A start bit lights
+the LED. With `Line.invert` all of it is turned round: idle is light on, a low RX pin.
+
+The receiver is modelled on the usual UART with 16 ticks a bit: a level going from mark to space starts a frame, every
+bit is the majority of the samples at ticks 7, 8 and 9, a start bit that is not space in its middle is forgotten, a
+missing stop bit is counted and the byte kept, and a new start needs a new edge after the stop bit's last sample, so
+light that stays on gives one 0x00 and then silence. 8N1 tolerates a sender 3.8 % too fast or 5 % too slow. A wrong baud
+rate, parity or polarity gives the garbage that such a UART gives.
+
+Everything is a stream: transitions in, bytes out. What is kept is the frame in progress, what has been sent and not yet
+released, and disturbances not yet over. Line settings: `metering.line.Line`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metering.line import Line
+
+Transition = tuple[int, int]
+
+NS = 10**9
+_TICKS = 16  # UART clock ticks a bit
+_SAMPLES = (7, 8, 9)  # the ticks of a bit that are sampled
+_CACHE_LIMIT = 8192  # sampled words remembered by a receiver: a clean line has at most 1,024, noise brings others
+
+
+def frame_bits(line: Line) -> int:
+    """Bit times one byte takes: start, data, parity, stop."""
+    return 1 + line.bits + (1 if line.parity else 0) + line.stop
+
+
+def duration_ns(line: Line, n: int) -> int:
+    """Time that `n` bytes back to back take, in ns, rounded up."""
+    return -(-n * frame_bits(line) * NS // line.baud)
+
+
+def _parity_bit(value: int, parity: str) -> int:
+    odd = value.bit_count() & 1
+    return odd if parity == "E" else odd ^ 1
+
+
+class Transmitter:
+    """Turns bytes into the light of one LED.
+
+    `gap_ns` is a pause after every byte, `gap_jitter_ns` adds 0..that much at random, `jitter_ns` delays every edge by
+    0..that much at random (below half a bit, or ValueError), `clock_ppm` is how much faster (+) or slower (-) than
+    nominal this side's clock runs. The same seed gives the same light. Memory: a table of 256 frames.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        *,
+        gap_ns: int = 0,
+        gap_jitter_ns: int = 0,
+        jitter_ns: int = 0,
+        clock_ppm: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if not -500_000 <= clock_ppm <= 500_000:
+            raise ValueError("clock_ppm: -500000 to 500000")
+        if gap_ns < 0 or gap_jitter_ns < 0 or jitter_ns < 0 or jitter_ns * 2 >= NS // line.baud:
+            raise ValueError("gap_ns and gap_jitter_ns: 0 or more; jitter_ns: 0 to below half a bit")
+        self.line = line
+        self.idle_light = 1 if line.invert else 0
+        self.idle_ns = 0  # when the last stop bit ends: a byte sent now starts no earlier
+        self.bytes_sent = 0
+        self._rate = line.baud * (10**6 + clock_ppm)  # bits in 10**6 s, so a bit is _PER_RATE // _rate ns
+        self._per_rate = NS * 10**6
+        self._gap_ns = gap_ns
+        self._gap_jitter_ns = gap_jitter_ns
+        self._jitter_ns = jitter_ns
+        self._rng = random.Random(seed)
+        self._run_ns = 0  # start of the run of bytes that stand back to back
+        self._run_bits = 0  # bit times since then
+        self._frame_bits = frame_bits(line)
+        self._frames = [self._frame(value) for value in range(256)]
+
+    def _frame(self, value: int) -> tuple[Transition, ...]:
+        """The edges of one byte as (ns from its start, light); light before and after it is idle."""
+        line = self.line
+        value &= (1 << line.bits) - 1
+        bits = [0] + [value >> k & 1 for k in range(line.bits)]
+        if line.parity:
+            bits.append(_parity_bit(value, line.parity))
+        bits.append(1)
+        before = 1
+        edges = []
+        for k, bit in enumerate(bits):
+            if bit != before:
+                edges.append((k * self._per_rate // self._rate, bit ^ 1 ^ self.idle_light))
+                before = bit
+        return tuple(edges)
+
+    def send(self, data: bytes, at_ns: int) -> list[Transition]:
+        """The light of `data`, begun at `at_ns` or when the byte before has ended, whichever is later.
+
+        With 7 data bits the top bit of each byte is not sent. `idle_ns` is afterwards the end of the last stop bit.
+        """
+        out: list[Transition] = []
+        frames = self._frames
+        per_rate, rate, step = self._per_rate, self._rate, self._frame_bits
+        jitter, gap, gap_jitter = self._jitter_ns, self._gap_ns, self._gap_jitter_ns
+        start = self.idle_ns
+        if at_ns > start:
+            start = self._run_ns = at_ns
+            self._run_bits = 0
+        for value in data:
+            if jitter:
+                draw = self._rng.randint
+                out += [(start + offset + draw(0, jitter), light) for offset, light in frames[value]]
+            else:
+                out += [(start + offset, light) for offset, light in frames[value]]
+            self._run_bits += step
+            if gap or gap_jitter:
+                self._run_ns += gap + (self._rng.randint(0, gap_jitter) if gap_jitter else 0)
+            start = self._run_ns + self._run_bits * per_rate // rate
+        self.idle_ns = start
+        self.bytes_sent += len(data)
+        return out
+
+    def blink(self, at_ns: int, on_ns: int) -> list[Transition]:
+        """One pulse of light (a metrological LED), `on_ns` long, with nothing to do with bytes."""
+        return [(at_ns, self.idle_light ^ 1), (at_ns + on_ns, self.idle_light)]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What disturbs the light. Rates are mean events a second (0: never), lengths means in ns (drawn 0.5..1.5 times).
+
+    glitch   the level turned round for a moment: bit errors
+    dropout  the light blocked: bytes lost or cut
+    burst    foreign flicker added: bytes inserted
+    ambient  light that holds the level on: sun, a torch
+    `stretch_ns`: the receiver sees light for that much longer than it is on (a slow phototransistor).
+    """
+
+    glitch_hz: float = 0.0
+    glitch_ns: int = 60_000
+    dropout_hz: float = 0.0
+    dropout_ns: int = 2_000_000
+    burst_hz: float = 0.0
+    burst_ns: int = 20_000_000
+    ambient_hz: float = 0.0
+    ambient_ns: int = 50_000_000
+    stretch_ns: int = 0
+    seed: int = 0
+
+
+_KINDS = ("glitch", "dropout", "burst", "ambient")
+
+
+class Channel:
+    """The air between LED and phototransistor: holds light until its time, adds disturbance and the own LED's echo.
+
+    seen = (meter, unless blocked; or own LED; or ambient; or flicker), turned round during a glitch.
+    `counts` says how often each disturbance began. Light put in must be in time order for each LED.
+    """
+
+    def __init__(self, noise: Noise | None = None, *, idle_light: int = 0, start_ns: int = 0) -> None:
+        self.noise = noise or Noise()
+        self.light = idle_light  # as seen now
+        self.now_ns = start_ns
+        self.counts: dict[str, int] = dict.fromkeys(_KINDS, 0)
+        self._rng = random.Random(self.noise.seed)
+        self._meter: list[Transition] = []
+        self._own: list[Transition] = []
+        self._events: list[tuple[int, int, str, int]] = []  # heap of (time, order, what, on or off)
+        self._order = 0
+        self._state = {"meter": idle_light, "own": 0, "glitch": 0, "dropout": 0, "ambient": 0, "flicker": 0}
+        self._held_off: int | None = None  # time of an "off" that a slow phototransistor has not shown yet
+        for kind in _KINDS:
+            self._schedule_next(kind, start_ns)
+
+    def _push(self, at_ns: int, what: str, on: int) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (at_ns, self._order, what, on))
+
+    def _schedule_next(self, kind: str, after_ns: int) -> None:
+        rate = getattr(self.noise, kind + "_hz")
+        if rate > 0:
+            self._push(after_ns + 1 + int(self._rng.expovariate(rate) * NS), kind, 1)
+
+    def hold(self, what: str, from_ns: int, until_ns: int) -> None:
+        """A disturbance by hand: `what` is "glitch", "dropout" or "ambient". ValueError for others, or for the past."""
+        if what not in ("glitch", "dropout", "ambient") or from_ns < self.now_ns or until_ns <= from_ns:
+            raise ValueError("hold: glitch, dropout or ambient, from now on, and until after from")
+        self._push(from_ns, what + "!", 1)
+        self._push(until_ns, what + "!", 0)
+
+    def put(self, transitions: list[Transition]) -> None:
+        """Light of the meter's LED, at times not yet passed by `advance`."""
+        self._meter += transitions
+
+    def put_own(self, transitions: list[Transition]) -> None:
+        """Light of the head's own LED as it is reflected into its receiver (echo)."""
+        self._own += transitions
+
+    def _begin(self, kind: str, at_ns: int) -> None:
+        """A drawn disturbance begins: schedule its end (or flicker) and the next one."""
+        length = max(1, int(getattr(self.noise, kind + "_ns") * (0.5 + self._rng.random())))
+        end = at_ns + length
+        if kind == "burst":
+            at, on = at_ns, 1
+            while at < end:
+                self._push(at, "flicker", on)
+                at += self._rng.randint(20_000, 400_000)
+                on ^= 1
+            self._push(end, "flicker", 0)
+        else:
+            self._push(end, kind, 0)
+        self._schedule_next(kind, end)
+
+    def advance(self, until_ns: int) -> list[Transition]:
+        """The light seen up to and including `until_ns`, as transitions in order."""
+        out = self._merged(until_ns)
+        if self.noise.stretch_ns:
+            out = self._stretched(out, until_ns)
+        if out:
+            self.light = out[-1][1]
+        self.now_ns = until_ns
+        return out
+
+    def _take(self, pending: list[Transition], until_ns: int) -> list[Transition]:
+        n = bisect_right(pending, (until_ns, 2))
+        taken = pending[:n]
+        del pending[:n]
+        return taken
+
+    def _merged(self, until_ns: int) -> list[Transition]:
+        state = self._state
+        events = self._events
+        quiet = not (state["own"] or state["glitch"] or state["dropout"] or state["ambient"] or state["flicker"])
+        own = self._take(self._own, until_ns) if self._own else []
+        meter = self._take(self._meter, until_ns) if self._meter else []
+        if quiet and not own and (not events or events[0][0] > until_ns):
+            if meter:
+                state["meter"] = meter[-1][1]
+            return meter
+        seen = self._seen()
+        out: list[Transition] = []
+        i = j = 0
+        never = until_ns + 1
+        while True:
+            t_meter = meter[i][0] if i < len(meter) else never
+            t_own = own[j][0] if j < len(own) else never
+            t_event = events[0][0] if events else never
+            t = min(t_meter, t_own, t_event)
+            if t >= never:
+                return out
+            if t == t_event:
+                _, _, what, on = heapq.heappop(events)
+                if what.endswith("!"):  # by hand: no end and no successor is drawn
+                    what = what[:-1]
+                    self.counts[what] += on
+                elif what in self.counts and on:
+                    self.counts[what] += 1
+                    self._begin(what, t)
+                if what != "burst":
+                    state[what] = on
+            elif t == t_own:
+                state["own"] = own[j][1]
+                j += 1
+            else:
+                state["meter"] = meter[i][1]
+                i += 1
+            light = self._seen()
+            if light != seen:
+                seen = light
+                if out and out[-1][0] == t:
+                    out.pop()  # two changes in one instant cancel
+                else:
+                    out.append((t, light))
+
+    def _seen(self) -> int:
+        s = self._state
+        return ((s["meter"] & (s["dropout"] ^ 1)) | s["own"] | s["ambient"] | s["flicker"]) ^ s["glitch"]
+
+    def _stretched(self, transitions: list[Transition], until_ns: int) -> list[Transition]:
+        out: list[Transition] = []
+        held = self._held_off
+        for t, light in transitions:
+            if held is not None and held < t:
+                out.append((held, 0))
+                held = None
+            if not light:
+                held = t + self.noise.stretch_ns
+            elif held is not None:
+                held = None  # lit again before the dark was seen
+            else:
+                out.append((t, 1))
+        if held is not None and held <= until_ns:
+            out.append((held, 0))
+            held = None
+        self._held_off = held
+        return out
+
+
+class Receiver:
+    """A UART looking at the light: 16 ticks a bit, majority of three samples.
+
+    `light` is what is seen at the moment the UART is switched on. Counts `bytes`, `framing_errors` (no stop bit, byte
+    kept), `parity_errors` (byte kept), `false_starts` (an edge that was no start bit). With `strip_parity` False the
+    parity bit of a 7-bit line is left in bit 7, as a UART set to 8N1 would show it.
+    """
+
+    def __init__(self, line: Line, *, light: int = 0, strip_parity: bool = True) -> None:
+        self.line = line
+        self.bytes = 0
+        self.framing_errors = 0
+        self.parity_errors = 0
+        self.false_starts = 0
+        self._strip_parity = strip_parity
+        self._flip = 0 if line.invert else 1
+        self._level = light ^ self._flip  # 1 mark (idle), 0 space
+        self._start = -1  # tick in which the start bit's edge fell; -1: waiting for one
+        self._word = 0  # samples of the frame so far, first sample lowest
+        self._n = 0  # how many
+        self._rate = line.baud * _TICKS  # ticks a second
+        bits = 1 + line.bits + (1 if line.parity else 0) + 1  # only the first stop bit is looked at
+        points = [bit * _TICKS + tick for bit in range(bits) for tick in _SAMPLES]
+        self._end = points[-1] + 1  # ticks after the start's tick when all samples have been taken
+        self._taken = [sum(p < tick for p in points) for tick in range(self._end)]  # samples taken by then
+        self._all = len(points)
+        self._ones = [(1 << n) - 1 for n in range(self._all + 1)]
+        self._frame_count = bits
+        self._known: dict[int, tuple[int, int, int] | None] = {}
+
+    def _judge(self, word: int) -> tuple[int, int, int] | None:
+        """(byte, framing error, parity error) of a frame's samples; None when it began with no start bit."""
+        bits = [(word >> 3 * k & 7).bit_count() >= 2 for k in range(self._frame_count)]
+        line = self.line
+        if bits[0]:
+            result = None
+        else:
+            value = sum(bits[1 + k] << k for k in range(line.bits))
+            wrong = 0
+            if line.parity:
+                sent = bits[1 + line.bits]
+                wrong = int(sent != _parity_bit(value, line.parity))
+                if not self._strip_parity and line.bits == 7:
+                    value |= sent << 7
+            result = (value, int(not bits[-1]), wrong)
+        if len(self._known) >= _CACHE_LIMIT:
+            self._known.clear()
+        self._known[word] = result
+        return result
+
+    def _finish(self, out: list[tuple[int, int]]) -> None:
+        word = self._word
+        try:
+            result = self._known[word]
+        except KeyError:
+            result = self._judge(word)
+        if result is None:
+            self.false_starts += 1
+            return
+        value, framing, parity = result
+        self.bytes += 1
+        if framing or parity:
+            self.framing_errors += framing
+            self.parity_errors += parity
+        out.append(((self._start + self._end) * NS // self._rate, value))
+
+    def receive(self, transitions: Sequence[Transition], until_ns: int) -> list[tuple[int, int]]:
+        """The bytes complete by `until_ns`, as (time_ns, byte); the time is the middle of the stop bit.
+
+        Every transition up to `until_ns` and none after it must have been given; what is unfinished waits for the next
+        call.
+        """
+        out: list[tuple[int, int]] = []
+        level, start, flip, rate, end = self._level, self._start, self._flip, self._rate, self._end
+        taken, ones = self._taken, self._ones
+        word, n = self._word, self._n
+        for t, light in transitions:
+            logic = light ^ flip
+            if logic == level:
+                continue
+            if start < 0:
+                if level:
+                    start = t * rate // NS
+                    word = n = 0
+                level = logic
+                continue
+            tick = t * rate // NS
+            passed = tick - start
+            if passed < end:
+                m = taken[passed]
+                if level:
+                    word |= ones[m] ^ ones[n]
+                if n < 3 <= m and (word & 7) in (3, 5, 6, 7):  # no start bit after all
+                    self.false_starts += 1
+                    start = -1 if logic else tick
+                    word = m = 0
+                n = m
+            else:
+                if level:
+                    word |= ones[self._all] ^ ones[n]
+                self._word, self._start = word, start
+                self._finish(out)
+                start = -1 if logic else tick
+                word = n = 0
+            level = logic
+        if start >= 0 and until_ns * rate // NS - start >= end:
+            if level:
+                word |= ones[self._all] ^ ones[n]
+            self._word, self._start = word, start
+            self._finish(out)
+            start = -1
+            word = n = 0
+        self._level, self._start, self._word, self._n = level, start, word, n
+        return out
+
+
+def upright(line: Line) -> Line:
+    """The same settings, not inverted."""
+    return Line(line.baud, line.bits, line.parity, line.stop)
+
+
+class VirtualLine:
+    """A meter and a head face to face: one channel, a transmitter and a receiver on either side.
+
+    The head hears the meter through the channel (noise) and, with `echo`, its own LED. The meter hears the head's LED
+    cleanly. The head may be given other settings at any time; as with a real UART, a byte half received is lost by it.
+    `invert` turns round what the head's receiver sees (its electronics, a P1 wire); the head's LED is dark when idle.
+    """
+
+    def __init__(
+        self,
+        meter: Line,
+        head: Line | None = None,
+        *,
+        noise: Noise | None = None,
+        echo: bool = False,
+        gap_ns: int = 0,
+        gap_jitter_ns: int = 0,
+        jitter_ns: int = 0,
+        clock_ppm: int = 0,
+        seed: int = 0,
+        start_ns: int = 0,
+    ) -> None:
+        self.echo = echo
+        self.meter = Transmitter(
+            meter, gap_ns=gap_ns, gap_jitter_ns=gap_jitter_ns, jitter_ns=jitter_ns, clock_ppm=clock_ppm, seed=seed
+        )
+        self.channel = Channel(noise, idle_light=self.meter.idle_light, start_ns=start_ns)
+        self.now_ns = start_ns
+        self.transitions: list[Transition] = []  # what the last advance showed the head: to look at with the UART off
+        self.to_meter: list[tuple[int, int]] = []  # (time_ns, byte) that the meter has received; the owner empties it
+        self._to_meter_light: list[Transition] = []
+        self._meter_ear = Receiver(upright(meter))
+        self.head = Transmitter(upright(head or meter))
+        self.set_head(head or meter)
+
+    def set_head(self, line: Line) -> None:
+        """New settings for the head's UART, both directions."""
+        busy_until_ns = self.head.idle_ns
+        self.receiver = Receiver(line, light=self.channel.light)
+        self.head = Transmitter(upright(line))
+        self.head.idle_ns = busy_until_ns
+
+    def meter_sends(self, data: bytes, at_ns: int | None = None) -> int:
+        """Queue `data` on the meter's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
+        self.channel.put(self.meter.send(data, max(self.now_ns, at_ns or 0)))
+        return self.meter.idle_ns
+
+    def head_sends(self, data: bytes, at_ns: int | None = None) -> int:
+        """Queue `data` on the head's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
+        light = self.head.send(data, max(self.now_ns, at_ns or 0))
+        self._to_meter_light += light
+        if self.echo:
+            self.channel.put_own(light)
+        return self.head.idle_ns
+
+    def advance(self, until_ns: int) -> list[tuple[int, int]]:
+        """Let time pass to `until_ns`; returns what the head's UART has received by then, as (time_ns, byte)."""
+        self.transitions = self.channel.advance(until_ns)
+        if self._to_meter_light:
+            n = bisect_right(self._to_meter_light, (until_ns, 2))
+            light = self._to_meter_light[:n]
+            del self._to_meter_light[:n]
+            self.to_meter += self._meter_ear.receive(light, until_ns)
+        else:
+            self.to_meter += self._meter_ear.receive((), until_ns)
+        self.now_ns = until_ns
+        return self.receiver.receive(self.transitions, until_ns)

@@ -1,0 +1,384 @@
+"""A meter on the virtual line in real time, served over loopback to the fake UART of a virtual board.
+
+    source ─► Transmitter ─┬► Channel (noise, echo) ─► Receiver (the board's settings) ─► TCP ─► board
+    (meter, capture)       └► ... one channel and receiver for every board connected
+    source.receive() ◄─ Receiver (the meter's settings) ◄─ Transmitter (the board's settings) ◄─ TCP ◄─ board
+
+Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
+
+    uart <id> <baud> <bits> <parity N|E|O> <stop> <invert 0|1>\\n
+
+then raw bytes both ways: to the board what its UART receives with those settings, from the board what its LED sends.
+New settings are a new connection. Bytes reach the board when the UART would have them, up to `_STEP_S` later.
+
+A meter sends whether or not it is listened to: sends never block, each board has a queue of 64 KiB and what comes past
+it is dropped and counted in `overruns`. In front of it stand the kernel's socket buffers (hundreds of KiB), so a board
+that does not read loses bytes much later here than with the 16 KiB of a real head.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from metering.line import Line
+
+from .line import NS, Channel, Noise, Receiver, Transition, Transmitter, upright
+
+QUEUE_LIMIT = 64 * 1024
+_STEP_S = 0.005
+_HEADER_LIMIT = 80
+_CHUNK = 512  # bytes of a capture put on the line at a time
+_HEADER = re.compile(rb"uart \S+ (\d{1,7}) ([78]) ([NEO]) ([12]) ([01])\r?$")
+
+
+class Transmission(NamedTuple):
+    """Bytes for the line from `at_s` (line time), or when the line is free. `last`: a telegram ends with them."""
+
+    at_s: float
+    data: bytes
+    expected: Any = None
+    last: bool = True
+
+
+class Source(Protocol):
+    """What stands on the meter's side. An optional `receive(byte)` gets what the meter hears of the head's LED."""
+
+    def poll(self, now_s: float, free_s: float) -> Transmission | None:
+        """What is to be sent by `now_s`, or None. `free_s`: when the last byte given has left, not after `now_s`."""
+
+
+class MeterSource:
+    """A simulated meter (`telegram(now_s)`, `expected()`, `period_s`) that sends once a period.
+
+    Telegrams that the line has no time for are left out, as by a meter that is still busy with the one before.
+    """
+
+    def __init__(self, meter: Any) -> None:
+        self._meter = meter
+        self._next_s = 0.0
+        receive = getattr(meter, "receive", None)
+        if receive is not None:
+            self.receive: Callable[[int], None] = receive
+
+    def poll(self, now_s: float, free_s: float) -> Transmission | None:
+        period_s = self._meter.period_s
+        if free_s - self._next_s > period_s:
+            self._next_s += (free_s - self._next_s) // period_s * period_s
+        if self._next_s > now_s:
+            return None
+        at_s = self._next_s
+        self._next_s += period_s
+        return Transmission(at_s, self._meter.telegram(at_s), self._meter.expected())
+
+
+class CaptureSource:
+    """A capture's raw bytes at the pace of the line, played once or again and again with `pause_s` in between.
+
+    Every time it has been played to its end counts as one telegram, whatever it holds. ValueError when it is empty.
+    """
+
+    def __init__(self, data: bytes, *, loop: bool = True, pause_s: float = 1.0) -> None:
+        if not data:
+            raise ValueError("an empty capture")
+        self._data = data
+        self._loop = loop
+        self._pause_s = pause_s
+        self._at = 0
+        self.played = 0
+
+    def poll(self, now_s: float, free_s: float) -> Transmission | None:
+        if self._at == 0 and self.played:
+            if not self._loop or free_s + self._pause_s > now_s:
+                return None
+            at_s = free_s + self._pause_s
+        else:
+            at_s = free_s
+        chunk = self._data[self._at : self._at + _CHUNK]
+        self._at += len(chunk)
+        last = self._at >= len(self._data)
+        if last:
+            self._at = 0
+            self.played += 1
+        return Transmission(at_s, chunk, None, last)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A telegram whose last bit has left at `monotonic_s` (time.monotonic()), and what a reader should make of it."""
+
+    monotonic_s: float
+    expected: Any
+    n_bytes: int
+
+
+class _Board:
+    """One connection: the air in front of this head, its UART, and the bytes on their way to it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.header = bytearray()
+        self.line: Line | None = None  # None until the header has come
+        self.since_ns = 0
+        self.queue = bytearray()
+
+    def switch_on(self, line: Line, meter: Line, channel: Channel, pending: list[Transition]) -> None:
+        self.line = line
+        self.since_ns = channel.now_ns
+        self.channel = channel
+        self.channel.put(list(pending))
+        self.receiver = Receiver(line, light=channel.light)
+        self.led = Transmitter(upright(line))
+        self.meter_ear = Receiver(upright(meter))
+        self.led_light: list[Transition] = []  # on its way to the meter
+
+
+def parse_header(line: bytes) -> Line | None:
+    """Line settings from a connection's first line (without its newline); None when it is not one."""
+    match = _HEADER.match(line)
+    if match is None or int(match[1]) == 0:
+        return None
+    parity = match[3].decode()
+    return Line(int(match[1]), int(match[2]), None if parity == "N" else parity, int(match[4]), match[5] == b"1")
+
+
+class OpticalServer:
+    """Runs a source on the line in a thread and serves boards on `port` of 127.0.0.1 (chosen when None is asked for).
+
+    `source`: a Source, a simulated meter, or a capture's bytes (played in a loop). `speed`: line time that passes in a
+    second of real time. `noise` disturbs what every head sees, `echo` lets a head see its own LED, `clock_ppm` and
+    `gap_ns` are the meter's. Usable in a `with`.
+
+    `telegrams_sent`: telegrams that began after a board had connected and whose last bit has left with it still there.
+    `log`: the newest `log_size` of them, in order. `bytes_sent`, `bytes_to_boards`, `overruns` (bytes dropped),
+    `refused` (connections whose first line was wrong). Telegrams without readings (attention) count too.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        line: Line | None = None,
+        *,
+        speed: float = 1,
+        noise: Noise | None = None,
+        echo: bool = False,
+        clock_ppm: int = 0,
+        gap_ns: int = 0,
+        log_size: int = 4096,
+        port: int = 0,
+    ) -> None:
+        if speed <= 0:
+            raise ValueError("speed: above 0")
+        if isinstance(source, (bytes, bytearray)):
+            source = CaptureSource(bytes(source))
+        elif not hasattr(source, "poll"):
+            source = MeterSource(source)
+        self.source: Source = source
+        self.line = line or Line(9600)
+        self.speed = speed
+        self.echo = echo
+        self.telegrams_sent = 0
+        self.log: deque[Sent] = deque(maxlen=log_size)
+        self.bytes_sent = 0
+        self.bytes_to_boards = 0
+        self.overruns = 0
+        self.refused = 0
+        self._noise = noise
+        self._meter = Transmitter(self.line, clock_ppm=clock_ppm, gap_ns=gap_ns)
+        self._light = self._meter.idle_light  # of the meter, now
+        self._pending: list[Transition] = []  # light of the meter still to come
+        self._boards: list[_Board] = []
+        self._counts: dict[str, int] = {}
+        self._now_ns = 0
+        self._began_ns: int | None = None  # when the telegram being sent began
+        self._telegram_bytes = 0
+        self._ending: deque[tuple[int, int, Any, int]] = deque()  # (end, begin, expected, bytes) not yet fully sent
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._start_s = 0.0
+
+    # --- the caller's side ---
+
+    def start(self) -> OpticalServer:
+        """Line time begins to pass. Returns itself. RuntimeError when started before."""
+        if self._thread is not None:
+            raise RuntimeError("an optical server is started once")
+        self._start_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="optical-server", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the thread and close every connection. What went wrong in the thread is raised here."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        for board in self._boards:
+            board.connection.close()
+        self._boards.clear()
+        self._listener.close()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise RuntimeError(f"the optical server broke down: {error!r}") from error
+
+    def __enter__(self) -> OpticalServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def boards(self) -> int:
+        """Boards connected whose settings are known."""
+        return sum(board.line is not None for board in list(self._boards))
+
+    @property
+    def noise_counts(self) -> dict[str, int]:
+        """How often each disturbance has begun, over all boards so far."""
+        total = dict(self._counts)
+        for board in list(self._boards):
+            if board.line is not None:
+                for kind, n in board.channel.counts.items():
+                    total[kind] = total.get(kind, 0) + n
+        return total
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                sockets = [self._listener, *(board.connection for board in self._boards)]
+                readable, _, _ = select.select(sockets, [], [], _STEP_S)
+                self._step(int((time.monotonic() - self._start_s) * self.speed * NS))
+                for board in [b for b in self._boards if b.connection in readable]:
+                    self._hear(board)
+                if self._listener in readable:
+                    self._accept()
+        except Exception as error:  # handed to whoever stops us: a thread has no one else to tell
+            self._error = error
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # gone again already
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._boards.append(_Board(connection))
+
+    def _drop(self, board: _Board) -> None:
+        if board in self._boards:
+            self._boards.remove(board)
+        if board.line is not None:
+            for kind, n in board.channel.counts.items():
+                self._counts[kind] = self._counts.get(kind, 0) + n
+        board.connection.close()
+
+    def _hear(self, board: _Board) -> None:
+        """Bytes from a board: its settings first, then what its LED sends."""
+        try:
+            data = board.connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(board)
+            return
+        if board.line is None:
+            head, newline, rest = bytes(board.header + data).partition(b"\n")
+            if not newline and len(head) <= _HEADER_LIMIT:
+                board.header += data
+                return
+            line = parse_header(head) if newline else None
+            if line is None:
+                self.refused += 1
+                self._drop(board)
+                return
+            channel = Channel(self._noise, idle_light=self._light, start_ns=self._now_ns)
+            board.switch_on(line, self.line, channel, self._pending)
+            data = rest
+        if data:
+            light = board.led.send(data, self._now_ns)
+            board.led_light += light
+            if self.echo:
+                board.channel.put_own(light)
+
+    def _step(self, until_ns: int) -> None:
+        """Line time passes to `until_ns`."""
+        self._send_from_source(until_ns)
+        passed = 0
+        while passed < len(self._pending) and self._pending[passed][0] <= until_ns:
+            passed += 1
+        if passed:
+            self._light = self._pending[passed - 1][1]
+            del self._pending[:passed]
+        self._now_ns = until_ns
+        for board in list(self._boards):
+            if board.line is not None:
+                self._serve(board, until_ns)
+        while self._ending and self._ending[0][0] <= until_ns:
+            end_ns, began_ns, expected, n_bytes = self._ending.popleft()
+            if any(b.line is not None and b.since_ns <= began_ns for b in self._boards):
+                self.log.append(Sent(self._start_s + end_ns / NS / self.speed, expected, n_bytes))
+                self.telegrams_sent += 1
+
+    def _send_from_source(self, until_ns: int) -> None:
+        while self._meter.idle_ns <= until_ns:
+            free_ns = max(self._meter.idle_ns, 0)
+            transmission = self.source.poll(until_ns / NS, free_ns / NS)
+            if transmission is None:
+                return
+            at_ns = max(int(transmission.at_s * NS), free_ns, self._now_ns if self._began_ns is None else 0)
+            if self._began_ns is None:
+                self._began_ns = at_ns
+            light = self._meter.send(transmission.data, at_ns)
+            self._pending += light
+            for board in self._boards:
+                if board.line is not None:
+                    board.channel.put(light)
+            self.bytes_sent += len(transmission.data)
+            self._telegram_bytes += len(transmission.data)
+            if transmission.last:
+                self._ending.append(
+                    (self._meter.idle_ns, self._began_ns, transmission.expected, self._telegram_bytes)
+                )
+                self._began_ns = None
+                self._telegram_bytes = 0
+
+    def _serve(self, board: _Board, until_ns: int) -> None:
+        """What one board's UART has received by now goes to it; what its LED has sent reaches the meter."""
+        received = board.receiver.receive(board.channel.advance(until_ns), until_ns)
+        room = QUEUE_LIMIT - len(board.queue)
+        self.overruns += max(0, len(received) - room)
+        board.queue += bytes(value for _, value in received[: max(0, room)])
+        if board.queue:
+            try:
+                n = board.connection.send(board.queue)
+                del board.queue[:n]
+                self.bytes_to_boards += n
+            except BlockingIOError:
+                pass  # the board does not read: the queue keeps what it can
+            except OSError:
+                self._drop(board)
+                return
+        passed = 0
+        while passed < len(board.led_light) and board.led_light[passed][0] <= until_ns:
+            passed += 1
+        heard = board.meter_ear.receive(board.led_light[:passed], until_ns)
+        del board.led_light[:passed]
+        receive = getattr(self.source, "receive", None)
+        if receive is not None:
+            for _, value in heard:
+                receive(value)
