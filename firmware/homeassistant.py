@@ -12,7 +12,7 @@ from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS
 _LIVE_EXPIRES_S = const(60)  # the slowest SML meter met sends every 30 s
 _DIAGNOSTICS_EXPIRE_S = const(180)  # three of the one a minute
 
-# symbol as published -> (device class or None, state class of an instantaneous value)
+# symbol as published -> device class; there is none for angles and for kVAh
 _CLASSES = {
     "W": "power",
     "VA": "apparent_power",
@@ -51,11 +51,13 @@ class Meter:
 
 def slug(text):
     """`text` fit for a topic or an entity id; every other character becomes its hex code, so that none collide."""
-    out = ""
-    for char in text:
-        plain = char.isalpha() or char.isdigit()
-        out += char if (plain and ord(char) < 128) or char in "_-" else "_%02x" % ord(char)
-    return out or "meter"
+    out = bytearray()
+    for byte in text.encode():
+        if 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A or byte == 0x2D:
+            out.append(byte)
+        else:
+            out.extend(b"_%02x" % byte)
+    return bytes(out).decode() or "meter"
 
 
 class Announcer:
@@ -149,19 +151,20 @@ class Announcer:
 
 
 def _register_component(register, state, live):
-    component = {"name": register.name}
+    component = {"name": register.name()}
     if register.kind == INSTANTANEOUS:
         component["stat_t"] = live
         component["exp_aft"] = _LIVE_EXPIRES_S
     else:
         component["stat_t"] = state
     if register.kind in (CUMULATIVE, INSTANTANEOUS):
-        if register.symbol:
-            component["unit_of_meas"] = register.symbol
-        device_class = _CLASSES.get(register.symbol)
+        symbol = register.symbol()
+        if symbol:
+            component["unit_of_meas"] = symbol
+        device_class = _CLASSES.get(symbol)
         if register.kind == CUMULATIVE:
             component["stat_cla"] = "total_increasing"
-        elif register.symbol in ("kWh", "kvarh", "kVAh"):
+        elif symbol in ("kWh", "kvarh", "kVAh"):
             component["stat_cla"] = "total"  # a net or a period's energy may fall
         else:
             component["stat_cla"] = "measurement"

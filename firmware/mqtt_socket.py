@@ -12,7 +12,7 @@ import time
 
 from micropython import const
 
-_OUT_BYTES = const(512)
+_OUT_BYTES = const(256)
 _MAX_READ_BYTES = const(4096)  # longest topic or payload taken; only short ones are subscribed to
 
 

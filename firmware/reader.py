@@ -27,8 +27,8 @@ class Reader:
         self._health = health
         self._on_telegram = on_telegram
         self.meter = None  # homeassistant.Meter, replaced when anything of it changes
-        self._entries = {}  # OBIS -> [Register, text admitted last or None]
-        self._order = []  # the same entries as the meter sends them; a dict has no order here
+        self._registers = {}  # OBIS -> Register, its text the one admitted last
+        self._order = []  # the same as the meter sends them; a dict has no order here
         self._state = b""
         self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
         self.notice = ""
@@ -61,46 +61,44 @@ class Reader:
             return
         if self.meter is None or self.meter.meter_id != meter_id:
             self.meter = Meter(meter_id, slug(meter_id), "", ())
-            self._entries = {}
+            self._registers = {}
             self._order = []
         maker = self.meter.maker
         live = []
         for reading in self.listener.readings():
-            entry = self._entry(reading)
-            if entry is None or not self.guard.admits(reading, entry[0], self._health.uptime_s):
+            register = self._register(reading)
+            if register is None or not self.guard.admits(reading, register, self._health.uptime_s):
                 continue
-            register = entry[0]
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
                 live.append('"%s": %s' % (register.key, json.dumps(text)))
                 continue
-            entry[1] = text
+            register.text = text
             if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
                 maker = text
         if len(self._order) != len(self.meter.registers) or maker != self.meter.maker:
-            self.meter = Meter(meter_id, self.meter.slug, maker, tuple(entry[0] for entry in self._order))
+            self.meter = Meter(meter_id, self.meter.slug, maker, tuple(self._order))
             self._outbox.announce(self.meter)
         self._put(live)
         self.notice = _PIN_NEEDED if self.listener.pin_needed else ""
         self._on_telegram()
 
-    def _entry(self, reading):
-        """The entry of the reading's register, made at its first appearance; None past the limit."""
-        entry = self._entries.get(reading.obis)
-        if entry is None:
+    def _register(self, reading):
+        """The reading's register, made at its first appearance; None past the limit."""
+        register = self._registers.get(reading.obis)
+        if register is None:
             if len(self._order) >= MAX_REGISTERS:
                 self.beyond_limit += 1
                 return None
-            entry = [describe(reading), None]
-            self._entries[reading.obis] = entry
-            self._order.append(entry)
-        return entry
+            register = self._registers[reading.obis] = describe(reading)
+            self._order.append(register)
+        return register
 
     def _put(self, live):
         state = []
-        for register, text in self._order:
-            if text is not None:
-                state.append('"%s": %s' % (register.key, json.dumps(text)))
+        for register in self._order:
+            if register.text is not None:
+                state.append('"%s": %s' % (register.key, json.dumps(register.text)))
         payload = ("{%s}" % ", ".join(state)).encode()
         if state and payload != self._state:
             self._state = payload

@@ -8,7 +8,7 @@ from micropython import const
 
 from metering import protocols
 
-_TOPIC_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _MAX_FILE_BYTES = const(8192)
 
 
@@ -19,17 +19,17 @@ def _text(most):
     return accepts
 
 
-def _name(least, most, more=""):
+def _name(least, most, more=b""):
     allowed = _TOPIC_CHARACTERS + more
 
     def accepts(value):
-        return isinstance(value, str) and least <= len(value) <= most and all(c in allowed for c in value)
+        return isinstance(value, str) and least <= len(value) <= most and all(c in allowed for c in value.encode())
 
     return accepts
 
 
 def _topic(value):
-    return _name(1, 60, "/")(value) and value[0] != "/" and value[-1] != "/" and "//" not in value
+    return _name(1, 60, b"/")(value) and value[0] != "/" and value[-1] != "/" and "//" not in value
 
 
 def _whole(least, most):

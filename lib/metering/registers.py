@@ -11,7 +11,6 @@ codes share one: what the rule leaves out (B, F, odd E) is appended, and what it
 
 from metering.compat import ascii_text, const
 from metering.identifier import identifier_text
-from metering.obis import obis_text
 from metering.reading import decimal_text
 
 CUMULATIVE = const(1)  # a counter: never falls, never expires
@@ -19,9 +18,7 @@ INSTANTANEOUS = const(2)
 IDENTIFIER = const(3)
 TEXT = const(4)
 
-_WH = const(30)  # DLMS unit codes
-_VAH = const(31)
-_VARH = const(32)
+_KILO = (30, 31, 32)  # Wh, VAh, varh: people know them as kWh, kVAh, kvarh
 
 # DLMS unit code -> symbol as sent (IEC 62056-6-2, 4.3.2)
 _SYMBOLS = {8: "°", 9: "°C", 27: "W", 28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz"}
@@ -53,6 +50,8 @@ _DIRECTIONS = {
 _PLAIN = {11: "current", 12: "voltage", 13: "power_factor", 14: "frequency"}
 _NET = const(16)
 
+_NUMBERED = ("l", "t", "q", "b", "f")  # phase, tariff, quadrant; channel and billing period as in the code
+
 # 81.7.E: the angle between two of U-L1..3 and I-L1..3 (IEC 62056-6-1, table 14)
 _ANGLES = {1: "U-L2 U-L1", 2: "U-L3 U-L1", 4: "I-L1 U-L1", 15: "I-L2 U-L2", 26: "I-L3 U-L3"}
 
@@ -69,28 +68,41 @@ _NAMED = {
 
 
 class Register:
-    """`key` stable name in JSON, `name` for people, `kind`, `unit` DLMS code or None, `known` False for a bare code.
+    """`key` stable name in JSON, `kind`, `unit` DLMS code or None, `known` False where only the code is known.
 
-    `symbol` is the unit's text as displayed (kWh for Wh) and `shift` the power of ten that moves the value there.
+    `text` is its owner's to keep the value shown last in.
     """
 
-    def __init__(self, key, name, kind, unit, known):
+    def __init__(self, key, kind, unit, known):
         self.key = key
-        self.name = name
         self.kind = kind
         self.unit = unit
         self.known = known
-        self.symbol = unit_symbol(unit)
-        self.shift = 0
-        if unit in (_WH, _VAH, _VARH):
-            self.symbol = "k" + self.symbol
-            self.shift = -3
+        self.text = None
+
+    def name(self):
+        """The register's name for people, made from the key: "energy_import_l1_t2" is "Energy import L1 T2"."""
+        words = self.key.split("_")
+        if not self.known:  # obis_1_0_96_50_2_6
+            return "%s-%s:%s.%s.%s*%s" % tuple(words[1:])
+        if words[1:2] == ["angle"] and int(words[2]) in _ANGLES:
+            return "Phase angle " + _ANGLES[int(words[2])]
+        for i, word in enumerate(words):
+            if word[:1] in _NUMBERED and word[1:].isdigit():  # slices: MicroPython keeps single characters for ever
+                words[i] = word.upper()
+        text = " ".join(words)
+        return text[:1].upper() + text[1:]
+
+    def symbol(self):
+        """The unit's symbol as displayed: kWh for Wh; None for no unit."""
+        symbol = unit_symbol(self.unit)
+        return "k" + symbol if self.unit in _KILO else symbol
 
     def display(self, reading):
         """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""
         value = reading.value
         if isinstance(value, int) and not isinstance(value, bool):
-            return decimal_text(value, reading.exponent + self.shift)
+            return decimal_text(value, reading.exponent - 3 if self.unit in _KILO else reading.exponent)
         if isinstance(value, bytes):
             return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or value.hex()
         return reading.text()
@@ -127,16 +139,6 @@ def _electricity(c, d, e):
     return key, CUMULATIVE if d == 8 and c != _NET else INSTANTANEOUS
 
 
-def _name(key):
-    """"energy_import_l1_t2" -> "Energy import L1 T2"."""
-    words = key.split("_")
-    for i, word in enumerate(words):
-        if len(word) > 1 and word[0] in "ltqbf" and word[1:].isdigit():
-            words[i] = word.upper()
-    text = " ".join(words)
-    return text[0].upper() + text[1:]
-
-
 def describe(reading):
     """The Register of a reading, by its OBIS code, the kind of its value and its unit. Allocates: keep the result."""
     obis, unit = reading.obis, reading.unit
@@ -151,15 +153,11 @@ def describe(reading):
             if f != 255:  # a billing period's or a past value, not the running counter
                 key += "_f%d" % f
                 kind = INSTANTANEOUS
-            name = _name(key)
-            if c == 81 and e in _ANGLES:
-                name = "Phase angle " + _ANGLES[e]
-            return Register(key, name, kind, unit, True)
+            return Register(key, kind, unit, True)
     else:
         code = "%d.%d.%d" % (c, d, e)
         named = _NAMED.get(code if f == 255 else "%s*%d" % (code, f))
         if named and (a, b) == ((129, 129) if c == 199 else (1, 0)):
-            return Register(named[0], _name(named[0]), named[1], None, True)
-    text = obis_text(obis)
+            return Register(named[0], named[1], None, True)
     key = "obis_%d_%d_%d_%d_%d_%d" % (a, b, c, d, e, f)
-    return Register(key, text, INSTANTANEOUS if number else TEXT, unit if number else None, False)
+    return Register(key, INSTANTANEOUS if number else TEXT, unit if number else None, False)

@@ -7,6 +7,7 @@ Exit codes of every subcommand: 0 done, 1 nothing readable, 2 wrong usage or an 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 from .commands import decode, demo, deploy
 
+_FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
 _OUTPUT_GONE = 141  # 128 + SIGPIPE
 
@@ -26,6 +28,11 @@ class _Version(argparse.Action):
 
         print(f"optoprobe {version('optoprobe')}")
         parser.exit()
+
+
+def _drop_output() -> None:
+    """What is still buffered has nowhere to go; let the interpreter's own flush at exit find an open file."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,9 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = commands[args.command].run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; let the interpreter's own flush at exit find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _OUTPUT_GONE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print("optoprobe: the disk is full: free some space and run this again.", file=sys.stderr)
+        return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code

