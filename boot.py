@@ -1,5 +1,9 @@
 """Runs before main.py, without radio: counts restarts and leaves a way in when they come in a row."""
 
-from firmware import health
+import gc
+
+gc.threshold(2048)  # collecting early keeps what stays together, and the free heap in one piece
+
+from firmware import health  # noqa: E402 - the threshold must hold while the firmware is loaded
 
 health.note_start()

@@ -105,8 +105,11 @@ class App:
             if news != told or self._health.uptime_s >= due_s:
                 told = news
                 due_s = self._health.uptime_s + _DIAGNOSTICS_S
-                payload = json.dumps(self.diagnostics()).encode()
-                self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
+                try:
+                    payload = json.dumps(self.diagnostics()).encode()
+                    self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
+                except MemoryError:  # tell it in the next minute
+                    gc.collect()
             if self._reader is None:
                 self._health.reader_progressed()
             await asyncio.sleep_ms(_LOOK_MS)
@@ -145,6 +148,7 @@ class App:
             counts["held_by_reason"] = guard.held
             counts["held_last"] = guard.explanation
             counts["registers_beyond_limit"] = self._reader.beyond_limit
+            counts["out_of_memory"] = self._reader.out_of_memory
             counts["overruns"] = self._head.overruns
         return counts
 

@@ -1,6 +1,7 @@
 """From the head to the outbox: drives the listener, asks the guard, composes what is published."""
 
 import asyncio
+import gc
 import json
 
 from micropython import const
@@ -31,6 +32,7 @@ class Reader:
         self._order = []  # the same as the meter sends them; a dict has no order here
         self._state = b""
         self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
+        self.out_of_memory = 0  # telegrams not published for want of heap
         self.notice = ""
 
     async def run(self):
@@ -51,7 +53,11 @@ class Reader:
                     if event == NOTHING:
                         break
                     if event == TELEGRAM:
-                        self._take_telegram()
+                        try:
+                            self._take_telegram()
+                        except MemoryError:  # the network side composes something large; the next telegram will do
+                            self.out_of_memory += 1
+                            gc.collect()
                     await asyncio.sleep_ms(0)
 
     def _take_telegram(self):

@@ -32,4 +32,5 @@ asyncio.sleep_ms = _sleep_ms
 time.ticks_ms, time.ticks_diff, time.ticks_add = _ticks_ms, _ticks_diff, _ticks_add
 time.sleep_ms = lambda ms: time.sleep(ms / 1000)
 gc.mem_free = lambda: 0
+gc.threshold = lambda n: None
 sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socket, struct, binascii

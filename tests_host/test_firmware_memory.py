@@ -1,0 +1,222 @@
+"""The whole firmware on a 64 KiB heap: it reads, announces everything and publishes, for a short and a long telegram.
+
+The heap of the virtual board is 64 KiB and what stands in flash on a chip (the fakes of machine and network, and
+umqtt.simple); the latter is measured here, so that no more is granted than it takes. The figures printed (pytest -rP)
+are those of the README.
+"""
+
+import ast
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import LIVE_KEYS, Listener, Message, PausableMeter
+
+from optoprobe import runtime
+from optoprobe.virtual.board import HARDWARE_BYTES, HEAP_BUDGET, VirtualBoard
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.optical_server import OpticalServer, Sent
+from optoprobe.virtual.sml_meter import SmlMeter
+
+RUN_S = 20
+MOST_LATENCY_S = 1  # generous: the machine may be busy with other tests
+LEAST_FREE_BYTES = 2048  # with everything announced and running
+
+METERS = {
+    "plain": (),  # five entries, as most household meters send
+    "long": ("list_type_bits", "phases", "key", "two_tariffs", "temperature"),  # 22 entries, the longest list met
+}
+
+HARDWARE = ("machine", "network", "umqtt.simple")
+TRANSIENT = ("firmware.settings", "firmware.board")  # read their files and are dropped again
+
+# Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
+MEASURE = """
+import gc, sys, json, asyncio, binascii, errno, os, random, select, socket, struct, time, _thread, micropython
+def measure(name):
+    gc.collect()
+    before = gc.mem_alloc()
+    __import__(name)
+    gc.collect()
+    return gc.mem_alloc() - before
+taken = [0] * {n}
+k = 0
+for name in {names}:
+    taken[k] = measure(name)
+    k += 1
+print(json.dumps(taken))
+"""
+
+
+@dataclass
+class Run:
+    """One board's 20 s."""
+
+    messages: list[Message]
+    sent: list[Sent]
+    diagnostics: dict
+    log: list[str]
+    alive: bool
+
+
+def run(folder: Path, meter: SmlMeter, probe: str) -> Run:
+    with Broker(folder / "broker") as broker, OpticalServer(PausableMeter(meter)) as server:
+        settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": probe}
+        board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=HEAP_BUDGET + HARDWARE_BYTES)
+        with Listener(broker.port) as listener:
+            listener.subscribed()
+            with board:
+                time.sleep(RUN_S - 6)
+                asked_s = time.monotonic()
+                listener.publish("homeassistant/status", "online")
+                time.sleep(6)
+                diagnostics = listener.wait_for("/diagnostics", 5, asked_s + 1).object()
+                alive = board.running
+                return Run(list(listener.messages), list(server.log), diagnostics, board.log, alive)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    folder = tmp_path_factory.mktemp("memory")
+    with ThreadPoolExecutor(len(METERS)) as pool:
+        yield {
+            name: pool.submit(run, folder / name, SmlMeter(1, quirks=quirks), "probe_" + name)
+            for name, quirks in METERS.items()
+        }
+
+
+@pytest.fixture(params=METERS)
+def seen(runs: dict[str, Future[Run]], request: pytest.FixtureRequest) -> Run:
+    return runs[request.param].result()
+
+
+def configs(seen: Run) -> dict[str, dict]:
+    """The newest discovery payload by topic."""
+    found: dict[str, dict] = {}
+    for message in seen.messages:
+        if message.topic.endswith("/config"):
+            found[message.topic] = message.object()
+    return found
+
+
+def test_the_firmware_reads_and_publishes_on_64_kib(seen: Run) -> None:
+    assert seen.alive, seen.log
+    assert not [line for line in seen.log if "MemoryError" in line or "Traceback" in line], seen.log
+    assert seen.diagnostics["rejected"] == seen.diagnostics["held"] == 0
+    assert seen.diagnostics["mqtt_failures"] == 0
+    assert seen.diagnostics["registers_beyond_limit"] == seen.diagnostics["messages_refused"] == 0
+    assert len(seen.sent) >= RUN_S - 4
+    lives = [message.object() for message in seen.messages if message.topic.endswith("/live")]
+    assert len(lives) >= len(seen.sent) - 3
+    free = seen.diagnostics["free_heap_bytes"]
+    assert LEAST_FREE_BYTES <= free < HEAP_BUDGET
+    print(f"free after a collection: {free} of {HEAP_BUDGET + HARDWARE_BYTES} bytes, {len(seen.sent)} telegrams")
+
+
+def test_probe_and_meter_are_announced_with_every_register(seen: Run) -> None:
+    found = configs(seen)
+    assert len(found) == 2, list(found)
+    probe_topic, meter_topic = sorted(found, key=len)
+    entries = {obis for obis, _, _ in seen.sent[-1].expected}
+    components = found[meter_topic]["cmps"]
+    assert len(components) == len(entries)
+    published = set()
+    for message in seen.messages:
+        if message.topic.endswith(("/state", "/live")):
+            published |= set(message.object())
+    assert set(components) == published
+    for key, component in components.items():
+        assert f"value_json.{key} " in component["val_tpl"]
+        assert component["stat_t"] in {message.topic for message in seen.messages}
+    assert "telegrams" in found[probe_topic]["cmps"]
+    assert found[meter_topic]["dev"]["via_device"] in found[probe_topic]["dev"]["ids"]
+    sizes = {message.topic: len(message.payload) for message in seen.messages if message.topic in found}
+    print(f"{len(components)} registers; discovery payloads of {sizes[probe_topic]} and {sizes[meter_topic]} bytes")
+
+
+def test_a_telegram_reaches_the_broker_at_once(seen: Run) -> None:
+    late = []
+    for message in seen.messages:
+        if not message.topic.endswith("/live"):
+            continue
+        power = message.object()["power"]
+        ends = [
+            sent.monotonic_s
+            for sent in seen.sent
+            if sent.monotonic_s < message.at_s and any(e[0] in LIVE_KEYS and e[1] == power for e in sent.expected)
+        ]
+        if ends and message.at_s - ends[-1] < 2:  # what is sent again after an announcement is older
+            late.append(message.at_s - ends[-1])
+    assert len(late) > len(seen.sent) // 2
+    assert statistics.median(late) < MOST_LATENCY_S
+    print(f"end of telegram -> broker: median {statistics.median(late) * 1000:.0f} ms, most {max(late) * 1000:.0f} ms")
+
+
+# --- where the bytes go ----------------------------------------------------------------------------------------------
+
+
+def imports_of(module: str) -> list[str]:
+    """Modules of ours a device module imports when it is loaded itself."""
+    root = runtime.REPO if module.startswith("firmware") else runtime.REPO / "lib"
+    path = root.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = []
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("firmware", "metering"):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [node.module] + [name for name in inner if (root.joinpath(*name.split("."))).with_suffix(".py").exists()]
+    return found
+
+
+def in_order(module: str, before: list[str]) -> list[str]:
+    """`before` and then `module`, each after all it imports."""
+    if module in before:
+        return before
+    package, _, _ = module.rpartition(".")
+    for needed in ([package] if package else []) + imports_of(module):
+        before = in_order(needed, before)
+    return before if module in before else [*before, module]
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Module -> bytes it leaves on MicroPython's heap, hardware first, then ours."""
+    folder = tmp_path_factory.mktemp("taken")
+    VirtualBoard(folder, {}, 1)
+    names = list(HARDWARE)
+    for module in ("metering.sml", "firmware.app"):  # the protocol is imported by name
+        names += [name for name in in_order(module, []) if name not in names]
+    script = MEASURE.format(n=len(names), names=repr(tuple(names)))
+    environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))
+    command = [str(runtime.micropython()), "-X", "heapsize=200000", "-c", script]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return dict(zip(names, json.loads(ended.stdout), strict=True))
+
+
+def test_no_more_is_granted_for_the_hardware_than_it_takes(taken: dict[str, int]) -> None:
+    hardware = sum(taken[name] for name in HARDWARE)
+    assert all(taken[name] > 0 for name in HARDWARE)
+    assert HARDWARE_BYTES <= hardware, f"{hardware} bytes measured: HARDWARE_BYTES grants too much"
+
+
+def test_every_module_was_measured(taken: dict[str, int]) -> None:
+    """Prints the table; fails when a device module is not in it."""
+    ours = [path.relative_to(runtime.REPO) for path in sorted(runtime.REPO.glob("firmware/*.py"))]
+    ours += [path.relative_to(runtime.REPO / "lib") for path in sorted(runtime.REPO.glob("lib/metering/*.py"))]
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in ours}
+    assert modules - set(taken) == set(TRANSIENT)
+    for name, size in taken.items():
+        print(f"{name:24} {size:6}")
+    core = sum(size for name, size in taken.items() if name.startswith("metering"))
+    firmware = sum(size for name, size in taken.items() if name.startswith("firmware"))
+    hardware = sum(taken[name] for name in HARDWARE)
+    print(f"{'metering':24} {core:6}\n{'firmware':24} {firmware:6}\n{'machine, network, umqtt':24} {hardware:6}")
+    assert core + firmware < HEAP_BUDGET * 3 // 4
