@@ -1,16 +1,14 @@
 """The composition root: settings and board in, the running device out."""
 
 import asyncio
-import binascii
 import gc
 import json
 import sys
 
-import machine
 from micropython import const
 
 from firmware import VERSION
-from firmware.health import Health
+from firmware.health import Health, chip_number
 from firmware.homeassistant import Announcer
 from firmware.network import Network
 from firmware.outbox import Outbox
@@ -64,7 +62,7 @@ class App:
         for sentence in problems:
             print("optoprobe: " + sentence)
         self._problems = problems
-        probe_id = settings["probe_id"] or "probe_" + binascii.hexlify(machine.unique_id()[-3:]).decode()
+        probe_id = settings["probe_id"] or "probe_" + chip_number()
         self._health = Health()
         self._outbox = Outbox()
         self._announcer = Announcer(

@@ -1,6 +1,7 @@
 """Is the device well: restarts and their cause, progress of both sides, and the watchdog that lives on it."""
 
 import asyncio
+import binascii
 import gc
 import time
 
@@ -23,6 +24,11 @@ _CAUSES = (
     (machine.WDT_RESET, "watchdog"),
     (machine.SOFT_RESET, "soft reset"),
 )
+
+
+def chip_number():
+    """Six hex digits that tell this chip from the owner's others."""
+    return binascii.hexlify(machine.unique_id()[-3:]).decode()
 
 
 def _cause():

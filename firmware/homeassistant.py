@@ -1,10 +1,12 @@
 """Home Assistant's MQTT discovery, as pure functions: descriptions in, pieces of JSON out.
 
-Everything here was held against a running Home Assistant (device-based discovery, origin, strict keys at the top level).
+Everything here was held against a running Home Assistant: device-based discovery, origin, strict top-level keys.
 A payload is produced in pieces and sent in pieces: a meter with sixty registers needs 20 KB that never stand in memory.
 """
 
 import json
+
+from micropython import const
 
 from firmware import VERSION
 from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS

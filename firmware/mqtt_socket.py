@@ -62,7 +62,7 @@ class MqttSocket:
             view = view[sent:]
 
     def read(self, n):
-        """Exactly n bytes; b"" where the broker has closed; None where nothing is there and setblocking(False) holds."""
+        """Exactly n bytes; b"" where the broker has closed; None where nothing is there after setblocking(False)."""
         self.flush()
         if not self._waits and not self._poll.poll(0):
             return None

@@ -50,7 +50,7 @@ class Network:
         self._health = health
         self._wlan = None
         self._sockets = MqttSockets(_TIMEOUT_S)
-        umqtt.socket = self._sockets
+        umqtt.socket = self._sockets  # type: ignore[attr-defined]
         self._client = None
         self._hub_status = (settings["discovery_prefix"] + "/status").encode()
         self._pinged_at = 0
@@ -125,7 +125,7 @@ class Network:
 
     def _join_wifi(self):
         if self._wlan is None:
-            network.hostname(self._probe_id)
+            network.hostname(self._probe_id.replace("_", "-"))
             self._wlan = network.WLAN(network.STA_IF)
             self._wlan.active(True)
         wlan = self._wlan

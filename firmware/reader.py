@@ -62,6 +62,8 @@ class Reader:
 
     def _take_telegram(self):
         """Hand the telegram in hand to the outbox, as far as the guard lets it by."""
+        if not self.listener.n_values:  # an attention message: nothing to publish, and it may not name the meter
+            return
         meter_id = self.listener.meter_id()
         if not self.guard.admits_meter(meter_id):
             return

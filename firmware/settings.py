@@ -1,5 +1,6 @@
 """Settings: one JSON file of flat keys, checked when it is loaded. A bad file or a bad value never stops the device:
-the default is used and a sentence says so. What load() returns is plain data, so that this code can be dropped again."""
+the default is used and a sentence says so. load() returns plain data, so that this code can be dropped again.
+"""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """The few places where MicroPython and CPython differ, for the core. Nothing else in the core asks where it runs."""
 
 try:
-    from micropython import const
+    from micropython import const  # type: ignore[assignment]
 except ImportError:  # CPython
 
     def const(value):

@@ -1,4 +1,4 @@
-"""Between decoding and publishing: is this value possible? A checksum of 16 bits lets one damaged telegram in 65,536 by.
+"""Between decoding and publishing: is this value possible? A 16-bit checksum lets one damaged telegram in 65,536 by.
 
 A register's value passes at once when it is plausible. Otherwise it is held, counted and explained:
 
@@ -70,7 +70,7 @@ class Guard:
             self._waiting = {}
             return True
         self._next_meter = meter_id
-        return self._hold("other meter", "meter %s where %s was: waiting for it to come again" % (meter_id, self._meter))
+        return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, self._meter))
 
     def admits(self, reading, register, now_s):
         """May this reading be published? `now_s`: any clock in whole seconds that never goes back.
@@ -88,7 +88,7 @@ class Guard:
             self._waiting[reading.obis] = new
             return self._hold(
                 "too much power",
-                "%s: %s is more than the connection's %d W" % (obis_text(reading.obis), reading.text(), self._max_power_w),
+                "%s: %s is beyond the connection's %d W" % (obis_text(reading.obis), reading.text(), self._max_power_w),
             )
         self._waiting.pop(reading.obis, None)
         return True
@@ -98,7 +98,7 @@ class Guard:
         last = self._last.get(obis)
         if last is None:
             if len(self._last) >= MAX_REGISTERS:
-                return self._hold("too many", "%s is beyond the %d counters followed" % (obis_text(obis), MAX_REGISTERS))
+                return self._hold("too many", "%s is past the %d counters followed" % (obis_text(obis), MAX_REGISTERS))
             return self._accept(obis, new)
         rise, exponent = last.rise_of(new)
         if rise < 0:

@@ -18,11 +18,20 @@ NOTHING = const(0)
 TELEGRAM = const(1)
 REJECTED = const(2)
 
+SEC_INDEX = const(1)  # kinds of a telegram's time: seconds of operation,
+TIMESTAMP = const(2)  # seconds since 1970 UTC,
+LOCAL_TIMESTAMP = const(3)  # the same, sent with its offset from local time
+
 _POSITION_MASK = const(0x3FFFFFFF)  # stream positions stay small ints; they wrap after 1 GiB, 12 days at 9600 baud
 
 
 class Listener:
-    """The buffer and the counters; a protocol adds `_judge`, `readings` and what it knows of the telegram."""
+    """The buffer and the counters; a protocol adds `_judge`, `readings` and `meter_id`.
+
+    Of the telegram in hand: `n_values` how many readings it has (0: an attention message), `time_kind` and `time_value`
+    of the meter's clock or None, `pin_needed` True where the meter sends only whole kWh and no power, as many do until
+    their PIN is entered.
+    """
 
     NAME = ""
     LINES = ()
@@ -43,6 +52,12 @@ class Listener:
         self.reason = ""
         self.detail = ""
         self.offset = 0  # where the last telegram or the last rejected candidate began in the stream
+        self._reset_telegram()
+
+    def _reset_telegram(self):
+        self.n_values = 0
+        self.time_kind = self.time_value = None
+        self.pin_needed = False
 
     def feed(self, data, start, end):
         """Take data[start:end], as much as there is room for; returns how many were taken. Allocates nothing.
@@ -74,7 +89,7 @@ class Listener:
 
     def meter_id(self):
         """The text that names the meter of the telegram in hand, "" where it does not say."""
-        return ""
+        raise NotImplementedError
 
     def _release(self):
         if self._used:

@@ -1,4 +1,4 @@
-"""The registry: protocol names and where their code is. A module is loaded when it is asked for and can be dropped again.
+"""The registry: protocol names and where their code is. A module is loaded when asked for and can be dropped again.
 
 A new protocol is one file and one line here.
 """

@@ -78,7 +78,7 @@ class Register:
         self.kind = kind
         self.unit = unit
         self.known = known
-        self.text = None
+        self.text = None  # type: str | None
 
     def name(self):
         """The register's name for people, made from the key: "energy_import_l1_t2" is "Energy import L1 T2"."""
@@ -96,7 +96,7 @@ class Register:
     def symbol(self):
         """The unit's symbol as displayed: kWh for Wh; None for no unit."""
         symbol = unit_symbol(self.unit)
-        return "k" + symbol if self.unit in _KILO else symbol
+        return "k" + symbol if symbol and self.unit in _KILO else symbol
 
     def display(self, reading):
         """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""

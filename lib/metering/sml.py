@@ -27,7 +27,7 @@ from metering.checksum import KERMIT_INIT, X25_INIT, crc16
 from metering.compat import const, copy_bytes, signed
 from metering.identifier import identifier_text
 from metering.line import Line
-from metering.listener import NOTHING, Listener
+from metering.listener import NOTHING, SEC_INDEX, Listener
 from metering.reading import Reading
 
 _START = b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01"
@@ -51,10 +51,6 @@ _W = const(27)  # DLMS unit codes
 _WH = const(30)
 _WHOLE_KWH = const(3)  # the scaler of an energy in whole kWh, unit Wh
 
-SEC_INDEX = const(1)  # kinds of sensor time: seconds of operation,
-TIMESTAMP = const(2)  # seconds since 1970 UTC,
-LOCAL_TIMESTAMP = const(3)  # the same with the local offset (sent in minutes, not kept)
-
 _POWER = b"\x01\x00\x10\x07\x00\xff"  # 1-0:16.7.0*255
 _SERIAL_NUMBER = b"\x01\x00\x60\x01\x00\xff"  # 1-0:96.1.0*255
 
@@ -64,10 +60,9 @@ class _Malformed(Exception):
 
 
 class Sml(Listener):
-    """Listener for SML telegrams. Per reading it allocates one Reading with its code and value, per telegram a generator.
+    """Listener for SML telegrams. Allocates per telegram a generator, per reading the Reading with its code and value.
 
-    Of the telegram in hand: `server_id` bytes or None, `time_kind` and `time_value` of the meter's clock or None,
-    `pin_needed` True where the meter sends only whole kWh and no power, as they do until their PIN is entered.
+    Of the telegram in hand, besides what every listener tells: `server_id`, bytes or None.
     """
 
     NAME = "sml"
@@ -86,12 +81,10 @@ class Sml(Listener):
         self._value = None  # the last number
         self._value_at = self._exponent = 0  # the last entry
         self._unit = None
-        self._reset_telegram()
 
     def _reset_telegram(self):
+        Listener._reset_telegram(self)
         self.server_id = None
-        self.time_kind = self.time_value = None
-        self.pin_needed = False
 
     def meter_id(self):
         """The text that names the meter, "" where it sends no server id."""
@@ -155,7 +148,7 @@ class Sml(Listener):
         self._reset_telegram()
         try:
             for _ in self._walk():
-                pass
+                self.n_values += 1
         except _Malformed as error:
             return self._reject("structure", str(error), at + 8)
         return self._accept(at + 8)
@@ -209,8 +202,8 @@ class Sml(Listener):
     def _walk(self):
         """Step through every message; yields, per entry with a value, where its 6-byte OBIS code is.
 
-        Then _kind, _length, _value_at, _unit and _exponent describe the value. Raises _Malformed at the first thing that
-        is not SML; the same walk checks a telegram and later reads it, so a checked telegram reads to its end.
+        Then _kind, _length, _value_at, _unit and _exponent describe the value. Raises _Malformed at the first thing
+        that is not SML; the same walk checks a telegram and later reads it, so a checked telegram reads to its end.
         Behind the messages stand the 8 bytes of the end sequence, so looking a byte or two too far is safe: no step
         moves past _end without _Malformed.
         """
@@ -335,7 +328,7 @@ class Sml(Listener):
         return behind
 
     def _number(self, at, what, most):
-        """Read the integer of 1..most bytes at `at` into _value, sign-extended from its sent width; None where absent."""
+        """Read the integer of 1..most bytes at `at` into _value, sign-extended from its sent width; None if absent."""
         buf = self._buf
         if buf[at] == 0x01:
             self._value = None

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
-from metering.listener import NOTHING, TELEGRAM
+from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.registers import describe, unit_symbol
-from metering.sml import LOCAL_TIMESTAMP, SEC_INDEX, TIMESTAMP
 
 AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
