@@ -46,6 +46,7 @@ _BIRTH_EVERY_S = 15.0
 _ANSWER_S = 5.0  # of an outside broker
 _OFFLINE_S = 3.0  # until the broker has published the last will
 _LAST_LINES = 3
+_TABLE_FRAME_LINES = 7  # title, heading, rules, and one for what does not fit
 
 
 class DemoError(Exception):
@@ -77,10 +78,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 < value < math.inf:
+            return value
+    raise argparse.ArgumentTypeError("give a number above 0")
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -230,12 +232,13 @@ class Subscriber:
 
     def __init__(self, host: str, port: int, user: str | None, password: str | None, picture: Picture) -> None:
         import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
 
         self.where = f"the broker at {host}:{port}"
         self.arrived: queue.SimpleQueue[tuple[str, bytes, float]] = queue.SimpleQueue()
         self._topics = [f"optoprobe/{picture.probe_id}/#", picture.discovery_topic(None)]
         self._answer: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" or why we were refused
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self.client.connect_timeout = _ANSWER_S
         if user:
             self.client.username_pw_set(user, password)
@@ -265,7 +268,7 @@ class Subscriber:
 
     def _message(self, _: Any, __: Any, message: mqtt.MQTTMessage) -> None:
         if message.payload:
-            self.arrived.put((message.topic, message.payload, time.monotonic()))
+            self.arrived.put((message.topic, bytes(message.payload), time.monotonic()))
 
     def subscribe(self, topic: str) -> None:
         """Once, and again after a reconnect."""
@@ -454,8 +457,8 @@ class _Demo:
         if not sys.stdout.isatty() or console.is_dumb_terminal:
             yield lambda now, server: self._print_changes(now)
             return
-        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-            yield lambda now, server: live.update(self._table(now, server), refresh=True)
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda now, server: live.update(self._table(now, server, console.height), refresh=True)
 
     def _print_changes(self, now: float) -> None:
         for register in self.picture.registers.values():
@@ -468,7 +471,7 @@ class _Demo:
             line = f"{now - self.began_s:6.1f} s  {name:<24} {register.value:>16} {register.unit}"
             print(line.rstrip(), flush=True)
 
-    def _table(self, now: float, server: OpticalServer) -> RenderableType:
+    def _table(self, now: float, server: OpticalServer, height: int) -> RenderableType:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -479,10 +482,15 @@ class _Demo:
         table.add_column("value", justify="right")
         table.add_column("unit")
         table.add_column("age s", justify="right")
-        for register in picture.registers.values():
+        below = self._lines_below(now, server)
+        room = max(1, height - len(below) - _TABLE_FRAME_LINES)
+        for register in list(picture.registers.values())[:room]:
             name, age = register.name or register.key, f"{now - register.at_s:.1f}"
             table.add_row(Text(name), Text(register.value, style="bold"), Text(register.unit), age)
-        return Group(table, *(Text(line) for line in self._lines_below(now, server)))
+        hidden = len(picture.registers) - room
+        if hidden > 0:
+            below.insert(0, f"{hidden} more registers in a higher window")
+        return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis") for line in below))
 
     def _lines_below(self, now: float, server: OpticalServer) -> list[str]:
         picture = self.picture

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 from optoprobe import device_tree, runtime
+from optoprobe.virtual.broker import tied
 
 FAKES = Path(__file__).parent / "fakes"
 HEAP_BUDGET = 64 * 1024  # of the whole firmware
@@ -76,7 +77,7 @@ class VirtualBoard:
             environment["PYTHONUNBUFFERED"] = "1"
             command = [sys.executable, "-c", self._start or _START_ON_CPYTHON]
         self._process = subprocess.Popen(
-            command,
+            tied(command),
             cwd=self.directory,
             env=environment,
             stdin=subprocess.DEVNULL,

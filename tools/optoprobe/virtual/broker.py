@@ -43,6 +43,11 @@ asyncio.run(serve())
 """
 
 
+def tied(command: list[str]) -> list[str]:
+    """`command` so that on Linux it is killed when the thread that starts it ends, however that happens."""
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+
+
 class BrokerError(RuntimeError):
     """The broker does not start; the message is one sentence with what it said last."""
 
@@ -77,7 +82,7 @@ class Broker:
             raise BrokerError(f"{self.name} runs already.")
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _TIED, str(os.getpid()), *self._command],
+                tied(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,5 +1,6 @@
 """Lends CPython what the firmware expects of MicroPython, for the demo's fall-back. Imported before boot.py."""
 
+import _thread
 import asyncio
 import binascii
 import errno  # noqa: F401 - MicroPython code imports it by this name too
@@ -8,6 +9,7 @@ import socket
 import struct
 import sys
 import time
+import types
 
 _WRAP = 1 << 30
 
@@ -34,3 +36,8 @@ time.sleep_ms = lambda ms: time.sleep(ms / 1000)
 gc.mem_free = lambda: 0
 gc.threshold = lambda n: None
 sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socket, struct, binascii
+
+micropython = types.ModuleType("micropython")
+micropython.const = lambda value: value
+sys.modules["micropython"] = micropython
+_thread.stack_size = lambda size=0: 0  # the firmware's 8 KiB are less than CPython accepts

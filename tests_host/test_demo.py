@@ -1,0 +1,246 @@
+"""`optoprobe demo` as a user starts it: what it prints, its exit codes, and that it leaves nothing behind.
+
+Every demo runs in a process of its own with a TMPDIR of its own: its children are known by that name in their
+environment, its files by lying there.
+"""
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from optoprobe.commands.demo import Picture
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.sml_meter import SmlMeter
+
+PASSWORD = "battery staple"
+WITHOUT_MOSQUITTO = (
+    "import sys; from optoprobe import cli, runtime; runtime.mosquitto = lambda: None; sys.exit(cli.main(sys.argv[1:]))"
+)
+ENERGY = re.compile(r"^ +\d+\.\d s  Energy import +14798\.11\d\d kWh$", re.MULTILINE)
+POWER = re.compile(r"^ +\d+\.\d s  Power +\d+\.\d W$", re.MULTILINE)
+
+
+class Run:
+    """One demo in a subprocess, its scratch below `folder`."""
+
+    def __init__(self, folder, *arguments, code=None, **environment):
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir(parents=True)
+        self.marker = f"TMPDIR={self.scratch}".encode()
+        program = [sys.executable, "-c", code] if code else [sys.executable, "-m", "optoprobe"]
+        self.process = subprocess.Popen(
+            [*program, "demo", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"TMPDIR": str(self.scratch)} | environment,
+        )  # fmt: skip
+
+    def processes(self):
+        """Ids of all processes of this run."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.marker in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # it has ended, or is not ours
+        return found
+
+    def until_readings(self):
+        for line in self.process.stdout:
+            if POWER.match(line):
+                return
+        pytest.fail(f"no readings: {self.process.stderr.read()}")
+
+    def end(self):
+        """(exit code, standard output, standard error) once it has ended; nothing of it may be left."""
+        out, err = self.process.communicate(timeout=30)
+        assert "Traceback" not in err, err
+        assert PASSWORD not in out + err
+        assert self.processes() == []
+        assert list(self.scratch.iterdir()) == []
+        return self.process.returncode, out, err
+
+    def fails(self, code):
+        """Its one sentence on standard error."""
+        returncode, _, err = self.end()
+        assert returncode == code, err
+        assert err.startswith("optoprobe demo: ") and err.count("\n") == 1, err
+        return err
+
+
+def test_readings_arrive_with_their_units(tmp_path):
+    code, out, err = Run(tmp_path, "--seconds", 6).end()
+    assert (code, err) == (0, "")
+    assert ENERGY.search(out) and POWER.search(out)
+    assert re.search(r"^firmware  MicroPython, ", out, re.MULTILINE)
+    summary = re.fullmatch(r"6 s: 5 registers in \d+ messages; telegrams: (\d) good, 0 rejected \(told \d s ago\)",
+                           out.splitlines()[-1])  # fmt: skip
+    assert summary and int(summary[1]) >= 1
+
+
+def test_what_is_used_instead_is_said_aloud(tmp_path):
+    asked = Run(tmp_path / "asked", "--seconds", 6, "--runtime", "cpython")
+    no_micropython = Run(tmp_path / "none", "--seconds", 6, OPTOPROBE_MICROPYTHON=str(tmp_path / "nothing"))
+    no_mosquitto = Run(tmp_path / "amqtt", "--seconds", 6, code=WITHOUT_MOSQUITTO)
+    for run, sentence in (
+        (asked, "The firmware runs under CPython, as asked for"),
+        (no_micropython, "The firmware runs under CPython instead"),
+        (no_mosquitto, "There is no mosquitto here, so the broker is amqtt"),
+    ):
+        code, out, err = run.end()
+        assert (code, err) == (0, "")
+        assert sentence in out
+        assert ENERGY.search(out) and POWER.search(out)
+
+
+def test_a_capture_is_replayed(tmp_path):
+    meter = SmlMeter(7, quirks=("phases",), energy_wh=123_456_789)
+    capture = tmp_path / "capture.bin"
+    capture.write_bytes(b"".join(meter.telegram(second) for second in range(3)))
+    code, out, err = Run(tmp_path, "--seconds", 4, "--capture", capture).end()
+    assert (code, err) == (0, "")
+    assert re.search(r"Energy import +123456\.78\d\d kWh", out) and re.search(r"Voltage L2 +2\d\d\.\d V", out)
+
+
+def test_a_capture_without_a_telegram_ends_it_at_once(tmp_path):
+    capture = tmp_path / "noise.bin"
+    capture.write_bytes(bytes(range(256)) * 4)
+    assert "no telegram in " in Run(tmp_path, "--capture", capture).fails(1)
+
+
+def test_an_outside_broker_is_left_as_it_was(tmp_path):
+    left = []
+    with Broker(tmp_path / "broker") as broker:
+        where = ("--broker", f"127.0.0.1:{broker.port}", "--user", "me", "--password", PASSWORD)
+        code, out, err = Run(tmp_path, "--seconds", 4, *where).end()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.on_message = lambda _, __, message: left.append(message.topic)
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        client.publish("end", b"of retained", qos=1, retain=True).wait_for_publish(5)
+        client.subscribe([("optoprobe/#", 1), ("homeassistant/#", 1), ("end", 1)])
+        give_up = time.monotonic() + 5
+        while "end" not in left and time.monotonic() < give_up:
+            time.sleep(0.02)
+        client.disconnect()
+        client.loop_stop()
+    assert (code, err) == (0, "")
+    assert ENERGY.search(out) and " as me;" in out
+    assert left == ["end"]
+
+
+def test_a_broker_that_is_not_there(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "cannot be reached (Connection refused)" in Run(tmp_path, "--broker", f"127.0.0.1:{port}").fails(1)
+
+
+def test_a_broker_that_refuses_us(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x20\x02\x00\x05")  # CONNACK, not authorised
+                connection.recv(1000)
+
+        threading.Thread(target=refuse, daemon=True).start()
+        where = ("--broker", f"127.0.0.1:{server.getsockname()[1]}", "--user", "me", "--password", PASSWORD)
+        assert "refuses us (Not authorized)" in Run(tmp_path, *where).fails(1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(tmp_path, number):
+    run = Run(tmp_path)
+    run.until_readings()
+    assert len(run.processes()) >= 3  # the demo, the broker, the firmware
+    run.process.send_signal(number)
+    code, out, err = run.end()
+    assert (code, err) == (0, "")
+    assert "5 registers in " in out
+
+
+def test_a_firmware_that_ends_is_told(tmp_path):
+    run = Run(tmp_path)
+    run.until_readings()
+    for pid in run.processes():
+        if b"import boot, main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGINT)
+    assert "the firmware ended: " in run.fails(1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--broker", "nowhere"],
+        ["--broker", "host:99999"],
+        ["--password", PASSWORD],
+        ["--broker", "host:1883", "--password", PASSWORD],
+        ["--capture", "/nowhere/capture.bin"],
+        ["--capture", "capture.bin", "--quirk", "phases"],
+    ],
+)
+def test_wrong_usage(tmp_path, arguments):
+    Run(tmp_path, *arguments).fails(2)
+
+
+def test_a_terminal_gets_a_table(tmp_path):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30", "TMPDIR": str(tmp_path)}
+        os.execve(sys.executable, [sys.executable, "-m", "optoprobe", "demo", "--seconds", "4"], environment)
+    shown = b""
+    while select.select([terminal], [], [], 20)[0]:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # Linux says so when the other end has closed
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"│ Energy import +│ +14798\.11\d\d │ kWh +│ +\d\.\d │", text)
+    assert re.search(r"meter sent \d telegrams, \d+ messages with readings arrived", text)
+    assert "free heap: " in text and "probe online" in text
+
+
+# --- the picture, by hand ---
+
+
+def test_messages_that_are_not_ours_are_counted_and_cannot_steer_the_terminal():
+    picture = Picture("p")
+    for payload in (b"\xff", b"[1]", b"7"):
+        picture.take("optoprobe/p/m/live", payload, 1.0)
+    picture.take("optoprobe/p/m/state", b'{"energy_import": "1\\u001b[2J"}', 2.0)
+    assert picture.odd == 3
+    assert [(r.value, r.at_s) for r in picture.registers.values()] == [("1?[2J", 2.0)]
+
+
+def test_names_and_units_come_from_the_announcement_whichever_comes_first():
+    said = b'{"cmps": {"power": {"name": "Power", "unit_of_meas": "W"}, "serial": {"name": "Serial"}}}'
+    state = ("optoprobe/p/m/live", b'{"power": "-0.05", "serial": "x"}', 1.0)
+    announced = ("homeassistant/device/optoprobe_p_m/config", said, 1.0)
+    for order in ((state, announced), (announced, state)):
+        picture = Picture("p")
+        for message in order:
+            picture.take(*message)
+        seen = [(r.name, r.value, r.unit) for r in picture.registers.values()]
+        assert seen == [("Power", "-0.05", "W"), ("Serial", "x", "")]
+
+
+def test_rejections_are_told_with_their_reasons():
+    picture = Picture("p")
+    counts = b'{"telegrams": 3, "rejected": 2, "rejected_by_reason": {"crc": 2, "length": 0}, "held": 1}'
+    picture.take("optoprobe/p/diagnostics", counts, 10.0)
+    assert picture.counters(14.0) == "telegrams: 3 good, 2 rejected (crc 2), 1 values held back (told 4 s ago)"
