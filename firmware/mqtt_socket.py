@@ -32,6 +32,9 @@ class MqttSocket:
         self._socket.connect(address)
         self._poll.register(self._socket, select.POLLIN)
 
+    def settimeout(self, timeout_s):
+        """umqtt.simple 1.8 asks for none at all; ours stands."""
+
     def setblocking(self, waits):
         self._waits = waits
 

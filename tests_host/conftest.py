@@ -42,7 +42,7 @@ class Message(NamedTuple):
 
 
 class Listener:
-    """Hears everything on the broker at `port` of 127.0.0.1, comes back after an outage by itself. Usable in a `with`."""
+    """Hears everything on the broker at `port` of 127.0.0.1 within a `with`; comes back after an outage by itself."""
 
     def __init__(self, port: int, user: str | None = None, password: str | None = None) -> None:
         self.messages: list[Message] = []

@@ -162,17 +162,22 @@ def test_a_telegram_reaches_the_broker_at_once(seen: Run) -> None:
 # --- where the bytes go ----------------------------------------------------------------------------------------------
 
 
+def source_of(module: str) -> Path | None:
+    """The file of a device module, None where there is none of that name."""
+    path = (runtime.REPO if module.startswith("firmware") else runtime.REPO / "lib").joinpath(*module.split("."))
+    candidates = (path / "__init__.py", path.with_suffix(".py"))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
 def imports_of(module: str) -> list[str]:
-    """Modules of ours a device module imports when it is loaded itself."""
-    root = runtime.REPO if module.startswith("firmware") else runtime.REPO / "lib"
-    path = root.joinpath(*module.split("."))
-    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    """Modules of ours that a device module imports when it is loaded itself."""
+    source = source_of(module)
+    assert source is not None, module
     found = []
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("firmware", "metering"):
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [node.module] + [name for name in inner if (root.joinpath(*name.split("."))).with_suffix(".py").exists()]
-    return found
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if source_of(name) is not None and name not in TRANSIENT]
 
 
 def in_order(module: str, before: list[str]) -> list[str]:
@@ -191,7 +196,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     folder = tmp_path_factory.mktemp("taken")
     VirtualBoard(folder, {}, 1)
     names = list(HARDWARE)
-    for module in ("metering.sml", "firmware.app"):  # the protocol is imported by name
+    for module in ("metering.sml", "firmware.head", "firmware.app"):  # imported by name, and by what is dropped again
         names += [name for name in in_order(module, []) if name not in names]
     script = MEASURE.format(n=len(names), names=repr(tuple(names)))
     environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))

@@ -43,7 +43,10 @@ class Outage:
     log: list[str] = field(default_factory=list)
 
 
-def live_through(folder: Path, probe: str, begin: Callable[[Broker], object], end: Callable[[Broker], object]) -> Outage:
+Deed = Callable[[Broker], object]
+
+
+def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
     """Run a board through one outage; `begin` and `end` do it to the broker."""
     seen = Outage(probe)
     broker = Broker(folder / "broker", closed_port())
@@ -126,11 +129,11 @@ def test_publishing_resumes_by_itself(outage: Outage) -> None:
     after = [m for m in outage.messages if m.topic.endswith("/live") and m.at_s > outage.ended_s]
     states = [m for m in outage.messages if m.topic.endswith("/state") and m.at_s > outage.ended_s]
     assert len(after) >= TAIL_S - 1, (len(after), outage.log)
-    assert outage.diagnostics["mqtt_connects"] == (1 if "absent" in outage.probe else 2)
+    assert outage.diagnostics["mqtt_connects"] >= (1 if "absent" in outage.probe else 2)
     assert outage.diagnostics["mqtt_failures"] >= 1
     # The newest counter reading is there, and none the meter never sent.
     assert states[-1].object() == published(outage.sent[-1].expected)[0]
-    print(f"{outage.probe}: publishing again {min(m.at_s for m in after) - outage.ended_s:.1f} s after the broker's return")
+    print(f"{outage.probe}: publishing again {after[0].at_s - outage.ended_s:.1f} s after the broker's return")
 
 
 def test_every_value_is_the_meters_and_none_goes_back(outage: Outage) -> None:
