@@ -39,7 +39,7 @@ def load(path):
             data = json.load(file)
     except OSError:
         raise BoardError("board: there is no %s: copy one with optoprobe deploy --board NAME" % path)
-    except ValueError:
+    except (ValueError, MemoryError):
         raise BoardError("board: %s is not JSON: copy it again with optoprobe deploy --board NAME" % path)
     if not isinstance(data, dict) or not isinstance(data.get("uart"), dict):
         raise BoardError("board: %s describes no uart: copy one with optoprobe deploy --board NAME" % path)
@@ -47,16 +47,21 @@ def load(path):
     number = uart.get("id")
     size = uart.get("buffer_bytes", 16384)
     pull = uart.get("rx_pull", "none")
-    if number not in (0, 1, 2):
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 2:
         raise BoardError("board: uart.id must be 0, 1 or 2")
     if not isinstance(size, int) or not _LEAST_BUFFER <= size <= _MOST_BUFFER:
         raise BoardError("board: uart.buffer_bytes must be a number from %d to %d" % (_LEAST_BUFFER, _MOST_BUFFER))
-    if pull not in _PULLS:
+    if not isinstance(pull, str) or pull not in _PULLS:
         raise BoardError("board: uart.rx_pull must be up, down or none")
+    for key in ("invert_rx", "invert_tx"):
+        if not isinstance(uart.get(key, False), bool):
+            raise BoardError("board: uart.%s must be true or false" % key)
+    if not isinstance(data.get("led", {}), dict):
+        raise BoardError("board: led must be an object with pin and active_low")
     rx = _pin(uart, "rx", True)
     tx = _pin(uart, "tx", False)
-    led = data.get("led")
-    led_pin = _pin(led, "pin", False) if isinstance(led, dict) else None
+    led = data.get("led", {})
+    led_pin = _pin(led, "pin", False)
     Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
     head = Head(number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size)
     signal = None if led_pin is None else Signal(Pin(led_pin, Pin.OUT), invert=bool(led.get("active_low")))

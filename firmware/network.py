@@ -32,7 +32,7 @@ _HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; u
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
-_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
+_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, -1)  # -1 is umqtt's for a closed connection
 
 
 class NoWifi(Exception):

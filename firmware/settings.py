@@ -91,7 +91,7 @@ def load(path):
             given = json.load(file)
     except OSError:
         return _defaults("there is no %s: copy one onto the device with optoprobe deploy --settings FILE" % path)
-    except ValueError:
+    except (ValueError, MemoryError):  # brackets in brackets can ask for more than there is
         return _defaults("%s is not JSON: correct it and copy it again" % path)
     if not isinstance(given, dict):
         return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)

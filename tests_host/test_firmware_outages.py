@@ -4,6 +4,7 @@ The unmodified firmware on the virtual board (MicroPython, the 64 KiB heap), a s
 real mosquitto that keeps nothing on disk. The three outages take place side by side.
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,7 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
             time.sleep(TAIL_S)
             meter.paused = True
             time.sleep(QUIET_S)
+            seen.retained = retained(broker.port)  # before we ask: by itself
             asked_s = time.monotonic()
             listener.publish("homeassistant/status", "online")
             listener.wait_for("/device/optoprobe_" + probe + "/config", 8, asked_s)
@@ -82,7 +84,6 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
             assert board.running, board.log
             seen.sent = list(server.log)
             seen.messages = list(listener.messages)
-            seen.retained = retained(broker.port)
     finally:
         seen.log = board.log
         broker.stop()
@@ -140,7 +141,7 @@ def test_every_value_is_the_meters_and_none_goes_back(outage: Outage) -> None:
     told = [published(sent.expected) for sent in outage.sent]
     for ending, which in (("/state", 0), ("/live", 1)):
         heard = [m.object() for m in outage.messages if m.topic.endswith(ending) and not m.retained]
-        assert len(heard) > 5
+        assert len(heard) >= 2  # at little power a counter's last digit takes seconds
         at = 0
         for value in heard:  # each is of the same telegram as the one before or of a later one
             matching = [k for k in range(at, len(told)) if told[k][which] == value]
@@ -166,8 +167,9 @@ def test_a_broker_that_lost_everything_has_all_of_it_again(outage: Outage) -> No
     before = [m for m in outage.messages if m.topic.endswith(f"_{meter}/config") and m.at_s < outage.began_s]
     after = [m for m in outage.messages if m.topic.endswith(f"_{meter}/config") and m.at_s > outage.ended_s]
     assert before or "absent" in outage.probe
-    assert after, "the meter was not announced again"
-    assert outage.retained[f"homeassistant/device/{object_id}_{meter}/config"] == after[-1].payload
+    assert len(after) >= 2, "announced after the outage by itself, and once more when the hub came back"
+    assert outage.retained[f"homeassistant/device/{object_id}_{meter}/config"] == after[0].payload
+    assert json.loads(outage.retained[f"optoprobe/{outage.probe}/{meter}/state"]) == state
 
 
 def test_the_outage_is_named_in_one_sentence(outage: Outage) -> None:
