@@ -75,7 +75,7 @@ def test_the_tree_holds_bytecode_starters_and_data(tmp_path, settings):
         content = (tmp_path / "tree" / name).read_bytes()
         if name.endswith(".mpy"):
             assert content[:2] == b"M\x06" and content[2] >> 2 == 0  # .mpy version 6, for no single architecture
-            assert name[:-4].encode() + b".py" in content  # for tracebacks
+            assert Path(name).stem.encode() in content  # for tracebacks
         elif name.endswith(".py"):
             assert content == (runtime.REPO / name).read_bytes()
     assert json.loads((tmp_path / "tree" / "settings.json").read_text(encoding="utf-8")) == SETTINGS
@@ -118,7 +118,7 @@ def test_a_file_that_mpy_cross_refuses_is_named(tmp_path, monkeypatch):
         (tmp_path / name).write_text("pass\n")
     (tmp_path / "firmware" / "bad.py").write_text("def f(:\n")
     monkeypatch.setattr(device_tree, "REPO", tmp_path)
-    with pytest.raises(BuildError, match=r"mpy-cross refuses firmware/bad\.py: SyntaxError"):
+    with pytest.raises(BuildError, match=r"mpy-cross refuses bad\.py: SyntaxError"):
         device_tree.build(tmp_path / "tree", {"uart": {}}, None)
 
 

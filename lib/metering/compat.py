@@ -34,6 +34,11 @@ def signed(value, bits):
     return value
 
 
+def hex_text(data):
+    """`data` as lower-case hex (MicroPython's b"".hex() is bytes)."""
+    return bytes(data).hex() if len(data) else ""
+
+
 def ascii_text(data):
     """`data` as text if every byte is printable ASCII (0x20..0x7E) and there is at least one, else None."""
     for byte in data:

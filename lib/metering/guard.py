@@ -108,6 +108,7 @@ class Guard:
             return self._accept(obis, new)
         waiting = self._waiting.get(obis)
         if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new):
+            new.agreed = 1
             return self._accept(obis, new)
         self._waiting[obis] = new
         return self._hold(
@@ -147,7 +148,7 @@ class Guard:
     def _can_carry(self, old, new):
         """Can the connection bring the rise from old to new, with one step of the meter's resolution to spare?"""
         rise, exponent = old.rise_of(new)
-        step = 10 ** (new.exponent - exponent)
+        step = 10 ** (max(old.exponent, new.exponent) - exponent)  # whole kWh lag behind by up to one
         allowed = self._max_power_w * (new.at_s - old.at_s + _SLACK_S) * 10 ** max(-exponent, 0)
         return (rise - step) * _SECONDS_PER_HOUR * 10 ** max(exponent, 0) <= allowed
 

@@ -8,7 +8,7 @@ A 10-byte server id of the cross-manufacturer form (DIN 43863-5:2012), as SML me
 The older form differs in its first byte (09). Every other identifier is its ASCII text, or lower-case hex.
 """
 
-from metering.compat import ascii_text
+from metering.compat import ascii_text, hex_text
 
 
 def _is_upper(data):
@@ -25,4 +25,4 @@ def identifier_text(octets):
         if number < 100000000:  # eight digits are printed on the meter
             return "%d%s%02X%08d" % (octets[1], bytes(octets[2:5]).decode(), octets[5], number)
     text = ascii_text(octets)
-    return bytes(octets).hex() if text is None else text.strip()
+    return hex_text(octets) if text is None else text.strip()

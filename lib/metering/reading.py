@@ -1,5 +1,7 @@
 """One register's value as the meter sent it: an integer and a power of ten, exact until it is printed."""
 
+from metering.compat import hex_text
+
 
 def decimal_text(value, exponent):
     """The exact decimal text of value * 10**exponent, every sent digit kept: (14798112, -3) is "14798.112".
@@ -38,4 +40,4 @@ class Reading:
             return decimal_text(value, self.exponent)
         if isinstance(value, str):
             return value
-        return value.hex()
+        return hex_text(value)

@@ -9,7 +9,7 @@ The keys are part of the MQTT contract: entity ids and years of statistics hang 
 codes share one: what the rule leaves out (B, F, odd E) is appended, and what it does not cover is named by its code.
 """
 
-from metering.compat import ascii_text, const
+from metering.compat import ascii_text, const, hex_text
 from metering.identifier import identifier_text
 from metering.reading import decimal_text
 
@@ -104,7 +104,7 @@ class Register:
         if isinstance(value, int) and not isinstance(value, bool):
             return decimal_text(value, reading.exponent - 3 if self.unit in _KILO else reading.exponent)
         if isinstance(value, bytes):
-            return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or value.hex()
+            return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or hex_text(value)
         return reading.text()
 
 

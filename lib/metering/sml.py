@@ -151,7 +151,10 @@ class Sml(Listener):
                 self.n_values += 1
         except _Malformed as error:
             return self._reject("structure", str(error), at + 8)
-        return self._accept(at + 8)
+        behind = at + 8
+        while buf[behind - 1] == _ESCAPE[0]:  # a CRC's 1B may be the next start's, where the line lost a byte
+            behind -= 1
+        return self._accept(behind)
 
     def _unescape(self, end):
         """Take the doubled 1B1B1B1B out of _buf[8:end] in place; returns the new end."""

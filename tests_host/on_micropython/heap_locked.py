@@ -1,0 +1,54 @@
+"""Feed a file with the heap locked: what feed() or next_event() allocates while no event is due raises MemoryError.
+
+    heap_locked.py FILE CHUNK_BYTES DUE [plant]     prints "events N locked N": calls that ran under the lock
+
+DUE: after how many bytes each event is due, in order, joined by commas (an event may allocate: it tells a text).
+With `plant` a listener is used that makes one object in feed(): it must fail, or this check could not.
+"""
+
+import sys
+
+import micropython
+
+from metering.listener import NOTHING
+from metering.sml import Sml
+
+
+class Wasteful(Sml):
+    def __init__(self):
+        Sml.__init__(self)
+        self.planted = None
+
+    def feed(self, data, start, end):
+        self.planted = [start]
+        return Sml.feed(self, data, start, end)
+
+
+def main(path, chunk, due, listener):
+    with open(path, "rb") as stream:
+        data = stream.read()
+    events = locked = fed = 0
+    while fed < len(data):
+        end = min(fed + chunk, len(data))
+        micropython.heap_lock()
+        fed += listener.feed(data, fed, end)
+        micropython.heap_unlock()
+        locked += 1
+        while True:
+            if events < len(due) and fed >= due[events]:
+                event = listener.next_event()
+                events += 1
+                if event == NOTHING:
+                    raise ValueError("no event after %d bytes" % fed)
+                continue
+            micropython.heap_lock()
+            event = listener.next_event()
+            micropython.heap_unlock()
+            locked += 1
+            if event == NOTHING:
+                break
+            raise ValueError("an event after %d bytes that was not due" % fed)
+    print("events", events, "locked", locked)
+
+
+main(sys.argv[1], int(sys.argv[2]), [int(n) for n in sys.argv[3].split(",")], (Wasteful if sys.argv[4:] else Sml)())
