@@ -59,8 +59,6 @@ class App:
         self._board_name, self._head, self._led, problem = _load_board()
         if problem:
             problems.append(problem)
-        for sentence in problems:
-            print("optoprobe: " + sentence)
         self._problems = problems
         probe_id = settings["probe_id"] or "probe_" + chip_number()
         self._health = Health()
@@ -71,15 +69,20 @@ class App:
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
         self._reader = None
         if self._head is not None:
-            self._reader = Reader(
-                self._head,
-                protocols.load(settings["protocol"])(),
-                Guard(settings["max_power_kw"] * 1000),
-                self._outbox,
-                self._announcer,
-                self._health,
-                self._blink,
-            )
+            try:
+                self._reader = Reader(
+                    self._head,
+                    protocols.load(settings["protocol"])(),
+                    Guard(settings["max_power_kw"] * 1000),
+                    self._outbox,
+                    self._announcer,
+                    self._health,
+                    self._blink,
+                )
+            except (ValueError, OSError) as error:
+                problems.append("board: this chip has no such UART (%s): choose another board" % error)
+        for sentence in problems:
+            print("optoprobe: " + sentence)
 
     def _blink(self):
         """A telegram was good: the LED changes."""
@@ -99,15 +102,15 @@ class App:
         told = None
         due_s = 0
         while True:
-            news = self.notice(), self._network.announcements
-            if news != told or self._health.uptime_s >= due_s:
-                told = news
-                due_s = self._health.uptime_s + _DIAGNOSTICS_S
-                try:
+            try:
+                news = self.notice(), self._network.announcements
+                if news != told or self._health.uptime_s >= due_s:
+                    told = news
+                    due_s = self._health.uptime_s + _DIAGNOSTICS_S
                     payload = json.dumps(self.diagnostics()).encode()
                     self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
-                except MemoryError:  # tell it in the next minute
-                    gc.collect()
+            except MemoryError:  # tell it in the next minute
+                gc.collect()
             if self._reader is None:
                 self._health.reader_progressed()
             await asyncio.sleep_ms(_LOOK_MS)

@@ -59,10 +59,13 @@ def load(path):
     if not isinstance(data.get("led", {}), dict):
         raise BoardError("board: led must be an object with pin and active_low")
     rx = _pin(uart, "rx", True)
-    tx = _pin(uart, "tx", False)
+    tx = _pin(uart, "tx", True)  # left out, the driver takes its own, on some chips the flash's
     led = data.get("led", {})
     led_pin = _pin(led, "pin", False)
-    Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
     head = Head(number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size)
-    signal = None if led_pin is None else Signal(Pin(led_pin, Pin.OUT), invert=bool(led.get("active_low")))
+    try:
+        Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
+        signal = None if led_pin is None else Signal(Pin(led_pin, Pin.OUT), invert=bool(led.get("active_low")))
+    except (ValueError, OSError) as error:
+        raise BoardError("board: this chip has not got what %s names (%s): choose another board" % (path, error))
     return str(data.get("name", "unnamed board")), head, signal

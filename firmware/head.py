@@ -18,7 +18,7 @@ class Head:
 
     def __init__(self, number, rx, tx, invert_rx, invert_tx, buffer_bytes):
         self._number = number
-        self._pins = {"rx": rx} if tx is None else {"rx": rx, "tx": tx}
+        self._pins = {"rx": rx, "tx": tx}
         self._inverted = (UART.INV_RX if invert_rx else 0, UART.INV_RX if not invert_rx else 0)
         self._inverted_tx = UART.INV_TX if invert_tx else 0
         self._buffer_bytes = buffer_bytes

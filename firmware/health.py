@@ -57,9 +57,11 @@ def note_start():
         _remember(0, 0)
         return
     restarts, quick = _restarts()
-    _remember(restarts + 1, quick + 1)
-    if quick + 1 >= _QUICK_RESTARTS:
-        print("optoprobe: %d quick restarts; starting in %d s, Ctrl-C stops here" % (quick + 1, _SAFE_WAIT_S))
+    if machine.reset_cause() != machine.SOFT_RESET:  # that is somebody at a computer
+        quick += 1
+    _remember(restarts + 1, quick)
+    if quick >= _QUICK_RESTARTS:
+        print("optoprobe: %d quick restarts; starting in %d s, Ctrl-C stops here" % (quick, _SAFE_WAIT_S))
         time.sleep(_SAFE_WAIT_S)
 
 

@@ -67,9 +67,11 @@ class MqttSocket:
     def read(self, n):
         """Exactly n bytes; b"" where the broker has closed; None where nothing is there after setblocking(False)."""
         self.flush()
+        if n == 0:
+            return b""  # an empty payload; the ESP32's recv(0) would take it for the end of the connection
         if not self._waits and not self._poll.poll(0):
             return None
-        if n > _MAX_READ_BYTES:
+        if not 0 < n <= _MAX_READ_BYTES:
             raise OSError(errno.EINVAL)
         data = self._socket.recv(n)
         while data and len(data) < n:

@@ -8,6 +8,7 @@ reconnect, what is not would be stale by then. The thread shares only the outbox
 
 import _thread
 import errno
+import gc
 import random
 import struct
 import time
@@ -23,11 +24,12 @@ _TIMEOUT_S = const(10)  # for each of connect, write, read
 _WIFI_WAIT_S = const(20)
 _KEEPALIVE_S = const(30)
 _PING_MS = const(8000)
-_SILENCE_MS = const(20000)  # pinged every 8 s, a broker that says nothing for this long is gone
+_ANSWER_MS = const(12000)  # a broker that answers no ping for this long is gone
+_FAILURES_TO_REJOIN = const(5)  # then the Wi-Fi is left and joined anew
 _IDLE_MS = const(10)
 _WAIT_LEAST_MS = const(1000)
 _WAIT_MOST_MS = const(30000)
-_SETTLED_MS = const(60000)  # a session this long starts the waits from the least again
+_SETTLED_S = const(60)  # a session this long starts the waits from the least again
 _HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; up to as much again at random
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 
@@ -54,6 +56,7 @@ class Network:
         self._client = None
         self._hub_status = (settings["discovery_prefix"] + "/status").encode()
         self._pinged_at = 0
+        self._failed_in_a_row = 0
         self._announced = None  # the meter whose entities the hub knows
         self._announce_at = None  # ticks_ms of a due announcement of everything, None for none
         self.connects = 0
@@ -82,7 +85,7 @@ class Network:
         """The thread: never ends. Whatever goes wrong in a session is counted, named and tried again."""
         wait_ms = _WAIT_LEAST_MS
         while True:
-            began = time.ticks_ms()
+            began_s = self._health.uptime_s
             try:
                 self._join_wifi()
                 self._connect()
@@ -91,9 +94,13 @@ class Network:
                     self._turn()
             except Exception as error:  # on odd answers umqtt also raises AssertionError, IndexError and TypeError
                 self.failures += 1
-                self._say(self._sentence(error))
+                self._failed_in_a_row += 1
+                try:
+                    self._say(self._sentence(error))
+                except MemoryError:
+                    gc.collect()
             self._sockets.close()
-            if time.ticks_diff(time.ticks_ms(), began) > _SETTLED_MS:
+            if self._health.uptime_s - began_s > _SETTLED_S:
                 wait_ms = _WAIT_LEAST_MS
             self._wait(wait_ms + random.getrandbits(16) % (wait_ms // 2))
             wait_ms = min(2 * wait_ms, _WAIT_MOST_MS)
@@ -124,22 +131,25 @@ class Network:
         return "%s answers oddly (%s)" % (broker, type(error).__name__)
 
     def _join_wifi(self):
-        if self._wlan is None:
-            network.hostname(self._probe_id.replace("_", "-"))
-            self._wlan = network.WLAN(network.STA_IF)
-            self._wlan.active(True)
-        wlan = self._wlan
-        if wlan.isconnected():
-            return
+        """Be in the Wi-Fi. Raises NoWifi, also for the driver's own errors."""
         try:
-            wlan.disconnect()  # an attempt may still be under way
-        except OSError:
-            pass
-        wlan.connect(self._settings["wifi_ssid"], self._settings["wifi_password"])
-        for _ in range(_WIFI_WAIT_S):
-            self._wait(1000)
+            if self._wlan is None:
+                network.hostname(self._probe_id.replace("_", "-"))
+                self._wlan = network.WLAN(network.STA_IF)
+            wlan = self._wlan
+            if self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1:
+                wlan.active(False)  # joined in name only, perhaps
+            wlan.active(True)
             if wlan.isconnected():
                 return
+            wlan.disconnect()  # the driver may be trying by itself; connect() fails then
+            wlan.connect(self._settings["wifi_ssid"], self._settings["wifi_password"])
+            for _ in range(_WIFI_WAIT_S):
+                self._wait(1000)
+                if wlan.isconnected():
+                    return
+        except OSError:
+            pass
         raise NoWifi
 
     def _connect(self):
@@ -159,7 +169,9 @@ class Network:
         client.set_last_will(status, b"offline", True)
         client.connect()
         self._client = client
-        self._pinged_at = time.ticks_ms()
+        self._pinged_at = self._sockets.last.received_at
+        self._failed_in_a_row = 0
+        self._outbox.drop_live()
         if settings["discovery"] != "off":
             client.subscribe(self._hub_status)
         client.publish(status, b"online", True)
@@ -177,10 +189,10 @@ class Network:
         client, connection = self._client, self._sockets.last
         client.check_msg()
         now = time.ticks_ms()
-        silence_ms = time.ticks_diff(now, connection.received_at)
-        if silence_ms > _SILENCE_MS:
-            raise OSError(errno.ETIMEDOUT)
-        if silence_ms > _PING_MS and time.ticks_diff(now, self._pinged_at) > _PING_MS:
+        if time.ticks_diff(self._pinged_at, connection.received_at) > 0:  # a ping waits for its answer
+            if time.ticks_diff(now, self._pinged_at) > _ANSWER_MS:
+                raise OSError(errno.ETIMEDOUT)
+        elif time.ticks_diff(now, connection.received_at) > _PING_MS:
             self._pinged_at = now
             client.ping()
         if not self._wlan.isconnected():
@@ -237,4 +249,5 @@ class Network:
         connection.write(struct.pack("!H", len(topic)))
         connection.write(topic)
         for piece in pieces:
+            self._health.network_progressed()
             connection.write(piece)

@@ -49,6 +49,14 @@ class Outbox:
                     return message
         return None
 
+    def drop_live(self):
+        """A new connection: what was not retained and not sent by now is no longer true."""
+        with self._lock:
+            for slot in self._slots:
+                if not slot[_RETAIN]:
+                    slot[_UNSENT] = False
+                    slot[_PAYLOAD] = None
+
     def again(self):
         """A new connection, or a hub that has just started: everything retained is to be sent once more."""
         with self._lock:

@@ -20,6 +20,7 @@ class Reader:
     """Owns the line. Counts are the listener's and the guard's; `notice` is one sentence for the owner or ""."""
 
     def __init__(self, head, listener, guard, outbox, announcer, health, on_telegram):
+        head.open(listener.LINES[0])  # raises ValueError or OSError where the chip has no such UART
         self._head = head
         self.listener = listener
         self.guard = guard
@@ -38,7 +39,6 @@ class Reader:
     async def run(self):
         """Started by the app, runs for ever."""
         head, listener = self._head, self.listener
-        head.open(listener.LINES[0])
         while True:
             self._health.reader_progressed()
             n = head.read()
@@ -48,17 +48,20 @@ class Reader:
             start = 0
             while start < n:
                 start += listener.feed(head.data, start, n)
-                while True:
-                    event = listener.next_event()
-                    if event == NOTHING:
-                        break
-                    if event == TELEGRAM:
-                        try:
-                            self._take_telegram()
-                        except MemoryError:  # the network side composes something large; the next telegram will do
-                            self.out_of_memory += 1
-                            gc.collect()
+                while self._take_event():
                     await asyncio.sleep_ms(0)
+
+    def _take_event(self):
+        """Deal with what the listener has found; False when it has found nothing more."""
+        try:
+            event = self.listener.next_event()
+            if event == TELEGRAM:
+                self._take_telegram()
+            return event != NOTHING
+        except MemoryError:  # the network side composes something large; the next telegram will do
+            self.out_of_memory += 1
+            gc.collect()
+            return True
 
     def _take_telegram(self):
         """Hand the telegram in hand to the outbox, as far as the guard lets it by."""
@@ -98,8 +101,9 @@ class Reader:
             if len(self._order) >= MAX_REGISTERS:
                 self.beyond_limit += 1
                 return None
-            register = self._registers[reading.obis] = describe(reading)
+            register = describe(reading)
             self._order.append(register)
+            self._registers[reading.obis] = register
         return register
 
     def _put(self, live):
@@ -109,7 +113,7 @@ class Reader:
                 state.append('"%s": %s' % (register.key, json.dumps(register.text)))
         payload = ("{%s}" % ", ".join(state)).encode()
         if state and payload != self._state:
-            self._state = payload
             self._outbox.put(self._announcer.state_topic(self.meter), payload, True)
+            self._state = payload
         if live:
             self._outbox.put(self._announcer.live_topic(self.meter), ("{%s}" % ", ".join(live)).encode(), False)

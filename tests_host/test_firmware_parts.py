@@ -173,6 +173,10 @@ BROKEN_BOARDS: dict[str, tuple[Any, str]] = {
     "rx negative": ({"uart": UART | {"rx": -1}}, "rx"),
     "rx 49": ({"uart": UART | {"rx": 49}}, "0 to 48"),
     "rx true": ({"uart": UART | {"rx": True}}, "rx"),
+    "no tx": ({"uart": {"id": 1, "rx": 4}}, "tx"),
+    "id true": ({"uart": UART | {"id": True}}, "0, 1 or 2"),
+    "invert text": ({"uart": UART | {"invert_rx": "false"}}, "invert_rx must be true or false"),
+    "led a number": ({"uart": UART, "led": 2}, "led"),
     "tx text": ({"uart": UART | {"tx": "5"}}, "tx"),
     "tx 4.5": ({"uart": UART | {"tx": 4.5}}, "tx"),
     "pull sideways": ({"uart": UART | {"rx_pull": "sideways"}}, "up, down or none"),
@@ -209,9 +213,22 @@ def test_a_good_board(device: Any, tmp_path: Path) -> None:
     file.write_text(json.dumps({"name": "mine", "uart": UART, "led": {"pin": 2, "active_low": True}}))
     name, head, led = device.board.load(str(file))
     assert name == "mine" and isinstance(head, device.head.Head) and led is not None
-    file.write_text(json.dumps({"uart": {"id": 2, "rx": 16}}))
+    file.write_text(json.dumps({"uart": {"id": 2, "rx": 16, "tx": 17}}))
     name, head, led = device.board.load(str(file))
     assert led is None and head.overruns == 0
+
+
+def test_a_pin_the_chip_lacks_is_named(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(device.board.Pin):
+        def __init__(self, number: int, *others: object) -> None:
+            if number == 24:
+                raise ValueError("invalid pin")
+
+    monkeypatch.setattr(device.board, "Pin", Refusing)
+    file = tmp_path / "board.json"
+    file.write_text(json.dumps({"uart": UART | {"rx": 24}}))
+    with pytest.raises(device.board.BoardError, match="this chip has not got .*invalid pin.*: choose another board"):
+        device.board.load(str(file))
 
 
 # --- head ------------------------------------------------------------------------------------------------------------
@@ -334,6 +351,16 @@ def test_the_outbox_gives_the_latest_message_of_each_topic(device: Any) -> None:
     assert [outbox.take(), outbox.take()] == [(b"a", b"2", True), None]
     outbox.put(b"b", b"4", False)
     assert outbox.take() == (b"b", b"4", False) and outbox.replaced == 1
+
+
+def test_a_value_that_waited_for_the_broker_is_not_sent_as_fresh(device: Any) -> None:
+    outbox = device.outbox.Outbox()
+    outbox.put(b"state", b"1", True)
+    outbox.put(b"live", b"2", False)
+    outbox.drop_live()
+    assert [outbox.take(), outbox.take()] == [(b"state", b"1", True), None]
+    outbox.put(b"live", b"3", False)
+    assert outbox.take() == (b"live", b"3", False)
 
 
 def test_the_outbox_is_bounded(device: Any) -> None:
@@ -535,6 +562,32 @@ def test_a_closed_connection_and_a_silent_one(pair: Any) -> None:
     with pytest.raises(OSError):
         ours.read(3)  # cut in the middle
     assert ours.read(1) == b""
+
+
+def test_an_empty_payload_is_read_without_the_line(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the ESP32 recv(0) would be taken for the end of the connection."""
+    ours, theirs = pair
+    theirs.send(b"x")
+
+    class NoEmptyReads(Counting):
+        def recv(self, n: int) -> bytes:
+            assert n > 0
+            return self._inner.recv(n)
+
+    monkeypatch.setattr(ours, "_socket", NoEmptyReads(ours._socket))
+    assert ours.read(0) == b"" and ours.read(1) == b"x"
+    with pytest.raises(OSError):
+        ours.read(-1)
+
+
+def test_what_umqtt_calls_is_there(pair: Any) -> None:
+    """Versions 1.3.4 (the host's) and 1.8.0 (today's ESP32 images) call these on their socket."""
+    ours, _ = pair
+    for name in ("connect", "settimeout", "setblocking", "read", "write", "close"):
+        assert callable(getattr(ours, name))
+    ours.settimeout(None)  # as 1.8.0 does; ours stands
+    with pytest.raises(OSError):
+        ours.read(1)
 
 
 def test_a_read_has_a_limit(pair: Any) -> None:

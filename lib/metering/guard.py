@@ -3,6 +3,7 @@
 A register's value passes at once when it is plausible. Otherwise it is held, counted and explained:
 
     counter rose more than the connection can carry since the last one   held; passes when the next telegram agrees
+    counter rose more than it can carry in 15 minutes, after a silence    held; passes when the next telegram agrees
     power beyond what the connection can carry                           held; passes when the next telegram agrees
     counter fell                                                         held, and the last value stands
     counter fell to the last value with fewer digits (the PIN is off)    nothing new: kept back without a word
@@ -20,6 +21,7 @@ from metering.registers import CUMULATIVE
 MAX_REGISTERS = const(64)  # 22 is the longest list met; what comes beyond is not followed and not passed
 TELEGRAMS_TO_CORRECT = const(10)
 _SLACK_S = const(60)  # meters refresh a register late, and clocks differ
+_MOST_GAP_S = const(900)  # after a longer silence a larger rise is possible, but worth a second telegram
 _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
@@ -149,7 +151,8 @@ class Guard:
         """Can the connection bring the rise from old to new, with one step of the meter's resolution to spare?"""
         rise, exponent = old.rise_of(new)
         step = 10 ** (max(old.exponent, new.exponent) - exponent)  # whole kWh lag behind by up to one
-        allowed = self._max_power_w * (new.at_s - old.at_s + _SLACK_S) * 10 ** max(-exponent, 0)
+        seconds = min(new.at_s - old.at_s, _MOST_GAP_S) + _SLACK_S
+        allowed = self._max_power_w * seconds * 10 ** max(-exponent, 0)
         return (rise - step) * _SECONDS_PER_HOUR * 10 ** max(exponent, 0) <= allowed
 
     def _power_w_exceeded(self, new):
