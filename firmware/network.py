@@ -155,6 +155,7 @@ class Network:
     def _connect(self):
         """Open a session: online, and everything announced."""
         settings = self._settings
+        gc.collect()  # what is made now stays for the session: let it lie together
         user = settings["mqtt_user"].encode() or None
         client = umqtt.MQTTClient(
             self._probe_id.encode(),
@@ -226,6 +227,7 @@ class Network:
         self._announced = meter
 
     def _announce(self, meter):
+        gc.collect()
         if self._settings["discovery"] == "device":
             pieces = self._announcer.device_payload
             size = 0

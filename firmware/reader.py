@@ -74,6 +74,10 @@ class Reader:
             self.meter = Meter(meter_id, slug(meter_id), "", ())
             self._registers = {}
             self._order = []
+            gc.collect()  # what is made now stays: let it lie together
+            for reading in self.listener.readings():
+                self._register(reading)
+            gc.collect()
         maker = self.meter.maker
         live = []
         for reading in self.listener.readings():
@@ -82,7 +86,7 @@ class Reader:
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
-                live.append('"%s": %s' % (register.key, json.dumps(text)))
+                live.append('"%s": "%s"' % (register.key, text))  # a number: nothing to escape
                 continue
             register.text = text
             if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
