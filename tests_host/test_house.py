@@ -308,9 +308,9 @@ def test_exact_arithmetic_passes(source):
 # Put together here so that this file does not hold what it looks for.
 FOREIGN = re.compile(
     r"(?<![\w.}*/-])/(?:work|root)\b|"
-    + "|".join(re.escape(f"{host}.{domain}") for host, domain in (
-        ("pypi", "org"), ("files.pythonhosted", "org"), ("deb.debian", "org"), ("security.debian", "org"),
-        ("snapshot.debian", "org"), ("registry.npmjs", "org"),
+    + "|".join(re.escape(host) + "[.]" + domain for host, domain in (
+        ("pypi", "org"), ("python" + "hosted", "org"), ("deb", "debian[.]org"), ("security", "debian[.]org"),
+        ("snapshot", "debian[.]org"), ("npm" + "js", "(?:org|com)"),
     ))
 )  # fmt: skip
 
@@ -329,7 +329,14 @@ def test_no_machines_path_and_no_registry_host():
 
 @pytest.mark.parametrize(
     "source",
-    ["/" + "work/main", 'open("/' + 'root/x")', "see https://pypi" + ".org/x", "deb.debian" + ".org", "a=/" + "root"],
+    [
+        "/" + "work/main",
+        'open("/' + 'root/x")',
+        "see https://pypi" + ".org/x",
+        "deb." + "debian.org",
+        "files.python" + "hosted.org",
+        "a=/" + "root",
+    ],
 )
 def test_a_planted_path_or_host_is_caught(source):
     assert foreign("README.md", source)
