@@ -1,9 +1,37 @@
-"""How bytes stand on the light: the line settings of a head or a meter.
+"""How bytes stand on the light, and what a conversation asks of whoever drives the line.
 
 A byte is one start bit, `bits` data bits (lowest first), an optional parity bit and `stop` stop bits. On an optical
 port (IEC 62056-21:2002, 4.1) no light is the idle level and a logical 1; a head's receiver shows that as a high RX pin
 unless its electronics turn it round (`invert`).
+
+7 bits and a parity bit are the same light as 8 bits, and are driven so: the parity is put into bit 7 of what is sent,
+and left there in what is received, for the protocol to check. No UART driver here tells of a wrong parity otherwise.
+
+A *conversation* (we ask, the meter answers) is a generator that yields line actions, tuples of these, and is sent what
+came of them; it runs alike on a head's UART, on a computer's serial port and on a virtual line:
+
+    (SEND, data)                            up to MAX_SENT bytes; goes on, with None, when the last bit has left
+    (SWITCH, line)                          other settings; what was received and not taken yet is dropped
+    (WAIT, ms)                              what arrives meanwhile is kept
+    (EXPECT, complete, first_ms, gap_ms)    gather an answer: complete(buffer, n) says how many bytes it takes, 0 while
+                                            there is more to come. Goes on with the answer as bytes, what lies behind
+                                            is kept; or with what there was (b"" for nothing) after first_ms without a
+                                            byte, gap_ms after the last one, or at ANSWER_BYTES
+    (LISTEN, listener, first_ms, gap_ms)    bytes go to the listener until it has an event, which the driver deals with
+                                            first: goes on with TELEGRAM or REJECTED, or with NOTHING after a silence
+                                            (None: no limit). What the listener has not taken is kept
 """
+
+from metering.compat import const
+
+SEND = const(1)
+SWITCH = const(2)
+WAIT = const(3)
+EXPECT = const(4)
+LISTEN = const(5)
+
+MAX_SENT = const(64)  # bytes: the longest request is an address of 32 characters in its sign-on
+ANSWER_BYTES = const(256)  # a register's answer, a password's operand; whole read-outs go to a listener
 
 
 class Line:
@@ -25,3 +53,21 @@ class Line:
     def __repr__(self):
         inverted = " inverted" if self.invert else ""
         return "%d %d%s%d%s" % (self.baud, self.bits, self.parity or "N", self.stop, inverted)
+
+
+def is_even(byte):
+    """Has `byte` (0..255) an even number of ones? Allocates nothing."""
+    return not 0x6996 >> ((byte ^ byte >> 4) & 0x0F) & 1
+
+
+def with_parity(data):
+    """`data` (7-bit characters) with the even parity of each in its bit 7."""
+    return bytes([byte if is_even(byte) else byte | 0x80 for byte in data])
+
+
+def without_parity(data):
+    """`data` with bit 7 taken off, or None where the parity of a byte is not even."""
+    for byte in data:
+        if not is_even(byte):
+            return None
+    return bytes([byte & 0x7F for byte in data])

@@ -36,7 +36,8 @@ class Listener:
     NAME = ""
     LINES = ()
     SOURCE = ""
-    REASONS = ()
+    REASONS = ()  # type: tuple[str, ...]
+    LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
 
     def __init__(self, size):
         """Makes the one buffer of `size` bytes; nothing is allocated per byte afterwards."""
@@ -46,6 +47,7 @@ class Listener:
         self._used = 0  # bytes of the last event, given up at the next call
         self._position = 0  # of _buf[0] in the stream
         self._ended = False
+        self.history = False  # are the values of past billing periods wanted too?
         self.good = 0
         self.rejected = dict.fromkeys(self.REASONS, 0)
         self.skipped = 0  # bytes outside any candidate, modulo 2**30

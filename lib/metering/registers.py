@@ -3,7 +3,7 @@
 Electricity codes (A = 1) follow a rule, so they need no list: C says the quantity and the phase, D how it is
 processed, E the tariff (IEC 62056-6-1, 7.5 and 7.6):
 
-    C = 1..20 all phases, 21..40 L1, 41..60 L2, 61..80 L3        D = 7 instantaneous, 8 time integral (a counter)
+    C = 1..20 all phases, 21..40 L1, 41..60 L2, 61..80 L3     D = 6 maximum, 7 instantaneous, 8 time integral (counter)
 
 The keys are part of the MQTT contract: entity ids and years of statistics hang on them. A key never changes, and no two
 codes share one: what the rule leaves out (B, F, odd E) is appended, and what it does not cover is named by its code.
@@ -17,11 +17,16 @@ CUMULATIVE = const(1)  # a counter: never falls, never expires
 INSTANTANEOUS = const(2)
 IDENTIFIER = const(3)
 TEXT = const(4)
+CLOCK = const(5)  # the meter's date or time: nothing to show, but to compare
 
-_KILO = (30, 31, 32)  # Wh, VAh, varh: people know them as kWh, kVAh, kvarh
+# Shown with a prefix: DLMS unit code -> (prefix, its power of ten). Wh, VAh, varh and J: people know kWh ... and GJ.
+_PREFIXES = {25: ("G", 9), 30: ("k", 3), 31: ("k", 3), 32: ("k", 3)}
 
 # DLMS unit code -> symbol as sent (IEC 62056-6-2, 4.3.2)
-_SYMBOLS = {8: "°", 9: "°C", 27: "W", 28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz"}
+_SYMBOLS = {
+    **{5: "h", 6: "min", 7: "s", 8: "°", 9: "°C", 13: "m³", 15: "m³/h", 19: "L", 24: "bar", 25: "J", 27: "W"},
+    **{28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz", 52: "K", 56: "%"},
+}
 
 _ACTIVE = const(0)
 _REACTIVE = const(1)
@@ -55,7 +60,7 @@ _NUMBERED = ("l", "t", "q", "b", "f")  # phase, tariff, quadrant; channel and bi
 # 81.7.E: the angle between two of U-L1..3 and I-L1..3 (IEC 62056-6-1, table 14)
 _ANGLES = {1: "U-L2 U-L1", 2: "U-L3 U-L1", 4: "I-L1 U-L1", 15: "I-L2 U-L2", 26: "I-L3 U-L3"}
 
-# "C.D.E*F" -> (key, kind); F = 255 unless said
+# "C.D.E*F" -> (key, kind) of what is no number; F = 255 unless said
 _NAMED = {
     "0.0.0": ("meter_number", IDENTIFIER),
     "0.0.9": ("device_id", IDENTIFIER),
@@ -64,25 +69,46 @@ _NAMED = {
     "199.130.3": ("manufacturer_id", IDENTIFIER),
     "199.130.5": ("public_key", TEXT),
     "0.2.0*0": ("firmware", TEXT),
+    "0.2.0": ("firmware_version", TEXT),
+    "96.14.0": ("tariff", TEXT),
+    "97.97.0": ("error_register", TEXT),
+    "0.9.1": ("meter_time", CLOCK),
+    "0.9.2": ("meter_date", CLOCK),
+    "1.0.0": ("meter_clock", CLOCK),  # P1
+}
+
+# D of 6-0:C.D.0, as heat meters print them (6.8), unit -> (key, kind). Landis+Gyr T550 and UH50 read-outs.
+_HEAT = {
+    (8, 25): ("heat_energy", CUMULATIVE),
+    (8, 30): ("heat_energy", CUMULATIVE),
+    (26, 13): ("heat_volume", CUMULATIVE),
+    (31, 5): ("operating_hours", CUMULATIVE),
+    (6, 27): ("heat_power_max", INSTANTANEOUS),
+    (33, 15): ("flow_max", INSTANTANEOUS),
 }
 
 
 class Register:
     """`key` stable name in JSON, `kind`, `unit` DLMS code or None, `known` False where only the code is known.
 
+    `printed_unit` is the unit's text where it has no code, `address` the code as the meter prints it, if it does.
     `text` is its owner's to keep the value shown last in.
     """
 
-    def __init__(self, key, kind, unit, known):
+    def __init__(self, key, kind, unit, known, printed_unit=None, address=None):
         self.key = key
         self.kind = kind
         self.unit = unit
         self.known = known
+        self.printed_unit = printed_unit
+        self.address = address
         self.text = None  # type: str | None
 
     def name(self):
         """The register's name for people, made from the key: "energy_import_l1_t2" is "Energy import L1 T2"."""
         words = self.key.split("_")
+        if not self.known and self.address:
+            return self.address
         if not self.known:  # obis_1_0_96_50_2_6
             return "%s-%s:%s.%s.%s*%s" % tuple(words[1:])
         if words[1:2] == ["angle"] and int(words[2]) in _ANGLES:
@@ -96,13 +122,14 @@ class Register:
     def symbol(self):
         """The unit's symbol as displayed: kWh for Wh; None for no unit."""
         symbol = unit_symbol(self.unit)
-        return "k" + symbol if symbol and self.unit in _KILO else symbol
+        return _PREFIXES[self.unit][0] + symbol if symbol and self.unit in _PREFIXES else symbol or self.printed_unit
 
     def display(self, reading):
         """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""
         value = reading.value
         if isinstance(value, int) and not isinstance(value, bool):
-            return decimal_text(value, reading.exponent - 3 if self.unit in _KILO else reading.exponent)
+            prefix = _PREFIXES.get(self.unit)
+            return decimal_text(value, reading.exponent - prefix[1] if prefix else reading.exponent)
         if isinstance(value, bytes):
             return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or hex_text(value)
         return reading.text()
@@ -113,7 +140,7 @@ def unit_symbol(unit):
     return _SYMBOLS.get(unit)
 
 
-def _electricity(c, d, e):
+def _electricity(c, d, e, unit):
     """(key, kind) by the rule at the head of this file, or None where it does not reach."""
     phase = ""
     if 20 < c <= 80:
@@ -125,39 +152,59 @@ def _electricity(c, d, e):
         return "current_n" + ("_%d" % e if e else ""), INSTANTANEOUS
     if d == 7 and c in _PLAIN:
         return _PLAIN[c] + phase + ("_%d" % e if e else ""), INSTANTANEOUS
-    if d not in (7, 8) or c not in _DIRECTIONS:
+    if d not in (6, 7, 8) or c not in _DIRECTIONS or unit is not None and unit not in (27, 28, 29, 30, 31, 32):
         return None
     family, direction = _DIRECTIONS[c]
-    key = _STEMS[family][d - 7]
+    key = _STEMS[family][d == 8]
     if direction:
         key += "_" + direction
     if d == 8 and c == _NET:
         key += "_net"
     key += phase
+    if d == 6:
+        key += "_max"
     if e:
-        key += ("_t%d" if d == 8 else "_%d") % e
+        key += ("_%d" if d == 7 else "_t%d") % e
     return key, CUMULATIVE if d == 8 and c != _NET else INSTANTANEOUS
 
 
 def describe(reading):
     """The Register of a reading, by its OBIS code, the kind of its value and its unit. Allocates: keep the result."""
     obis, unit = reading.obis, reading.unit
-    a, b, c, d, e, f = obis
     number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
-    if number:
-        rule = _electricity(c, d, e) if a == 1 else None
-        if rule:
-            key, kind = rule
-            if b:
-                key += "_b%d" % b
-            if f != 255:  # a billing period's or a past value, not the running counter
-                key += "_f%d" % f
-                kind = INSTANTANEOUS
-            return Register(key, kind, unit, True)
+    if len(obis) == 6:
+        a, b, c, d, e, f = obis
+        if number:
+            rule = None
+            if unit is None and reading.printed_unit:
+                pass  # a unit nobody knows: not what the code would say
+            elif a == 1:
+                rule = _electricity(c, d, e, unit)
+            elif a == 6 and e == 0 and unit is not None:
+                rule = _HEAT.get((d, unit))
+            elif a == 0 and c == 24 and d in (2, 3) and unit:  # P1: a gas, heat or water meter on the M-Bus
+                rule = "mbus" + ("_%d_%d" % (d, e) if (d, e) != (2, 1) else ""), CUMULATIVE
+            if rule:
+                key, kind = rule
+                if b:
+                    key += "_b%d" % b
+                if f != 255:  # a billing period's or a past value, not the running counter
+                    key += "_f%d" % f
+                    kind = INSTANTANEOUS
+                return Register(key, kind, unit, True)
+        else:
+            code = "%d.%d.%d" % (c, d, e)
+            named = _NAMED.get(code if f == 255 else "%s*%d" % (code, f))
+            if named and (a == b == 129 if c == 199 else a < 2 and b == 0):
+                return Register(named[0], named[1], None, True)
+    return unnamed(reading, number)
+
+
+def unnamed(reading, number):
+    """The Register of a reading that goes by its code alone."""
+    if len(reading.obis) == 6:
+        key = "obis_%d_%d_%d_%d_%d_%d" % tuple(reading.obis)
     else:
-        code = "%d.%d.%d" % (c, d, e)
-        named = _NAMED.get(code if f == 255 else "%s*%d" % (code, f))
-        if named and (a, b) == ((129, 129) if c == 199 else (1, 0)):
-            return Register(named[0], named[1], None, True)
-    key = "obis_%d_%d_%d_%d_%d_%d" % (a, b, c, d, e, f)
-    return Register(key, INSTANTANEOUS if number else TEXT, unit if number else None, False)
+        key = "code_" + hex_text(reading.obis[1:])
+    kind = INSTANTANEOUS if number else TEXT
+    return Register(key, kind, reading.unit if number else None, False, reading.printed_unit, reading.address)

@@ -23,13 +23,14 @@ Each message is a list; a list response holds the values:
        crc 00                             valList: n entries 77 objName status valTime unit scaler value signature
 """
 
-from metering.checksum import KERMIT_INIT, X25_INIT, crc16
+from metering.checksum import CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
 from metering.compat import const, copy_bytes, signed
 from metering.identifier import identifier_text
 from metering.line import Line
 from metering.listener import NOTHING, SEC_INDEX, Listener
 from metering.reading import Reading
 
+_TABLE = crc_table(CCITT)
 _START = b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01"
 _ESCAPE = b"\x1b\x1b\x1b\x1b"
 _END = const(0x1A)
@@ -133,9 +134,9 @@ class Sml(Listener):
         x25 = 0
         for kermit in (self._kermit, not self._kermit):  # the kind that held last first
             if kermit:  # old Holley meters: another preset, and sent high byte first
-                held = crc16(covered, KERMIT_INIT) == buf[at + 6] << 8 | buf[at + 7]
+                held = crc16(covered, KERMIT_INIT, _TABLE) == buf[at + 6] << 8 | buf[at + 7]
             else:
-                x25 = crc16(covered, X25_INIT) ^ 0xFFFF
+                x25 = crc16(covered, X25_INIT, _TABLE) ^ 0xFFFF
                 held = x25 == buf[at + 6] | buf[at + 7] << 8
             if held:
                 break

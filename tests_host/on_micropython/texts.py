@@ -3,7 +3,7 @@
     texts.py    prints a line a vector: what it is, and the text
 """
 
-from metering.checksum import KERMIT_INIT, X25_INIT, crc16
+from metering.checksum import ARC, CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
 from metering.compat import ascii_text, copy_bytes, signed
 from metering.guard import REASONS, Guard
 from metering.identifier import identifier_text
@@ -70,7 +70,9 @@ def octets():
     for value in (True, False, "text"):
         print("other", Reading(b"\x01\x00\x60\x05\x01\xff", value).text())
     data = bytes(range(256))
-    print("crc", crc16(b"123456789", X25_INIT) ^ 0xFFFF, crc16(b"123456789", KERMIT_INIT), crc16(data, X25_INIT))
+    table = crc_table(CCITT)
+    print("crc", crc16(b"123456789", X25_INIT, table) ^ 0xFFFF, crc16(b"123456789", KERMIT_INIT, table))
+    print("crc", crc16(data, X25_INIT, table), crc16(b"123456789", 0, crc_table(ARC)))
     for to, at, n in ((0, 1, 5), (0, 5, 3), (2, 2, 6), (0, 0, 0), (3, 7, 1)):
         buffer = bytearray(b"abcdefghij")
         copy_bytes(buffer, to, buffer, at, n)

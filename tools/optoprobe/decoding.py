@@ -43,8 +43,18 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class Identification:
+    """An IEC 62056-21 identification line: the maker's `flag`, the `baud_char`, and the `id` behind it."""
+
+    flag: str
+    baud_char: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Telegram:
-    """A telegram whose checksum held. `offset` is where it begins in the data, in bytes.
+    """A telegram whose checksum held, or that carries none (`checked` False) and is whole and clean. `offset` is where
+    it begins in the data, in bytes.
 
     `meter_id` names the meter, None where it does not say. `timestamp` is the meter's clock as ISO 8601 UTC
     ("2026-05-28T20:26:40Z") where it has one; else None, and `seconds_index` its seconds of operation, if it sends
@@ -58,6 +68,8 @@ class Telegram:
     readings: tuple[Register, ...]
     seconds_index: int | None = None
     notice: str | None = None
+    ident: Identification | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,9 @@ def clean_key(name: str, key: str | None) -> str | None:
 
 
 def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
-    listener = protocols.load(name)()
+    listener_class = protocols.load(name)
+    listener = listener_class(listener_class.LARGE_BUFFER) if listener_class.LARGE_BUFFER else listener_class()
+    listener.history = True
     fed = 0
     finished = False
     while True:
@@ -131,16 +145,25 @@ def _telegram(listener: Any) -> Telegram:
         tuple(map(_register, listener.readings())),
         time if kind == SEC_INDEX else None,
         PIN_NEEDED if listener.pin_needed else None,
+        identification(listener),
+        getattr(listener, "checked", True),
     )
+
+
+def identification(listener: Any) -> Identification | None:
+    """The identification line of the telegram in hand, None where the protocol has none."""
+    if not hasattr(listener, "ident_flag"):
+        return None
+    return Identification(listener.ident_flag, listener.ident_baud, listener.ident_id)
 
 
 def _register(reading: Any) -> Register:
     register = describe(reading)
     return Register(
-        obis_text(reading.obis),
+        reading.address or obis_text(reading.obis),
         register.name(),
         reading.text(),
-        unit_symbol(reading.unit),
+        unit_symbol(reading.unit) if reading.address is None else reading.printed_unit,
         register.display(reading),
         register.symbol(),
     )

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,9 @@ def _object(file: str, event: Telegram | Rejected) -> dict[str, object]:
         "timestamp": event.timestamp,
         "readings": [{"obis": r.obis, "name": r.name, "value": r.value, "unit": r.unit} for r in event.readings],
     }
+    if event.ident is not None:
+        found["ident"] = asdict(event.ident)
+        found["checked"] = event.checked
     if event.seconds_index is not None:
         found["seconds_index"] = event.seconds_index
     if event.notice is not None:

@@ -1,0 +1,476 @@
+"""Asking an IEC 62056-21 meter: sign-on, baud change, read-out, and single registers in programming mode.
+
+Source: IEC 62056-21:2002, 6.3 (modes), 6.4 (messages), 6.5 (reading in programming mode), annex B (wake-up). Reading
+only: no write command exists here. Mode E (\\2) is answered as mode C; HDLC is not spoken.
+
+    /?<address>! CR LF        -->        300 baud
+                              <--        /XXXZ<identification> CR LF            Z tells the mode and the rate
+    mode C: ACK 0 Z Y CR LF   -->        Y 0 read-out, 1 programming; both change to rate Z when its last bit has left
+                              <--        STX data block ! CR LF ETX BCC         A: at 300, B: at rate Z, without an ACK
+    NAK                       -->        repeat, where the BCC was wrong
+
+    programming               <--        SOH P0 STX (operand) ETX BCC
+    SOH P1 STX (password) ETX BCC -->    only where a password is set
+                              <--        ACK
+    SOH R5 STX 1.8.0() ETX BCC    -->    R1 where the meter wants that
+                              <--        STX 1.8.0(0012.345*kWh) ETX BCC        EOT for ETX: ACK brings the next part
+    SOH B0 ETX BCC            -->        break
+
+What can go wrong, and what is done:
+
+    no STX at the new rate, garbage there    the meter stayed at 300 (late or garbled ACK): heard out there, NAK
+    bad BCC, parity                          NAK, twice at the most; then a new attempt one rate lower
+    no answer, no identification             counted, said; a new attempt after a pause that grows to five minutes
+    password refused                         not tried again for an hour, as meters lock; whole read-outs go on
+    single registers refused                 whole read-outs for as long as this runs
+
+A meter that takes more than _SLOW_MS for its read-out is asked for single registers after the first one, and for all
+of it at every _FULL_EVERY th time.
+"""
+
+from metering.compat import const
+from metering.iec62056_21 import identification_end
+from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT, Line, without_parity
+from metering.listener import NOTHING, REJECTED, TELEGRAM
+from metering.registers import IDENTIFIER, describe
+
+_SOH = const(0x01)
+_STX = const(0x02)
+_ETX = const(0x03)
+_EOT = const(0x04)
+_ACK = const(0x06)
+_NAK = const(0x15)
+
+BREAK = b"\x01B0\x03q"
+
+_SIGN_ON = Line(300, 7, "E")
+_RATES = (300, 600, 1200, 2400, 4800, 9600, 19200)  # by the baud character 0 to 6, or from A on (600)
+_HIGHEST = const(6)
+
+_ANSWER_MS = const(2300)  # t_r is 1,500 at the most, and the first character takes 33 at 300 baud; USB adds some
+_GAP_MS = const(1700)  # t_a, between two characters: 1,500 at the most
+_HEARD_OUT_MS = const(500)  # no meter met pauses that long inside a block
+_REACTION_MS = const(230)  # before we answer: 200, or 20 where the maker's third letter is small
+_QUICK_REACTION_MS = const(40)
+_WAKE_UP = bytes(36)  # twice: 2.4 s of NUL at 300 baud
+_WAKE_UP_PAUSE_MS = const(1600)
+_JUNK = const(16)  # bytes before an STX: what a change of rate may leave on the line
+_REPEATS = const(2)  # NAKs for one block
+_PARTS = const(32)  # partial blocks of one answer
+
+_SLOW_MS = const(8000)
+_FULL_EVERY = const(60)
+_MOST_REGISTERS = const(16)
+_INTERVAL_S = const(60)
+_BATTERY_INTERVAL_S = const(3600)
+_PAUSES_S = (5, 10, 20, 40, 80, 160, 300)
+_PASSWORD_PAUSE_S = const(3600)
+
+_PUSH_FIRST_MS = const(3000)  # D0 meters push every 1 to 2 s
+_PUSH_PERIOD_MS = const(11000)  # P1 up to DSMR 4: every 10 s
+_PUSH_LOST_MS = const(60000)
+_PUSH_BURSTS = const(24)  # of up to 256 bytes: two telegrams of 1,500, or as many bursts of garbage at another rate
+_BURST_GAP_MS = const(200)
+
+
+def block_check(data):
+    """BCC: the exclusive or of all bytes of `data`, which begins behind SOH or STX and ends with ETX or EOT."""
+    bcc = 0
+    for byte in data:
+        bcc ^= byte
+    return bcc
+
+
+def command(code, operand):
+    """The message SOH `code` STX `operand` ETX BCC; both are bytes."""
+    body = code + b"\x02" + operand + b"\x03"
+    return b"\x01" + body + bytes((block_check(body),))
+
+
+def frame_end(buffer, n):
+    """How many bytes an answer takes: ACK or NAK, or SOH or STX to the BCC; 0: not there yet. For EXPECT."""
+    for i in range(n):
+        first = buffer[i] & 0x7F
+        if first in (_ACK, _NAK):
+            return i + 1
+        if first in (_SOH, _STX):
+            for k in range(i + 1, n - 1):
+                if buffer[k] & 0x7F in (_ETX, _EOT):
+                    return k + 2
+            return 0
+    return 0
+
+
+def _never(buffer, n):
+    """For EXPECT: whatever comes."""
+    return 0
+
+
+class Conversation:
+    """Asks one meter and hears it, for a driver of line actions (metering.line).
+
+    `listener` an Iec62056_21; `address` the meter's, as printed on it, or "" for whichever it is; `password` for
+    programming mode or ""; `wake_up` True for battery meters; `interval_s` between read-outs, 0: a minute, an hour
+    where the meter counts heat, as those live on batteries.
+
+    `failures` counts attempts that failed, `failed` the same by reason; `explanation` says in one sentence why the
+    last one did, "" when it was good. `pause_s` is how long the meter is left alone between read-outs.
+    """
+
+    NAME = "iec62056-21"
+    REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
+
+    def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
+        while len(address) > 1 and address[:1] == "0":  # 6.3.2: leading zeros are not sent
+            address = address[1:]
+        self._request = b"/?" + address.encode() + b"!\r\n"
+        self._password = password.encode()
+        self._wake_up = wake_up
+        self._interval_s = interval_s
+        self._listener = listener
+        self._identification = b""  # as received, from the / on
+        self._stx = _STX
+        self._parity = False
+        self._reaction_ms = _REACTION_MS
+        self._cap = _HIGHEST  # the rate not to exceed
+        self._rate = 0
+        self._asked = False  # mode C: it waits for an acknowledge
+        self._body = b""  # what the last answer holds
+        self._last = 0  # its last character, ETX or EOT
+        self._wanted = []  # addresses worth asking for
+        self._single = True  # does the meter answer single registers?
+        self._read = b"R5"
+        self._password_rests_s = 0
+        self.failures = 0
+        self.failed = dict.fromkeys(self.REASONS, 0)
+        self.explanation = ""
+        self.pause_s = interval_s or _INTERVAL_S
+
+    def _fail(self, reason, explanation):
+        self.failures += 1
+        self.failed[reason] += 1
+        self.explanation = explanation
+        return False
+
+    # -- for ever
+
+    def run(self):
+        """Generator of line actions, without end: hears what the meter pushes; asks where it pushes nothing."""
+        in_a_row = 0
+        singles = 0
+        while True:
+            if in_a_row % 3 == 0 and not self._wanted and (yield from self._hear_pushes()):
+                in_a_row = 0
+                continue
+            if self._wanted and self._single and singles < _FULL_EVERY and not self._password_rests_s:
+                singles += 1
+                good = yield from self.read_registers(self._wanted)
+                if not good and (not self._single or self._password_rests_s):
+                    continue  # as a whole, at once
+            else:
+                singles = 0
+                good = yield from self.read_out()
+            if good:
+                in_a_row = 0
+                pause_s = self.pause_s
+            else:
+                pause_s = _PAUSES_S[min(in_a_row, len(_PAUSES_S) - 1)]
+                in_a_row += 1
+            self._password_rests_s = max(0, self._password_rests_s - pause_s)
+            yield WAIT, pause_s * 1000
+
+    def _hear_pushes(self):
+        """True when the meter has pushed a telegram and has now been silent for long; False when it pushes nothing."""
+        listener = self._listener
+        listener.needs_check = False
+        first_ms = _PUSH_FIRST_MS
+        for line in listener.LINES:
+            listener.abandon()
+            yield SWITCH, line
+            for _ in range(_PUSH_BURSTS):
+                heard = yield EXPECT, _never, first_ms, _BURST_GAP_MS
+                if not heard:
+                    break
+                first_ms = _PUSH_PERIOD_MS
+                self._feed(heard)
+                event = REJECTED
+                while event == REJECTED:
+                    event = yield LISTEN, listener, 0, 0
+                if event == TELEGRAM:
+                    self.explanation = ""
+                    while event != NOTHING:
+                        event = yield LISTEN, listener, _PUSH_LOST_MS, _PUSH_LOST_MS
+                    return True
+            if first_ms == _PUSH_FIRST_MS:
+                return False  # not a byte
+        return False
+
+    # -- the sign-on
+
+    def _sign_on(self):
+        """Up to the identification line; the baud character, or -1 when it failed."""
+        if self._wake_up:
+            yield SWITCH, _SIGN_ON
+            yield SEND, _WAKE_UP
+            yield SEND, _WAKE_UP
+            yield WAIT, _WAKE_UP_PAUSE_MS
+        yield SWITCH, _SIGN_ON
+        yield SEND, self._request
+        answer = yield EXPECT, self._identification_end, _ANSWER_MS, _GAP_MS
+        end = self._identification_end(answer, len(answer))
+        if not end:
+            if not answer:
+                self._fail(
+                    "no answer",
+                    "the meter does not answer: turn the head until its transmitter faces the meter's receiver; "
+                    "some meters want their number (meter address), battery meters a wake-up",
+                )
+            else:
+                self._fail(
+                    "no identification",
+                    "the meter answers, but not with an identification line: %d bytes were damaged; move the head, "
+                    "keep light away" % len(answer),
+                )
+            return -1
+        at = max(answer.rfind(b"/", 0, end), answer.rfind(b"\xaf", 0, end))
+        self._identification = answer[at:end]
+        self._parity = answer[at] == 0xAF
+        self._stx = _STX | 0x80 if self._parity else _STX
+        self._reaction_ms = _QUICK_REACTION_MS if answer[at + 3] & 0x20 else _REACTION_MS
+        return answer[at + 4] & 0x7F
+
+    def _identification_end(self, buffer, n):
+        """For EXPECT: where an identification line ends, 0 for none yet."""
+        for i in range(n):
+            if buffer[i] in b"/\xaf":
+                end = identification_end(buffer, i, n)
+                if end > 0:
+                    return end
+        return 0
+
+    def _acknowledge(self, offered, purpose):
+        """ACK 0 Z Y at the old rate, and the change to rate Z (0 to 6), no higher than the cap."""
+        self._rate = min(offered, self._cap)
+        yield WAIT, self._reaction_ms
+        yield SEND, b"\x060%d%d\r\n" % (self._rate, purpose)
+        yield SWITCH, Line(_RATES[self._rate], 7, "E")
+
+    # -- the whole block
+
+    def read_out(self):
+        """Generator of line actions: one attempt to read the whole block. Returns True when a telegram came."""
+        self._listener.abandon()
+        self._listener.needs_check = True
+        character = yield from self._sign_on()
+        if character < 0:
+            return False
+        self._asked = 0x30 <= character <= 0x39
+        self._rate = 0
+        if self._asked:
+            offered = character - 0x30
+            yield from self._acknowledge(offered if offered <= _HIGHEST else 0, 0)
+        elif 0x41 <= character <= 0x46:  # mode B
+            self._rate = character - 0x40
+            yield SWITCH, Line(_RATES[self._rate], 7, "E")
+        repeats = 0
+        while True:
+            event = yield from self._take_block()
+            if event == TELEGRAM:
+                self._read_well()
+                return True
+            if event == NOTHING and self._rate and self._asked:  # it may read out by itself, at 300
+                self._lower_cap()
+                self._rate = 0
+                yield SWITCH, _SIGN_ON
+                event = yield from self._take_block()
+                if event == TELEGRAM:
+                    self._read_well()
+                    return True
+            if event == NOTHING or repeats == _REPEATS:
+                break
+            repeats += 1
+            yield WAIT, self._reaction_ms
+            yield SEND, b"\x15"
+        if event == NOTHING:
+            return self._fail("no data", "the meter identifies itself, but sends no data block")
+        if self._asked:
+            self._lower_cap()
+        return self._fail(
+            "bad data",
+            "the data block at %d baud was damaged %d times (%s): move the head, keep light away"
+            % (_RATES[self._rate], repeats + 1, self._listener.reason),
+        )
+
+    def _lower_cap(self):
+        """The next attempt one rate lower; from the lowest to the highest again."""
+        self._cap = self._rate - 1 if self._rate else _HIGHEST
+
+    def _take_block(self):
+        """Hear one data block: TELEGRAM, REJECTED when it was damaged and has ended, NOTHING when none came."""
+        listener = self._listener
+        answer = yield EXPECT, self._block_start, _ANSWER_MS, _GAP_MS
+        if not answer:
+            return NOTHING
+        if answer[-1] != self._stx:  # of a block at another rate the start is lost: let it end
+            if self._asked and self._rate:
+                self._lower_cap()
+                self._rate = 0
+                yield SWITCH, _SIGN_ON
+            yield from self._hear_out()
+            return REJECTED
+        listener.abandon()
+        self._feed(self._identification)
+        self._feed(answer[-1:])
+        event = yield LISTEN, listener, _GAP_MS, _GAP_MS
+        if event == NOTHING:
+            listener.abandon()
+            return REJECTED
+        if event == REJECTED and listener.reason != "checksum":
+            yield from self._hear_out()
+        return event
+
+    def _block_start(self, buffer, n):
+        """For EXPECT: up to the STX, or some bytes that hold none."""
+        for i in range(n):
+            if buffer[i] == self._stx:
+                return i + 1
+        return n if n >= _JUNK else 0
+
+    def _hear_out(self):
+        """Until the meter is silent."""
+        while (yield LISTEN, self._listener, _HEARD_OUT_MS, _HEARD_OUT_MS) != NOTHING:
+            pass
+
+    def _feed(self, data):
+        at = 0
+        while at < len(data):
+            taken = self._listener.feed(data, at, len(data))
+            if not taken:  # a line without an end: its listener will say so
+                return
+            at += taken
+
+    def _read_well(self):
+        """A whole block is in hand: how long it took, and what of it to ask for next time."""
+        listener = self._listener
+        if not self._password_rests_s:
+            self.explanation = ""
+        self.pause_s = self._interval_s or (_BATTERY_INTERVAL_S if listener.heat else _INTERVAL_S)
+        self._wanted = []
+        if not self._single or listener.length * 10000 < _SLOW_MS * _RATES[self._rate]:
+            return
+        for reading in listener.readings():
+            if reading.aside or len(self._wanted) == _MOST_REGISTERS:
+                continue
+            register = describe(reading)
+            if register.known and (register.unit is not None or register.kind == IDENTIFIER):
+                self._wanted.append(reading.address.encode())
+
+    # -- single registers
+
+    def read_registers(self, addresses):
+        """Generator of line actions: reads single registers, `addresses` (bytes, as printed), in programming mode.
+
+        What was read is one telegram of the listener's. Returns True when there was one; else the meter is read as a
+        whole from now on, or for an hour when it was the password.
+        """
+        listener = self._listener
+        character = yield from self._sign_on()
+        if character < 0:
+            return False
+        if not 0x30 <= character <= 0x30 + _HIGHEST:
+            return self._refused("the meter has no programming mode")
+        yield from self._acknowledge(character - 0x30, 1)
+        if (yield from self._answer()) != _SOH or self._body[:2] != b"P0":
+            return self._refused("the meter does not enter programming mode")
+        if self._password and not (yield from self._give_password()):
+            return False
+        listener.abandon()
+        self._feed(without_parity(self._identification) if self._parity else self._identification)
+        lines = bytearray()
+        for address in addresses:
+            yield from self._read_register(address, lines)
+        yield WAIT, self._reaction_ms
+        yield SEND, BREAK
+        if not lines:
+            return self._refused("the meter answers no single register")
+        lines.extend(b"!\r\n\x03")
+        self._feed(b"\x02")
+        self._feed(lines)
+        self._feed(bytes((block_check(lines),)))
+        event = yield LISTEN, listener, 0, 0
+        if event != TELEGRAM:
+            return self._refused("single registers came damaged")
+        self.explanation = ""
+        return True
+
+    def _refused(self, why):
+        self._single = False
+        return self._fail("registers refused", why + ": it is read as a whole")
+
+    def _answer(self):
+        """Hear an answer; its first character (SOH, STX, ACK, NAK), 0 where there is none that holds its check.
+
+        _body is what stands between that and the ETX or EOT in _last.
+        """
+        answer = yield EXPECT, frame_end, _ANSWER_MS, _GAP_MS
+        if self._parity:
+            answer = without_parity(answer) or b""
+        if not frame_end(answer, len(answer)):
+            return 0
+        while answer[0] not in (_SOH, _STX, _ACK, _NAK):
+            answer = answer[1:]
+        self._body = b""
+        if answer[0] in (_SOH, _STX):
+            if block_check(answer[1:]):  # with its BCC in it, it is 0
+                return 0
+            self._body = answer[1:-2]
+            self._last = answer[-2]
+        return answer[0]
+
+    def _ask(self, message):
+        """Send, and hear the answer; NAK brings it again where it was damaged."""
+        for _ in range(_REPEATS + 1):
+            yield WAIT, self._reaction_ms
+            yield SEND, message
+            kind = yield from self._answer()
+            if kind:
+                return kind
+            message = b"\x15"
+        return 0
+
+    def _give_password(self):
+        kind = yield from self._ask(command(b"P1", b"(" + self._password + b")"))
+        if kind == _ACK:
+            return True
+        yield WAIT, self._reaction_ms
+        yield SEND, BREAK
+        self._password_rests_s = _PASSWORD_PAUSE_S
+        return self._fail("password refused", "the meter refuses the password: it is not tried again for an hour")
+
+    def _read_register(self, address, lines):
+        """Ask for one register and add what it holds to `lines`; nothing where the meter knows no such register."""
+        kind = yield from self._ask(command(self._read, address + b"()"))
+        if kind != _STX and not lines:
+            self._read = b"R1" if self._read == b"R5" else b"R5"
+            kind = yield from self._ask(command(self._read, address + b"()"))
+        begun = len(lines)
+        for _ in range(_PARTS):
+            if kind != _STX:
+                lines[begun:] = b""
+                return
+            lines.extend(self._body)
+            if self._last == _ETX:
+                break
+            kind = yield from self._ask(b"\x06")
+        text = bytes(memoryview(lines)[begun:])
+        opened = text.find(b"(")
+        if text.find(b"(ERR") == opened or text.find(b"(#") == opened:  # (ERROR), (ERR1), (#02)
+            lines[begun:] = b""
+            return
+        if opened == 0:  # the value alone
+            lines[begun:] = b""
+            lines.extend(address + text)
+        lines.extend(b"\r\n")
+
+
+CONVERSATION = Conversation

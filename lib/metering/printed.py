@@ -1,0 +1,152 @@
+"""A register as a meter prints it: "1-0:1.8.0*255", "0012.345", "kWh" as an OBIS code, an exact number and a unit.
+
+Source: IEC 62056-21:2002, 5.5 (data set) and IEC 62056-6-1:2017, annex A (reduced identifiers and their letters).
+"""
+
+from metering.compat import const
+from metering.reading import Reading
+
+_LETTERS = b"CFLP"
+_FIRST_LETTER = const(96)  # C general, then F errors, L lists, P profiles
+
+_MAX_DIGITS = const(32)  # a longer number is a text
+
+# Unit as printed, in small letters, and its DLMS code. Bytes: names in a dict would stay in MicroPython's string pool.
+_UNITS = (
+    b" wh:30 vah:31 varh:32 w:27 va:28 var:29 a:33 v:35 hz:44 j:25 deg:8 c:9 k:52 m3:13 m3/h:15 m3ph:15 l:19"
+    b" h:5 min:6 s:7 secs:7 %:56 bar:24 "
+)
+_PREFIXED = (25, 27, 28, 29, 30, 31, 32, 33, 35)
+
+
+def parse_code(data, start, end, code):
+    """Read the address data[start:end] into `code` (bytearray of 6: A B C D E F); False where it is none.
+
+    What a reduced identifier leaves out: A is 1 (electricity), 0 for the letters C F L P, 6 (heat) for the two-part
+    6.x and 9.x that only heat meters print; B is 0, F is 255. Colons in the place of dots (old DSMR 4 meters) are let
+    be, and & counts as *. Allocates nothing.
+    """
+    code[0] = code[1] = code[3] = code[4] = 0
+    code[5] = 255
+    field = 2
+    value = -1
+    medium = False
+    for i in range(start, end):
+        byte = data[i]
+        if 0x30 <= byte <= 0x39:
+            value = max(value, 0) * 10 + byte - 0x30
+            if value > 255:
+                return False
+            continue
+        if byte in _LETTERS:
+            if value >= 0:  # FF
+                if field > 3:
+                    return False
+                code[field] = value
+                field += 1
+            value = _FIRST_LETTER + (byte > 0x43) + (byte > 0x46) + (byte > 0x4C)
+            continue
+        if value < 0:
+            return False
+        if byte == 0x2D and field == 2 and not medium:  # -
+            code[0] = value
+            medium = True
+            field = 1
+        elif byte == 0x3A and field == 1:  # :
+            code[1] = value
+            field = 2
+        elif byte in b".:" and 2 <= field < 4:
+            code[field] = value
+            field += 1
+        elif byte in b"*&" and 2 <= field <= 4:
+            code[field] = value
+            if not medium and field == 3:
+                code[0] = _reduced_medium(code)
+                medium = True
+            field = 5
+        else:
+            return False
+        value = -1
+    if value < 0 or field == 1:
+        return False
+    code[field] = value
+    if not medium:
+        code[0] = _reduced_medium(code) if field == 3 else 1 if code[2] < _FIRST_LETTER else 0
+    return True
+
+
+def _reduced_medium(code):
+    return 6 if code[2] in (6, 9) else 1 if code[2] < _FIRST_LETTER else 0
+
+
+def is_history(code):
+    """Does the code name a measured quantity of a past billing period, or the date of one?"""
+    return code[5] < 100 and (0 < code[2] < _FIRST_LETTER or code[2] == 0 and code[3] == 1)
+
+
+def decimals(data, start, end):
+    """How many decimals the number data[start:end] has, -1 where it is no plain number. Allocates nothing."""
+    point = -1
+    digits = 0
+    for i in range(start, end):
+        byte = data[i]
+        if 0x30 <= byte <= 0x39:
+            digits += 1
+        elif byte == 0x2E and point < 0:
+            point = i
+        elif i != start or byte not in b"+-":
+            return -1
+    if not 0 < digits <= _MAX_DIGITS or point == end - 1:
+        return -1
+    return end - 1 - point if point >= 0 else 0
+
+
+def unit_code(printed):
+    """(DLMS code, power of ten) of a unit as printed (bytes): b"kWh" is (30, 3); (None, 0) for one not known."""
+    name = printed.lower()
+    code = _lookup(name)
+    if code is not None:
+        return code, 0
+    code = _lookup(name[1:])
+    if code not in _PREFIXED:
+        return None, 0
+    prefix = printed[0]
+    if prefix in b"kK":
+        return code, 3
+    if prefix == 0x4D:  # M
+        return code, 6
+    if prefix in b"gG":
+        return code, 9
+    return (code, -3) if prefix == 0x6D and code in (33, 35) else (None, 0)  # mA, mV
+
+
+def _lookup(name):
+    at = _UNITS.find(b" " + name + b":") if name else -1
+    if at < 0:
+        return None
+    at += len(name) + 2
+    return int(_UNITS[at : _UNITS.find(b" ", at)])
+
+
+class PrintedReading(Reading):
+    """One group in brackets. `address`, `printed` and `printed_unit` (None where none) are texts as printed.
+
+    `value` is an int where there is a unit and the text is a plain number, else the text; `unit` is None for a unit
+    that has no DLMS code. `aside` True: it says more about the value before or behind it (the time of a maximum).
+    """
+
+    def __init__(self, obis, address, printed, printed_unit, aside):
+        Reading.__init__(self, obis, printed)
+        self.address = address
+        self.printed = printed
+        self.printed_unit = printed_unit
+        self.aside = aside
+
+    def text(self):
+        return self.printed
+
+    def take_number(self, n_decimals, unit):
+        """The text is a number of `n_decimals`, its unit is `unit` (bytes as printed)."""
+        self.unit, power = unit_code(unit)
+        self.value = int(self.printed.replace(".", ""))
+        self.exponent = power - n_decimals
