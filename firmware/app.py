@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import sys
+import time
 
 from micropython import const
 
@@ -12,8 +13,10 @@ from firmware.health import Health, chip_number
 from firmware.homeassistant import Announcer
 from firmware.network import Network
 from firmware.outbox import Outbox
+from firmware.publisher import Publisher
 from firmware.reader import Reader
 from metering import protocols
+from metering.clock import deviation_s
 from metering.guard import Guard
 
 _SETTINGS_FILE = "settings.json"
@@ -45,6 +48,20 @@ def _load_board():
     return name, head, led, problem
 
 
+def _conversation(settings, listener):
+    """What asks the meter, None where the protocol's meters talk by themselves."""
+    conversation = protocols.load_conversation(settings["protocol"])
+    if conversation is None:
+        return None
+    return conversation(
+        listener,
+        settings["meter_address"],
+        settings["meter_password"],
+        settings["wake_up"],
+        settings["interval_s"],
+    )
+
+
 def _forget(module):
     del sys.modules["firmware." + module]
     delattr(sys.modules["firmware"], module)
@@ -67,25 +84,32 @@ class App:
             settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
         )
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
+        self._listener = protocols.load(settings["protocol"])()
+        self._conversation = _conversation(settings, self._listener)
+        self._guard = Guard(settings["max_power_kw"] * 1000)
+        self._publisher = Publisher(self._listener, self._guard, self._outbox, self._announcer)
+        self._clock_off_s = None
         self._reader = None
         if self._head is not None:
+            source = self._conversation or self._listener
             try:
-                self._reader = Reader(
-                    self._head,
-                    protocols.load(settings["protocol"])(),
-                    Guard(settings["max_power_kw"] * 1000),
-                    self._outbox,
-                    self._announcer,
-                    self._health,
-                    self._blink,
-                )
+                self._reader = Reader(self._head, self._listener, source, self._health, self._take)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _blink(self):
-        """A telegram was good: the LED changes."""
+    def _take(self):
+        """A telegram is in the listener's hand; where anything of it is published, the LED changes."""
+        publisher = self._publisher
+        if self._conversation:
+            publisher.pause_s = self._conversation.pause_s
+        if not publisher.take(self._health.uptime_s):
+            return
+        if publisher.clock:
+            self._network.wants_time = True
+            if self._network.time_known:
+                self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
         if self._led is not None:
             self._led.value(not self._led.value())
 
@@ -119,7 +143,7 @@ class App:
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        return self._reader.notice if self._reader else ""
+        return self._publisher.notice or (self._conversation.explanation if self._conversation else "")
 
     def diagnostics(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
@@ -138,7 +162,7 @@ class App:
             "messages_refused": self._outbox.refused,
         }
         if self._reader is not None:
-            listener, guard = self._reader.listener, self._reader.guard
+            listener, guard = self._listener, self._guard
             counts["board"] = self._board_name
             counts["protocol"] = listener.NAME
             counts["telegrams"] = listener.good
@@ -148,9 +172,14 @@ class App:
             counts["held"] = sum(guard.held.values())
             counts["held_by_reason"] = guard.held
             counts["held_last"] = guard.explanation
-            counts["registers_beyond_limit"] = self._reader.beyond_limit
+            counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.unkept
             counts["out_of_memory"] = self._reader.out_of_memory
             counts["overruns"] = self._head.overruns
+            counts["meter_clock_off_s"] = self._clock_off_s
+            counts["attempts_failed"] = 0
+            if self._conversation:
+                counts["attempts_failed"] = self._conversation.failures
+                counts["failed_by_reason"] = self._conversation.failed
         return counts
 
 

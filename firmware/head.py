@@ -6,9 +6,9 @@ from machine import UART
 from micropython import const
 
 from metering.compat import copy_bytes
+from metering.line import MAX_SENT, with_parity
 
 _CHUNK_BYTES = const(256)
-_MAX_SENT_BYTES = const(64)  # the longest request of any protocol; the UART's own TX buffer holds 256
 _FIFO_BYTES = const(128)  # lost at a stroke when the receive buffer is full: the driver resets the FIFO
 _TX_POLL_MS = const(1)
 
@@ -23,19 +23,23 @@ class Head:
         self._inverted_tx = UART.INV_TX if invert_tx else 0
         self._buffer_bytes = buffer_bytes
         self._uart = None
-        self.data = bytearray(_MAX_SENT_BYTES + _CHUNK_BYTES)
+        self.data = bytearray(MAX_SENT + _CHUNK_BYTES)
         self._chunk = memoryview(self.data)[:_CHUNK_BYTES]
+        self._adds_parity = False
         self._echo = b""  # what was sent and may come back
         self._echoed = 0  # how much of it has come back
         self.overruns = 0
 
     def open(self, line):
-        """Listen with the settings of `line` (metering.line.Line). What was received before is dropped."""
-        parity = {None: None, "E": 0, "O": 1}[line.parity]
+        """Listen with the settings of `line` (metering.line.Line). What was received before is dropped.
+
+        7E1 is driven as 8N1: bit 7 of what is received is the parity bit, see metering.line.
+        """
+        self._adds_parity = line.bits == 7 and line.parity == "E"
         settings = {
             "baudrate": line.baud,
-            "bits": line.bits,
-            "parity": parity,
+            "bits": 8 if self._adds_parity else line.bits,
+            "parity": None if self._adds_parity else {None: None, "E": 0, "O": 1}[line.parity],
             "stop": line.stop,
             "invert": self._inverted[line.invert] | self._inverted_tx,
             "rxbuf": self._buffer_bytes,
@@ -84,10 +88,10 @@ class Head:
         return begun + n
 
     async def write(self, data):
-        """Send up to 64 bytes; returns when the last bit has left. Raises ValueError for more."""
-        if len(data) > _MAX_SENT_BYTES:
-            raise ValueError("at most %d bytes at once" % _MAX_SENT_BYTES)
-        self._echo = bytes(data)
+        """Send up to MAX_SENT bytes; returns when the last bit has left. Raises ValueError for more."""
+        if len(data) > MAX_SENT:
+            raise ValueError("at most %d bytes at once" % MAX_SENT)
+        self._echo = with_parity(data) if self._adds_parity else bytes(data)
         self._echoed = 0
         self._uart.write(self._echo)
         while not self._uart.txdone():

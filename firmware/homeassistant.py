@@ -9,29 +9,23 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS
+from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, lookup
 
-_LIVE_EXPIRES_S = const(60)  # the slowest SML meter met sends every 30 s
 _DIAGNOSTICS_EXPIRE_S = const(180)  # three of the one a minute
 
 # symbol as published -> device class; there is none for angles and for kVAh
-_CLASSES = {
-    "W": "power",
-    "VA": "apparent_power",
-    "var": "reactive_power",
-    "kWh": "energy",
-    "kvarh": "reactive_energy",
-    "V": "voltage",
-    "A": "current",
-    "Hz": "frequency",
-    "°C": "temperature",
-}
+_CLASSES = (
+    " W=power VA=apparent_power var=reactive_power kWh=energy kvarh=reactive_energy V=voltage A=current Hz=frequency"
+    " °C=temperature GJ=energy m³=volume m³/h=volume_flow_rate h=duration "
+)
 
 # key, name, unit, more
 _DIAGNOSTICS = (
     ("telegrams", "Telegrams", None, {"stat_cla": "total_increasing"}),
     ("rejected", "Telegrams rejected", None, {"stat_cla": "total_increasing"}),
     ("held", "Values held back", None, {"stat_cla": "total_increasing"}),
+    ("attempts_failed", "Read-outs failed", None, {"stat_cla": "total_increasing"}),
+    ("meter_clock_off_s", "Meter clock deviation", "s", {"dev_cla": "duration", "en": False}),
     ("notice", "Notice", None, {}),
     ("uptime_s", "Uptime", "s", {"dev_cla": "duration", "en": False}),
     ("restarts", "Restarts", None, {"en": False}),
@@ -42,13 +36,17 @@ _DIAGNOSTICS = (
 
 
 class Meter:
-    """What is announced of a meter: `meter_id` its name, `slug` the same fit for topics, `maker` or "", `registers`."""
+    """What is announced of a meter: `meter_id` its name, `slug` the same fit for topics, `maker` and `model` or "",
+    `registers`, and after how many seconds without a telegram its instantaneous values are unknown again.
+    """
 
-    def __init__(self, meter_id, slug, maker, registers):
+    def __init__(self, meter_id, slug, maker, model, registers, live_expires_s):
         self.meter_id = meter_id
         self.slug = slug
         self.maker = maker
+        self.model = model
         self.registers = registers
+        self.live_expires_s = live_expires_s
 
 
 def slug(text):
@@ -98,6 +96,8 @@ class Announcer:
             device["sn"] = meter.meter_id
         if meter.maker:
             device["mf"] = meter.maker
+        if meter.model:
+            device["mdl"] = meter.model
         return device
 
     def _sensors(self, meter):
@@ -113,7 +113,7 @@ class Announcer:
         else:
             state, live = self.state_topic(meter).decode(), self.live_topic(meter).decode()
             for register in meter.registers:
-                yield register.key, _register_component(register, state, live)
+                yield register.key, _register_component(register, state, live, meter.live_expires_s)
 
     def _component(self, key, component, object_id):
         component["p"] = "sensor"
@@ -152,21 +152,21 @@ class Announcer:
             yield topic.encode(), json.dumps(component).encode()
 
 
-def _register_component(register, state, live):
+def _register_component(register, state, live, live_expires_s):
     component = {"name": register.name()}
     if register.kind == INSTANTANEOUS:
         component["stat_t"] = live
-        component["exp_aft"] = _LIVE_EXPIRES_S
+        component["exp_aft"] = live_expires_s
     else:
         component["stat_t"] = state
     if register.kind in (CUMULATIVE, INSTANTANEOUS):
         symbol = register.symbol()
         if symbol:
             component["unit_of_meas"] = symbol
-        device_class = _CLASSES.get(symbol)
+        device_class = lookup(_CLASSES, symbol)
         if register.kind == CUMULATIVE:
             component["stat_cla"] = "total_increasing"
-        elif symbol in ("kWh", "kvarh", "kVAh"):
+        elif symbol in ("kWh", "kvarh", "kVAh", "GJ", "m³"):
             component["stat_cla"] = "total"  # a net or a period's energy may fall
         else:
             component["stat_cla"] = "measurement"

@@ -31,6 +31,8 @@ _WAIT_LEAST_MS = const(1000)
 _WAIT_MOST_MS = const(30000)
 _SETTLED_S = const(60)  # a session this long starts the waits from the least again
 _HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; up to as much again at random
+_TIME_RETRY_S = const(60)
+_TIME_EVERY_S = const(86400)
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
@@ -63,6 +65,9 @@ class Network:
         self.failures = 0
         self.announcements = 0
         self.problem = ""
+        self.wants_time = False  # set where somebody needs the time of day
+        self.time_known = False
+        self._time_due_s = 0
 
     def start(self):
         """Begin; without a Wi-Fi or broker in the settings there is nothing to do, and `problem` says so."""
@@ -208,7 +213,25 @@ class Network:
             client.publish(*message)
         connection.flush()
         if message is None:
+            if self.wants_time and self._health.uptime_s >= self._time_due_s:
+                self._set_clock()
             time.sleep_ms(_IDLE_MS)
+
+    def _set_clock(self):
+        """Ask the time server; once a day, or again in a minute where it does not answer."""
+        self._time_due_s = self._health.uptime_s + _TIME_RETRY_S
+        if not self._settings["ntp_host"]:
+            return
+        import ntptime
+
+        ntptime.host = self._settings["ntp_host"]
+        self._health.network_progressed()
+        try:
+            ntptime.settime()
+        except OSError:
+            return
+        self.time_known = True
+        self._time_due_s = self._health.uptime_s + _TIME_EVERY_S
 
     def _announce_all(self):
         """The probe's and the meter's entities, and then whatever is retained once more."""

@@ -1,123 +1,127 @@
-"""From the head to the outbox: drives the listener, asks the guard, composes what is published."""
+"""Drives the line: carries out a conversation's line actions on the head, and hands over each telegram."""
 
 import asyncio
 import gc
-import json
+import time
 
 from micropython import const
 
-from firmware.homeassistant import Meter, slug
-from metering.guard import MAX_REGISTERS
+from metering.compat import copy_bytes
+from metering.line import ANSWER_BYTES, LISTEN, SEND, SWITCH, WAIT
 from metering.listener import NOTHING, TELEGRAM
-from metering.registers import IDENTIFIER, INSTANTANEOUS, describe
 
 _POLL_MS = const(10)  # 10 bytes at 9600 baud; the UART's buffer outlasts 17 s of anything
-
-_PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
+_WAIT_STEP_MS = const(1000)
+_AFTER_SHORTAGE_MS = const(5000)
 
 
 class Reader:
-    """Owns the line. Counts are the listener's and the guard's; `notice` is one sentence for the owner or ""."""
+    """Owns the head. `source` makes the line actions: a conversation, or a listener for a meter that talks by itself.
 
-    def __init__(self, head, listener, guard, outbox, announcer, health, on_telegram):
+    `take` is called, without arguments, for each telegram in the listener's hand.
+    """
+
+    def __init__(self, head, listener, source, health, take):
         head.open(listener.LINES[0])  # raises ValueError or OSError where the chip has no such UART
         self._head = head
-        self.listener = listener
-        self.guard = guard
-        self._outbox = outbox
-        self._announcer = announcer
+        self._listener = listener
+        self._source = source
         self._health = health
-        self._on_telegram = on_telegram
-        self.meter = None  # homeassistant.Meter, replaced when anything of it changes
-        self._registers = {}  # OBIS -> Register, its text the one admitted last
-        self._order = []  # the same as the meter sends them; a dict has no order here
-        self._state = b""
-        self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
+        self._take = take
+        self._start = self._end = 0  # bytes in head.data that no action has taken
+        self._answer = bytearray(ANSWER_BYTES if source is not listener else 0)
         self.out_of_memory = 0  # telegrams not published for want of heap
-        self.notice = ""
 
     async def run(self):
         """Started by the app, runs for ever."""
-        head, listener = self._head, self.listener
         while True:
+            actions = self._source.run()
+            answer = None
+            while True:
+                try:
+                    action = actions.send(answer)
+                except MemoryError:  # begin anew
+                    self._shortage()
+                    break
+                kind = action[0]
+                if kind == LISTEN:
+                    answer = await self._listen(action[1], action[2], action[3])
+                elif kind == SEND:
+                    answer = await self._head.write(action[1])
+                elif kind == SWITCH:
+                    self._start = self._end = 0
+                    answer = self._head.open(action[1])
+                elif kind == WAIT:
+                    answer = await self._wait(action[1])
+                else:
+                    answer = await self._expect(action[1], action[2], action[3])
+            await self._wait(_AFTER_SHORTAGE_MS)
+
+    def _shortage(self):
+        """The network side composes something large, most likely; the next telegram will do."""
+        self.out_of_memory += 1
+        gc.collect()
+
+    async def _wait(self, ms):
+        while ms > 0:
             self._health.reader_progressed()
-            n = head.read()
-            if not n:
-                await asyncio.sleep_ms(_POLL_MS)
-                continue
-            start = 0
-            while start < n:
-                start += listener.feed(head.data, start, n)
-                while self._take_event():
-                    await asyncio.sleep_ms(0)
+            step = min(ms, _WAIT_STEP_MS)
+            await asyncio.sleep_ms(step)
+            ms -= step
 
-    def _take_event(self):
-        """Deal with what the listener has found; False when it has found nothing more."""
+    async def _received(self, limit_ms, since):
+        """Wait for bytes no action has taken; False when none came within limit_ms (None: no limit) of `since`."""
+        while self._start == self._end:
+            self._health.reader_progressed()
+            self._start = 0
+            self._end = self._head.read()
+            if self._end:
+                break
+            if limit_ms is not None and time.ticks_diff(time.ticks_ms(), since) >= limit_ms:
+                return False
+            await asyncio.sleep_ms(_POLL_MS)
+        return True
+
+    async def _listen(self, listener, first_ms, gap_ms):
+        limit_ms = first_ms
+        since = time.ticks_ms()
+        while True:
+            event = self._event(listener)
+            if event != NOTHING:
+                await asyncio.sleep_ms(0)
+                return event
+            if not await self._received(limit_ms, since):
+                return NOTHING
+            limit_ms = gap_ms
+            since = time.ticks_ms()
+            self._start += listener.feed(self._head.data, self._start, self._end)
+
+    def _event(self, listener):
+        """What the listener has found; a telegram is handed over at once."""
+        event = NOTHING
         try:
-            event = self.listener.next_event()
+            event = listener.next_event()
             if event == TELEGRAM:
-                self._take_telegram()
-            return event != NOTHING
-        except MemoryError:  # the network side composes something large; the next telegram will do
-            self.out_of_memory += 1
-            gc.collect()
-            return True
+                self._take()
+        except MemoryError:
+            self._shortage()
+        return event
 
-    def _take_telegram(self):
-        """Hand the telegram in hand to the outbox, as far as the guard lets it by."""
-        if not self.listener.n_values:  # an attention message: nothing to publish, and it may not name the meter
-            return
-        meter_id = self.listener.meter_id()
-        if not self.guard.admits_meter(meter_id):
-            return
-        if self.meter is None or self.meter.meter_id != meter_id:
-            self.meter = Meter(meter_id, slug(meter_id), "", ())
-            self._registers = {}
-            self._order = []
-            gc.collect()  # what is made now stays: let it lie together
-            for reading in self.listener.readings():
-                self._register(reading)
-            gc.collect()
-        maker = self.meter.maker
-        live = []
-        for reading in self.listener.readings():
-            register = self._register(reading)
-            if register is None or not self.guard.admits(reading, register, self._health.uptime_s):
-                continue
-            text = register.display(reading)
-            if register.kind == INSTANTANEOUS:
-                live.append('"%s": "%s"' % (register.key, text))  # a number: nothing to escape
-                continue
-            register.text = text
-            if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
-                maker = text
-        if len(self._order) != len(self.meter.registers) or maker != self.meter.maker:
-            self.meter = Meter(meter_id, self.meter.slug, maker, tuple(self._order))
-            self._outbox.announce(self.meter)
-        self._put(live)
-        self.notice = _PIN_NEEDED if self.listener.pin_needed else ""
-        self._on_telegram()
-
-    def _register(self, reading):
-        """The reading's register, made at its first appearance; None past the limit."""
-        register = self._registers.get(reading.obis)
-        if register is None:
-            if len(self._order) >= MAX_REGISTERS:
-                self.beyond_limit += 1
-                return None
-            register = describe(reading)
-            self._order.append(register)
-            self._registers[reading.obis] = register
-        return register
-
-    def _put(self, live):
-        state = []
-        for register in self._order:
-            if register.text is not None:
-                state.append('"%s": %s' % (register.key, json.dumps(register.text)))
-        payload = ("{%s}" % ", ".join(state)).encode()
-        if state and payload != self._state:
-            self._outbox.put(self._announcer.state_topic(self.meter), payload, True)
-            self._state = payload
-        if live:
-            self._outbox.put(self._announcer.live_topic(self.meter), ("{%s}" % ", ".join(live)).encode(), False)
+    async def _expect(self, complete, first_ms, gap_ms):
+        answer = self._answer
+        n = 0
+        limit_ms = first_ms
+        since = time.ticks_ms()
+        while n < ANSWER_BYTES and await self._received(limit_ms, since):
+            limit_ms = gap_ms
+            since = time.ticks_ms()
+            room = min(self._end - self._start, ANSWER_BYTES - n)
+            copy_bytes(answer, n, self._head.data, self._start, room)
+            used = complete(answer, n + room)
+            if used:
+                self._start += used - n
+                n = used
+                break
+            self._start += room
+            n += room
+        return bytes(memoryview(answer)[:n])

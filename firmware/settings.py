@@ -9,6 +9,7 @@ from micropython import const
 
 from metering import protocols
 
+_FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _MAX_FILE_BYTES = const(8192)
 
@@ -29,6 +30,17 @@ def _name(least, most, more=b""):
     return accepts
 
 
+def _printable(most):
+    """A text that an IEC 62056-21 message can hold."""
+
+    def accepts(value):
+        if not isinstance(value, str) or len(value.encode()) > most:
+            return False
+        return all(0x20 < byte < 0x7F and byte not in _FRAMING for byte in value.encode())
+
+    return accepts
+
+
 def _topic(value):
     return _name(1, 60, b"/")(value) and value[0] != "/" and value[-1] != "/" and "//" not in value
 
@@ -38,6 +50,10 @@ def _whole(least, most):
         return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
     return accepts
+
+
+def _truth(value):
+    return isinstance(value, bool)
 
 
 def _one_of(words):
@@ -61,6 +77,11 @@ _KEYS = (
     ("discovery", "device", _one_of(_DISCOVERY), "device (Home Assistant), entity (other hubs) or off"),
     ("discovery_prefix", "homeassistant", _topic, "letters, digits, _ - and / inside, up to 60"),
     ("protocol", "sml", _one_of(_PROTOCOLS), " or ".join(_PROTOCOLS)),
+    ("interval_s", 0, _whole(0, 86400), "seconds between read-outs up to 86400, 0: a minute, an hour for heat meters"),
+    ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
+    ("meter_password", "", _printable(32), "up to 32 letters and digits"),
+    ("wake_up", False, _truth, "true (battery meters) or false"),
+    ("ntp_host", "pool.ntp.org", _text(128), "a time server of up to 128 bytes, empty: none"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
 

@@ -74,6 +74,11 @@ DEFAULTS = {
     "discovery": "device",
     "discovery_prefix": "homeassistant",
     "protocol": "sml",
+    "interval_s": 0,
+    "meter_address": "",
+    "meter_password": "",
+    "wake_up": False,
+    "ntp_host": "pool.ntp.org",
     "max_power_kw": 70,
 }
 
@@ -90,7 +95,12 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "probe_name": ([1, "ä" * 21], "40", ["Zähler im Keller"]),
     "discovery": (["on", "", True, None, ["device"]], "device", ["device", "entity", "off"]),
     "discovery_prefix": (["#", "/x", 0], "60", ["homeassistant", "hub/discovery"]),
-    "protocol": (["d0", "SML", 1], "sml", ["sml"]),
+    "protocol": (["d0", "SML", 1], "sml", ["sml", "iec62056-21"]),
+    "interval_s": ([-1, 86401, "60", 0.5, True], "86400", [0, 1, 86400]),
+    "meter_address": (["1!", "a b", "(1)", "/", "?", "ä", "x" * 33, 12], "32", ["", "00123456"]),
+    "meter_password": (["hidden!", "(hidden)", "hidden" * 6, 12345678], "32", ["", "00000000"]),
+    "wake_up": (["true", 1, None], "true", [True, False]),
+    "ntp_host": ([1, None, "h" * 129], "128", ["", "192.0.2.1"]),
     "max_power_kw": ([0, 10001, "70", 70.0, False], "1 to 10000", [1, 10000]),
 }
 
@@ -324,10 +334,14 @@ def test_line_settings_reach_the_uart(head: Any) -> None:
     head.open(Line(300, 7, "E", 1, invert=True))
     first, second = head._uart.settings
     assert (first["baudrate"], first["bits"], first["parity"], first["stop"]) == (9600, 8, None, 1)
-    assert (second["baudrate"], second["bits"], second["parity"], second["stop"]) == (300, 7, 0, 1)
+    assert (second["baudrate"], second["bits"], second["parity"], second["stop"]) == (300, 8, None, 1)  # 7E1's light
     assert first["rxbuf"] == 16384 and (first["rx"], first["tx"]) == (4, 5)
     assert bool(first["invert"] & 4) != bool(second["invert"] & 4)
     assert reads(head, REQUEST) == REQUEST  # no echo is waited for across new settings
+    asyncio.run(head.write(b"/?!"))
+    assert head._uart.sent == REQUEST + b"\xaf\x3f\x21"
+    head.open(Line(300, 7, "O"))  # no meter has it: left to the UART
+    assert (head._uart.settings[-1]["bits"], head._uart.settings[-1]["parity"]) == (7, 1)
 
 
 def test_a_full_buffer_is_counted(head: Any) -> None:
@@ -379,7 +393,7 @@ def test_the_outbox_is_bounded(device: Any) -> None:
 def test_the_outbox_keeps_the_meter_to_announce(device: Any) -> None:
     outbox = device.outbox.Outbox()
     assert outbox.meter() is None
-    meter = device.homeassistant.Meter("1OPT", "1OPT", "OPT", ())
+    meter = device.homeassistant.Meter("1OPT", "1OPT", "OPT", "", (), 60)
     outbox.announce(meter)
     assert outbox.meter() is meter
 
@@ -407,11 +421,12 @@ def announcer(device: Any) -> Any:
 
 @pytest.fixture
 def meter(device: Any) -> Any:
-    return device.homeassistant.Meter("1OPT0014508515", "1OPT0014508515", "OPT", tuple(describe(r) for r in READINGS))
+    registers = tuple(describe(reading) for reading in READINGS)
+    return device.homeassistant.Meter("1OPT0014508515", "1OPT0014508515", "OPT", "Q1", registers, 60)
 
 
 def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: Any, meter: Any) -> None:
-    for subject in (None, meter, device.homeassistant.Meter("", "meter", "", ())):
+    for subject in (None, meter, device.homeassistant.Meter("", "meter", "", "", (), 60)):
         pieces = list(announcer.device_payload(subject))
         assert all(isinstance(piece, bytes) for piece in pieces)
         payload = json.loads(b"".join(pieces))

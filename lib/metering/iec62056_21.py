@@ -111,7 +111,6 @@ class Iec62056_21(Listener):
     def __init__(self, size=BUFFER_SIZE):
         Listener.__init__(self, size)
         self.needs_check = False
-        self.unkept = 0  # data sets past the bound, of all telegrams
         self._at = 0  # first byte not taken
         self._searched = 0  # of those not taken, how many hold no line end
         self._staged = 0  # bytes of identification and sets kept
@@ -572,6 +571,12 @@ class Iec62056_21(Listener):
             if self._buf[i] != 0x30:
                 return False
         return True
+
+    def maker(self):
+        return self.ident_flag.upper()
+
+    def model(self):
+        return self.ident_id
 
     @property
     def ident_flag(self):

@@ -13,6 +13,7 @@ A protocol module names its class LISTENER, and sets NAME, LINES (the line setti
 """
 
 from metering.compat import const, copy_bytes
+from metering.line import LISTEN, SWITCH
 
 NOTHING = const(0)
 TELEGRAM = const(1)
@@ -34,7 +35,7 @@ class Listener:
     """
 
     NAME = ""
-    LINES = ()
+    LINES = ()  # type: tuple
     SOURCE = ""
     REASONS = ()  # type: tuple[str, ...]
     LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
@@ -48,6 +49,7 @@ class Listener:
         self._position = 0  # of _buf[0] in the stream
         self._ended = False
         self.history = False  # are the values of past billing periods wanted too?
+        self.unkept = 0  # values past what the buffer holds
         self.good = 0
         self.rejected = dict.fromkeys(self.REASONS, 0)
         self.skipped = 0  # bytes outside any candidate, modulo 2**30
@@ -92,6 +94,20 @@ class Listener:
     def meter_id(self):
         """The text that names the meter of the telegram in hand, "" where it does not say."""
         raise NotImplementedError
+
+    def maker(self) -> str:
+        """Who made the meter of the telegram in hand, "" where nothing but a register may say so."""
+        return ""
+
+    def model(self) -> str:
+        """What its maker calls the meter, "" where it does not say."""
+        return ""
+
+    def run(self):
+        """Generator of line actions (metering.line) for a meter that talks by itself."""
+        yield SWITCH, self.LINES[0]
+        while True:
+            yield LISTEN, self, None, None
 
     def _release(self):
         if self._used:

@@ -17,75 +17,54 @@ CUMULATIVE = const(1)  # a counter: never falls, never expires
 INSTANTANEOUS = const(2)
 IDENTIFIER = const(3)
 TEXT = const(4)
-CLOCK = const(5)  # the meter's date or time: nothing to show, but to compare
+CLOCK = const(5)  # the meter's time of day: nothing to show, but to compare
 
-# Shown with a prefix: DLMS unit code -> (prefix, its power of ten). Wh, VAh, varh and J: people know kWh ... and GJ.
-_PREFIXES = {25: ("G", 9), 30: ("k", 3), 31: ("k", 3), 32: ("k", 3)}
+# Tables in one text each, " key=value ": MicroPython keeps every short text of a dict for ever, and a place for it.
+
+
+def lookup(table, key):
+    """The value of `key` in a table of this form, None where it has none."""
+    key = " %s=" % key
+    at = table.find(key)
+    if at < 0:
+        return None
+    at += len(key)
+    return table[at : table.find(" ", at)]
+
 
 # DLMS unit code -> symbol as sent (IEC 62056-6-2, 4.3.2)
-_SYMBOLS = {
-    **{5: "h", 6: "min", 7: "s", 8: "°", 9: "°C", 13: "m³", 15: "m³/h", 19: "L", 24: "bar", 25: "J", 27: "W"},
-    **{28: "VA", 29: "var", 30: "Wh", 31: "VAh", 32: "varh", 33: "A", 35: "V", 44: "Hz", 52: "K", 56: "%"},
-}
+_SYMBOLS = (
+    " 5=h 6=min 7=s 8=° 9=°C 13=m³ 15=m³/h 19=L 24=bar 25=J 27=W 28=VA 29=var 30=Wh 31=VAh 32=varh 33=A 35=V 44=Hz"
+    " 52=K 56=% "
+)
+_KILO = (30, 31, 32)  # shown as kWh, kVAh, kvarh
+_JOULE = const(25)  # shown as GJ
 
-_ACTIVE = const(0)
-_REACTIVE = const(1)
-_APPARENT = const(2)
-_STEMS = (("power", "energy"), ("reactive_power", "reactive_energy"), ("apparent_power", "apparent_energy"))
-
-# C -> (family, what follows the stem)
-_DIRECTIONS = {
-    1: (_ACTIVE, "import"),
-    2: (_ACTIVE, "export"),
-    3: (_REACTIVE, "import"),
-    4: (_REACTIVE, "export"),
-    5: (_REACTIVE, "q1"),
-    6: (_REACTIVE, "q2"),
-    7: (_REACTIVE, "q3"),
-    8: (_REACTIVE, "q4"),
-    9: (_APPARENT, "import"),
-    10: (_APPARENT, "export"),
-    15: (_ACTIVE, "absolute"),
-    16: (_ACTIVE, ""),  # import minus export: the sign is the direction
-    17: (_ACTIVE, "q1"),
-    18: (_ACTIVE, "q2"),
-    19: (_ACTIVE, "q3"),
-    20: (_ACTIVE, "q4"),
-}
-_PLAIN = {11: "current", 12: "voltage", 13: "power_factor", 14: "frequency"}
+# C -> what follows the stem; 1, 2 and 15 to 20 active, 3 to 8 reactive, 9 and 10 apparent. 16 is import minus export.
+_DIRECTIONS = (
+    " 1=import 2=export 3=import 4=export 5=q1 6=q2 7=q3 8=q4 9=import 10=export 15=absolute 16= 17=q1 18=q2 19=q3"
+    " 20=q4 "
+)
+_PLAIN = " 11=current 12=voltage 13=power_factor 14=frequency "
 _NET = const(16)
 
 _NUMBERED = ("l", "t", "q", "b", "f")  # phase, tariff, quadrant; channel and billing period as in the code
 
 # 81.7.E: the angle between two of U-L1..3 and I-L1..3 (IEC 62056-6-1, table 14)
-_ANGLES = {1: "U-L2 U-L1", 2: "U-L3 U-L1", 4: "I-L1 U-L1", 15: "I-L2 U-L2", 26: "I-L3 U-L3"}
+_ANGLES = " 1=U-L2_U-L1 2=U-L3_U-L1 4=I-L1_U-L1 15=I-L2_U-L2 26=I-L3_U-L3 "
 
-# "C.D.E*F" -> (key, kind) of what is no number; F = 255 unless said
-_NAMED = {
-    "0.0.0": ("meter_number", IDENTIFIER),
-    "0.0.9": ("device_id", IDENTIFIER),
-    "96.1.0": ("serial_number", IDENTIFIER),
-    "96.50.1*1": ("manufacturer", IDENTIFIER),
-    "199.130.3": ("manufacturer_id", IDENTIFIER),
-    "199.130.5": ("public_key", TEXT),
-    "0.2.0*0": ("firmware", TEXT),
-    "0.2.0": ("firmware_version", TEXT),
-    "96.14.0": ("tariff", TEXT),
-    "97.97.0": ("error_register", TEXT),
-    "0.9.1": ("meter_time", CLOCK),
-    "0.9.2": ("meter_date", CLOCK),
-    "1.0.0": ("meter_clock", CLOCK),  # P1
-}
+# C.D.E*F, F = 255 unless said -> kind and key of what is no number
+_NAMED = (
+    " 0.0.0=3meter_number 0.0.9=3device_id 96.1.0=3serial_number 96.50.1*1=3manufacturer 199.130.3=3manufacturer_id"
+    " 199.130.5=4public_key 0.2.0*0=4firmware 0.2.0=4firmware_version 96.14.0=4tariff 97.97.0=4error_register"
+    " 0.9.1=5meter_time 0.9.2=4meter_date 1.0.0=5meter_clock "
+)
 
-# D of 6-0:C.D.0, as heat meters print them (6.8), unit -> (key, kind). Landis+Gyr T550 and UH50 read-outs.
-_HEAT = {
-    (8, 25): ("heat_energy", CUMULATIVE),
-    (8, 30): ("heat_energy", CUMULATIVE),
-    (26, 13): ("heat_volume", CUMULATIVE),
-    (31, 5): ("operating_hours", CUMULATIVE),
-    (6, 27): ("heat_power_max", INSTANTANEOUS),
-    (33, 15): ("flow_max", INSTANTANEOUS),
-}
+# D of 6-0:C.D.0 as heat meters print them (6.8), and unit -> kind and key. Landis+Gyr T550 and UH50 read-outs.
+_HEAT = (
+    " 8/25=1heat_energy 8/30=1heat_energy 26/13=1heat_volume 31/5=1operating_hours 6/27=2heat_power_max"
+    " 33/15=2flow_max "
+)
 
 
 class Register:
@@ -95,13 +74,14 @@ class Register:
     `text` is its owner's to keep the value shown last in.
     """
 
-    def __init__(self, key, kind, unit, known, printed_unit=None, address=None):
+    printed_unit = None
+    address = None
+
+    def __init__(self, key, kind, unit, known):
         self.key = key
         self.kind = kind
         self.unit = unit
         self.known = known
-        self.printed_unit = printed_unit
-        self.address = address
         self.text = None  # type: str | None
 
     def name(self):
@@ -111,8 +91,9 @@ class Register:
             return self.address
         if not self.known:  # obis_1_0_96_50_2_6
             return "%s-%s:%s.%s.%s*%s" % tuple(words[1:])
-        if words[1:2] == ["angle"] and int(words[2]) in _ANGLES:
-            return "Phase angle " + _ANGLES[int(words[2])]
+        angle = lookup(_ANGLES, words[2]) if words[1:2] == ["angle"] else None
+        if angle:
+            return "Phase angle " + angle.replace("_", " ")
         for i, word in enumerate(words):
             if word[:1] in _NUMBERED and word[1:].isdigit():  # slices: MicroPython keeps single characters for ever
                 words[i] = word.upper()
@@ -122,14 +103,16 @@ class Register:
     def symbol(self):
         """The unit's symbol as displayed: kWh for Wh; None for no unit."""
         symbol = unit_symbol(self.unit)
-        return _PREFIXES[self.unit][0] + symbol if symbol and self.unit in _PREFIXES else symbol or self.printed_unit
+        if self.unit in _KILO:
+            return "k%s" % symbol
+        return "GJ" if self.unit == _JOULE else symbol or self.printed_unit
 
     def display(self, reading):
         """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""
         value = reading.value
         if isinstance(value, int) and not isinstance(value, bool):
-            prefix = _PREFIXES.get(self.unit)
-            return decimal_text(value, reading.exponent - prefix[1] if prefix else reading.exponent)
+            power = 3 if self.unit in _KILO else 9 if self.unit == _JOULE else 0
+            return decimal_text(value, reading.exponent - power)
         if isinstance(value, bytes):
             return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or hex_text(value)
         return reading.text()
@@ -137,7 +120,7 @@ class Register:
 
 def unit_symbol(unit):
     """The symbol of a DLMS unit code, None for no unit, "no unit" (255) and codes the optical port does not use."""
-    return _SYMBOLS.get(unit)
+    return None if unit is None else lookup(_SYMBOLS, unit)
 
 
 def _electricity(c, d, e, unit):
@@ -150,12 +133,15 @@ def _electricity(c, d, e, unit):
         return "phase_angle_%d" % e, INSTANTANEOUS
     if d == 7 and c == 91:
         return "current_n" + ("_%d" % e if e else ""), INSTANTANEOUS
-    if d == 7 and c in _PLAIN:
-        return _PLAIN[c] + phase + ("_%d" % e if e else ""), INSTANTANEOUS
-    if d not in (6, 7, 8) or c not in _DIRECTIONS or unit is not None and unit not in (27, 28, 29, 30, 31, 32):
+    plain = lookup(_PLAIN, c) if d == 7 else None
+    if plain:
+        return plain + phase + ("_%d" % e if e else ""), INSTANTANEOUS
+    direction = lookup(_DIRECTIONS, c)
+    if d not in (6, 7, 8) or direction is None or unit is not None and unit not in (27, 28, 29, 30, 31, 32):
         return None
-    family, direction = _DIRECTIONS[c]
-    key = _STEMS[family][d == 8]
+    key = "energy" if d == 8 else "power"
+    if 3 <= c <= 10:
+        key = ("reactive_" if c <= 8 else "apparent_") + key
     if direction:
         key += "_" + direction
     if d == 8 and c == _NET:
@@ -181,7 +167,8 @@ def describe(reading):
             elif a == 1:
                 rule = _electricity(c, d, e, unit)
             elif a == 6 and e == 0 and unit is not None:
-                rule = _HEAT.get((d, unit))
+                rule = lookup(_HEAT, "%d/%d" % (d, unit))
+                rule = rule and (rule[1:], int(rule[:1]))
             elif a == 0 and c == 24 and d in (2, 3) and unit:  # P1: a gas, heat or water meter on the M-Bus
                 rule = "mbus" + ("_%d_%d" % (d, e) if (d, e) != (2, 1) else ""), CUMULATIVE
             if rule:
@@ -194,17 +181,21 @@ def describe(reading):
                 return Register(key, kind, unit, True)
         else:
             code = "%d.%d.%d" % (c, d, e)
-            named = _NAMED.get(code if f == 255 else "%s*%d" % (code, f))
+            named = lookup(_NAMED, code if f == 255 else "%s*%d" % (code, f))
             if named and (a == b == 129 if c == 199 else a < 2 and b == 0):
-                return Register(named[0], named[1], None, True)
-    return unnamed(reading, number)
+                return Register(named[1:], int(named[:1]), None, True)
+    return unnamed(reading)
 
 
-def unnamed(reading, number):
+def unnamed(reading):
     """The Register of a reading that goes by its code alone."""
+    number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
     if len(reading.obis) == 6:
         key = "obis_%d_%d_%d_%d_%d_%d" % tuple(reading.obis)
     else:
         key = "code_" + hex_text(reading.obis[1:])
-    kind = INSTANTANEOUS if number else TEXT
-    return Register(key, kind, reading.unit if number else None, False, reading.printed_unit, reading.address)
+    register = Register(key, INSTANTANEOUS if number else TEXT, reading.unit if number else None, False)
+    if reading.address is not None:
+        register.printed_unit = reading.printed_unit
+        register.address = reading.address
+    return register

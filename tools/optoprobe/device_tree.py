@@ -96,7 +96,7 @@ def install(source: Path, folder: Path, compiled: bool = True) -> Path:
 
     output = folder / f"{source.stem}.mpy"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with run("-s", source.stem, "-o", str(output), str(source), **options) as process:
+    with run("-O3", "-s", source.stem, "-o", str(output), str(source), **options) as process:
         said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
     if process.returncode:
         raise BuildError(f"mpy-cross refuses {source.name}: {said.splitlines()[-1] if said else 'it says nothing'}")
