@@ -19,6 +19,7 @@ only: no write command exists here. Mode E (\\2) is answered as mode C; HDLC is 
 What can go wrong, and what is done:
 
     no STX at the new rate, garbage there    the meter stayed at 300 (late or garbled ACK): heard out there, NAK
+    not a byte at the new rate               heard at 300; a new attempt one rate lower, the next one at 300
     bad BCC, parity                          NAK, twice at the most; then a new attempt one rate lower
     no answer, no identification             counted, said; a new attempt after a pause that grows to five minutes
     password refused                         not tried again for an hour, as meters lock; whole read-outs go on
@@ -30,7 +31,7 @@ of it at every _FULL_EVERY th time.
 
 from metering.compat import const
 from metering.iec62056_21 import identification_end
-from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT, Line, without_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line, without_parity
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.registers import IDENTIFIER, describe
 
@@ -69,7 +70,8 @@ _PASSWORD_PAUSE_S = const(3600)
 _PUSH_FIRST_MS = const(3000)  # D0 meters push every 1 to 2 s
 _PUSH_PERIOD_MS = const(11000)  # P1 up to DSMR 4: every 10 s
 _PUSH_LOST_MS = const(60000)
-_PUSH_BURSTS = const(24)  # of up to 256 bytes: two telegrams of 1,500, or as many bursts of garbage at another rate
+_PUSH_BURSTS = const(2)  # the rest of a telegram and a whole one; else it is garbage of another rate
+_PUSH_PIECES = const(24)  # where there is no silence between telegrams: 6 KB hold one of them
 _BURST_GAP_MS = const(200)
 
 
@@ -133,6 +135,7 @@ class Conversation:
         self._parity = False
         self._reaction_ms = _REACTION_MS
         self._cap = _HIGHEST  # the rate not to exceed
+        self._silent = False  # did the meter send nothing at all at the rate before?
         self._rate = 0
         self._asked = False  # mode C: it waits for an acknowledge
         self._body = b""  # what the last answer holds
@@ -187,11 +190,14 @@ class Conversation:
         for line in listener.LINES:
             listener.abandon()
             yield SWITCH, line
-            for _ in range(_PUSH_BURSTS):
+            bursts = pieces = 0
+            while bursts < _PUSH_BURSTS and pieces < _PUSH_PIECES:
                 heard = yield EXPECT, _never, first_ms, _BURST_GAP_MS
                 if not heard:
                     break
                 first_ms = _PUSH_PERIOD_MS
+                pieces += 1
+                bursts += len(heard) < ANSWER_BYTES
                 self._feed(heard)
                 event = REJECTED
                 while event == REJECTED:
@@ -279,7 +285,11 @@ class Conversation:
                 self._read_well()
                 return True
             if event == NOTHING and self._rate and self._asked:  # it may read out by itself, at 300
-                self._lower_cap()
+                if self._silent:
+                    self._cap = 0
+                else:
+                    self._lower_cap()
+                self._silent = not self._silent
                 self._rate = 0
                 yield SWITCH, _SIGN_ON
                 event = yield from self._take_block()
@@ -356,7 +366,7 @@ class Conversation:
             self.explanation = ""
         self.pause_s = self._interval_s or (_BATTERY_INTERVAL_S if listener.heat else _INTERVAL_S)
         self._wanted = []
-        if not self._single or listener.length * 10000 < _SLOW_MS * _RATES[self._rate]:
+        if not self._asked or not self._single or listener.length * 10000 < _SLOW_MS * _RATES[self._rate]:
             return
         for reading in listener.readings():
             if reading.aside or len(self._wanted) == _MOST_REGISTERS:
@@ -378,9 +388,11 @@ class Conversation:
         if character < 0:
             return False
         if not 0x30 <= character <= 0x30 + _HIGHEST:
+            yield from self._hear_out()
             return self._refused("the meter has no programming mode")
         yield from self._acknowledge(character - 0x30, 1)
-        if (yield from self._answer()) != _SOH or self._body[:2] != b"P0":
+        if (yield from self._hear_answer()) != _SOH or self._body[:2] != b"P0":
+            yield from self._hear_out()
             return self._refused("the meter does not enter programming mode")
         if self._password and not (yield from self._give_password()):
             return False
@@ -392,7 +404,8 @@ class Conversation:
         yield WAIT, self._reaction_ms
         yield SEND, BREAK
         if not lines:
-            return self._refused("the meter answers no single register")
+            hint = "" if self._password else " (without a meter password)"
+            return self._refused("the meter answers no single register" + hint)
         lines.extend(b"!\r\n\x03")
         self._feed(b"\x02")
         self._feed(lines)
@@ -428,15 +441,20 @@ class Conversation:
         return answer[0]
 
     def _ask(self, message):
-        """Send, and hear the answer; NAK brings it again where it was damaged."""
-        for _ in range(_REPEATS + 1):
-            yield WAIT, self._reaction_ms
-            yield SEND, message
+        """Send, and hear the answer."""
+        yield WAIT, self._reaction_ms
+        yield SEND, message
+        return (yield from self._hear_answer())
+
+    def _hear_answer(self):
+        """As _answer(); NAK brings it again where it was damaged."""
+        for _ in range(_REPEATS):
             kind = yield from self._answer()
             if kind:
                 return kind
-            message = b"\x15"
-        return 0
+            yield WAIT, self._reaction_ms
+            yield SEND, b"\x15"
+        return (yield from self._answer())
 
     def _give_password(self):
         kind = yield from self._ask(command(b"P1", b"(" + self._password + b")"))

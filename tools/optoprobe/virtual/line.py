@@ -30,6 +30,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metering.line import Line
 
@@ -54,6 +55,29 @@ def duration_ns(line: Line, n: int) -> int:
 def _parity_bit(value: int, parity: str) -> int:
     odd = value.bit_count() & 1
     return odd if parity == "E" else odd ^ 1
+
+
+@lru_cache(maxsize=64)
+def _frames(bits: int, parity: str | None, rate: int, idle_light: int) -> list[tuple[Transition, ...]]:
+    """The edges of each of the 256 bytes as (ns from its start, light); light before and after it is idle.
+
+    `rate` is bits in 10**6 s, so that a bit takes NS * 10**6 // rate.
+    """
+    frames = []
+    for byte in range(256):
+        value = byte & ((1 << bits) - 1)
+        levels = [0] + [value >> k & 1 for k in range(bits)]
+        if parity:
+            levels.append(_parity_bit(value, parity))
+        levels.append(1)
+        before = 1
+        edges = []
+        for k, level in enumerate(levels):
+            if level != before:
+                edges.append((k * NS * 10**6 // rate, level ^ 1 ^ idle_light))
+                before = level
+        frames.append(tuple(edges))
+    return frames
 
 
 class Transmitter:
@@ -82,8 +106,7 @@ class Transmitter:
         self.idle_light = 1 if line.invert else 0
         self.idle_ns = 0  # when the last stop bit ends: a byte sent now starts no earlier
         self.bytes_sent = 0
-        self._rate = line.baud * (10**6 + clock_ppm)  # bits in 10**6 s, so a bit is _PER_RATE // _rate ns
-        self._per_rate = NS * 10**6
+        self._rate = line.baud * (10**6 + clock_ppm)  # bits in 10**6 s, so a bit is NS * 10**6 // _rate ns
         self._gap_ns = gap_ns
         self._gap_jitter_ns = gap_jitter_ns
         self._jitter_ns = jitter_ns
@@ -91,23 +114,18 @@ class Transmitter:
         self._run_ns = 0  # start of the run of bytes that stand back to back
         self._run_bits = 0  # bit times since then
         self._frame_bits = frame_bits(line)
-        self._frames = [self._frame(value) for value in range(256)]
+        self._frames = _frames(line.bits, line.parity, self._rate, self.idle_light)
 
-    def _frame(self, value: int) -> tuple[Transition, ...]:
-        """The edges of one byte as (ns from its start, light); light before and after it is idle."""
-        line = self.line
-        value &= (1 << line.bits) - 1
-        bits = [0] + [value >> k & 1 for k in range(line.bits)]
-        if line.parity:
-            bits.append(_parity_bit(value, line.parity))
-        bits.append(1)
-        before = 1
-        edges = []
-        for k, bit in enumerate(bits):
-            if bit != before:
-                edges.append((k * self._per_rate // self._rate, bit ^ 1 ^ self.idle_light))
-                before = bit
-        return tuple(edges)
+    def wait_until(self, at_ns: int) -> None:
+        """Send nothing before `at_ns`."""
+        self.idle_ns = self._run_ns = at_ns
+        self._run_bits = 0
+
+    def go_on_from(self, before: Transmitter) -> None:
+        """Take the place of `before` on the same LED: what it has been given still leaves first."""
+        self.wait_until(before.idle_ns)
+        self.bytes_sent = before.bytes_sent
+        self._rng = before._rng
 
     def send(self, data: bytes, at_ns: int) -> list[Transition]:
         """The light of `data`, begun at `at_ns` or when the byte before has ended, whichever is later.
@@ -116,7 +134,7 @@ class Transmitter:
         """
         out: list[Transition] = []
         frames = self._frames
-        per_rate, rate, step = self._per_rate, self._rate, self._frame_bits
+        per_rate, rate, step = NS * 10**6, self._rate, self._frame_bits
         jitter, gap, gap_jitter = self._jitter_ns, self._gap_ns, self._gap_jitter_ns
         start = self.idle_ns
         if at_ns > start:
@@ -318,16 +336,18 @@ class Receiver:
 
     `light` is what is seen at the moment the UART is switched on. Counts `bytes`, `framing_errors` (no stop bit, byte
     kept), `parity_errors` (byte kept), `false_starts` (an edge that was no start bit). With `strip_parity` False the
-    parity bit of a 7-bit line is left in bit 7, as a UART set to 8N1 would show it.
+    parity bit of a 7-bit line is left in bit 7, as a UART set to 8N1 would show it. With `drop_wrong` bytes without a
+    stop bit or with the wrong parity are counted and not handed on.
     """
 
-    def __init__(self, line: Line, *, light: int = 0, strip_parity: bool = True) -> None:
+    def __init__(self, line: Line, *, light: int = 0, strip_parity: bool = True, drop_wrong: bool = False) -> None:
         self.line = line
         self.bytes = 0
         self.framing_errors = 0
         self.parity_errors = 0
         self.false_starts = 0
         self._strip_parity = strip_parity
+        self._drop_wrong = drop_wrong
         self._flip = 0 if line.invert else 1
         self._level = light ^ self._flip  # 1 mark (idle), 0 space
         self._start = -1  # tick in which the start bit's edge fell; -1: waiting for one
@@ -377,7 +397,16 @@ class Receiver:
         if framing or parity:
             self.framing_errors += framing
             self.parity_errors += parity
+            if self._drop_wrong:
+                return
         out.append(((self._start + self._end) * NS // self._rate, value))
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the frame in progress will be judged, None while there is none."""
+        if self._start < 0:
+            return None
+        return -(-(self._start + self._end) * NS // self._rate)
 
     def receive(self, transitions: Sequence[Transition], until_ns: int) -> list[tuple[int, int]]:
         """The bytes complete by `until_ns`, as (time_ns, byte); the time is the middle of the stop bit.
@@ -434,11 +463,52 @@ def upright(line: Line) -> Line:
     return Line(line.baud, line.bits, line.parity, line.stop)
 
 
+class Ear:
+    """The meter's receiver: light of a head's LED on its way, and a UART whose settings may change in between.
+
+    Bytes with the wrong parity or without a stop bit are not handed on. With other settings a byte half received is
+    lost, and what is still on its way is heard with the new ones.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._coming: list[Transition] = []
+        self._light = 0  # a head's LED is dark when idle
+        self.set_line(line)
+
+    def set_line(self, line: Line) -> None:
+        """Other settings, from the time up to which was heard."""
+        self._receiver = Receiver(upright(line), light=self._light, drop_wrong=True)
+
+    def put(self, transitions: list[Transition]) -> None:
+        """Light of the head's LED, in time order, not before what was heard."""
+        self._coming += transitions
+
+    @property
+    def due_ns(self) -> int | None:
+        """The next time at which hear() may give a byte or a byte may begin; None while all is quiet."""
+        due_ns = self._receiver.due_ns
+        if due_ns is None and self._coming:
+            return self._coming[0][0]
+        return due_ns
+
+    def hear(self, until_ns: int) -> list[tuple[int, int]]:
+        """The bytes complete by `until_ns`, as (time_ns, byte)."""
+        light: list[Transition] = []
+        if self._coming:
+            n = bisect_right(self._coming, (until_ns, 2))
+            light = self._coming[:n]
+            del self._coming[:n]
+            if light:
+                self._light = light[-1][1]
+        return self._receiver.receive(light, until_ns)
+
+
 class VirtualLine:
     """A meter and a head face to face: one channel, a transmitter and a receiver on either side.
 
     The head hears the meter through the channel (noise) and, with `echo`, its own LED. The meter hears the head's LED
-    cleanly. The head may be given other settings at any time; as with a real UART, a byte half received is lost by it.
+    cleanly, and drops bytes whose parity or stop bit is wrong. Either may be given other settings at any time; as with
+    a real UART, a byte half received is lost by it, and light on its way stays.
     `invert` turns round what the head's receiver sees (its electronics, a P1 wire); the head's LED is dark when idle.
     """
 
@@ -457,24 +527,40 @@ class VirtualLine:
         start_ns: int = 0,
     ) -> None:
         self.echo = echo
-        self.meter = Transmitter(
-            meter, gap_ns=gap_ns, gap_jitter_ns=gap_jitter_ns, jitter_ns=jitter_ns, clock_ppm=clock_ppm, seed=seed
-        )
+        self._of_the_meter = {
+            "gap_ns": gap_ns,
+            "gap_jitter_ns": gap_jitter_ns,
+            "jitter_ns": jitter_ns,
+            "clock_ppm": clock_ppm,
+            "seed": seed,
+        }
+        self.meter = Transmitter(meter, **self._of_the_meter)
         self.channel = Channel(noise, idle_light=self.meter.idle_light, start_ns=start_ns)
         self.now_ns = start_ns
         self.transitions: list[Transition] = []  # what the last advance showed the head: to look at with the UART off
         self.to_meter: list[tuple[int, int]] = []  # (time_ns, byte) that the meter has received; the owner empties it
-        self._to_meter_light: list[Transition] = []
-        self._meter_ear = Receiver(upright(meter))
+        self._ear = Ear(meter)
         self.head = Transmitter(upright(head or meter))
         self.set_head(head or meter)
 
     def set_head(self, line: Line) -> None:
         """New settings for the head's UART, both directions."""
-        busy_until_ns = self.head.idle_ns
+        before = self.head
         self.receiver = Receiver(line, light=self.channel.light)
         self.head = Transmitter(upright(line))
-        self.head.idle_ns = busy_until_ns
+        self.head.go_on_from(before)
+
+    def set_meter(self, line: Line) -> None:
+        """New settings for the meter's UART, both directions, from now on."""
+        before = self.meter
+        self.meter = Transmitter(line, **self._of_the_meter)
+        self.meter.go_on_from(before)
+        self._ear.set_line(line)
+
+    @property
+    def meter_hears_ns(self) -> int | None:
+        """The next time at which a byte may reach the meter or begin to; None while the head's LED is quiet."""
+        return self._ear.due_ns
 
     def meter_sends(self, data: bytes, at_ns: int | None = None) -> int:
         """Queue `data` on the meter's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
@@ -484,7 +570,7 @@ class VirtualLine:
     def head_sends(self, data: bytes, at_ns: int | None = None) -> int:
         """Queue `data` on the head's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
         light = self.head.send(data, max(self.now_ns, at_ns or 0))
-        self._to_meter_light += light
+        self._ear.put(light)
         if self.echo:
             self.channel.put_own(light)
         return self.head.idle_ns
@@ -492,12 +578,6 @@ class VirtualLine:
     def advance(self, until_ns: int) -> list[tuple[int, int]]:
         """Let time pass to `until_ns`; returns what the head's UART has received by then, as (time_ns, byte)."""
         self.transitions = self.channel.advance(until_ns)
-        if self._to_meter_light:
-            n = bisect_right(self._to_meter_light, (until_ns, 2))
-            light = self._to_meter_light[:n]
-            del self._to_meter_light[:n]
-            self.to_meter += self._meter_ear.receive(light, until_ns)
-        else:
-            self.to_meter += self._meter_ear.receive((), until_ns)
+        self.to_meter += self._ear.hear(until_ns)
         self.now_ns = until_ns
         return self.receiver.receive(self.transitions, until_ns)

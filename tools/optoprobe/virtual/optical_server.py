@@ -2,14 +2,16 @@
 
     source ─► Transmitter ─┬► Channel (noise, echo) ─► Receiver (the board's settings) ─► TCP ─► board
     (meter, capture)       └► ... one channel and receiver for every board connected
-    source.receive() ◄─ Receiver (the meter's settings) ◄─ Transmitter (the board's settings) ◄─ TCP ◄─ board
+    source.receive() ◄─ Ear (the meter's settings of the moment) ◄─ Transmitter (the board's settings) ◄─ TCP ◄─ board
 
 Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
 
     uart <id> <baud> <bits> <parity N|E|O> <stop> <invert 0|1>\\n
 
 then raw bytes both ways: to the board what its UART receives with those settings, from the board what its LED sends.
-New settings are a new connection. Bytes reach the board when the UART would have them, up to `_STEP_S` later.
+New settings are a new connection: one with the id of a board that has left goes on in its place, in the same air
+(noise, light) and with what its LED was still sending. Bytes reach the board when the UART would have them, up to
+`_STEP_S` later. A source with a `line` changes it as it likes, sends with it and is heard with it from that instant.
 
 A meter sends whether or not it is listened to: sends never block, each board has a queue of 64 KiB and what comes past
 it is dropped and counted in `overruns`. In front of it stand the kernel's socket buffers (hundreds of KiB), so a board
@@ -18,6 +20,7 @@ that does not read loses bytes much later here than with the 16 KiB of a real he
 
 from __future__ import annotations
 
+import inspect
 import re
 import select
 import socket
@@ -30,7 +33,7 @@ from typing import Any, NamedTuple, Protocol
 
 from metering.line import Line
 
-from .line import NS, Channel, Noise, Receiver, Transition, Transmitter, upright
+from .line import NS, Channel, Ear, Noise, Receiver, Transition, Transmitter, upright
 
 QUEUE_LIMIT = 64 * 1024
 _STEP_S = 0.005
@@ -40,16 +43,28 @@ _HEADER = re.compile(rb"uart \S+ (\d{1,7}) ([78]) ([NEO]) ([12]) ([01])\r?$")
 
 
 class Transmission(NamedTuple):
-    """Bytes for the line from `at_s` (line time), or when the line is free. `last`: a telegram ends with them."""
+    """Bytes for the line from `at_s` (line time), or when the line is free. `last`: a telegram ends with them.
+
+    `line`: settings the source sends with from now on, None for unchanged ones. With `telegram` False the bytes are
+    part of no telegram (an identification, an acknowledge): neither counted nor logged.
+    """
 
     at_s: float
     data: bytes
     expected: Any = None
     last: bool = True
+    line: Line | None = None
+    telegram: bool = True
 
 
 class Source(Protocol):
-    """What stands on the meter's side. An optional `receive(byte)` gets what the meter hears of the head's LED."""
+    """What stands on the meter's side. Optional beside poll():
+
+    receive(byte) or receive(byte, at_s)  gets what the meter hears of the heads' LEDs, and when (line time)
+    line                                  settings that it sends and hears with now; it may change at any time
+    wake_s()                              when poll() will have something new by itself, or None: poll() is then asked
+                                          at that very time, and when the last byte has left, not only every `_STEP_S`
+    """
 
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
         """What is to be sent by `now_s`, or None. `free_s`: when the last byte given has left, not after `now_s`."""
@@ -125,19 +140,30 @@ class _Board:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.header = bytearray()
+        self.id = b""
         self.line: Line | None = None  # None until the header has come
         self.since_ns = 0
         self.queue = bytearray()
 
-    def switch_on(self, line: Line, meter: Line, channel: Channel, pending: list[Transition]) -> None:
+    def switch_on(self, line: Line, channel: Channel, ear: Ear, led_idle_ns: int = 0) -> None:
+        """The board's settings are known. `ear`: the meter's for this head's LED, which is busy until `led_idle_ns`."""
         self.line = line
         self.since_ns = channel.now_ns
         self.channel = channel
-        self.channel.put(list(pending))
         self.receiver = Receiver(line, light=channel.light)
         self.led = Transmitter(upright(line))
-        self.meter_ear = Receiver(upright(meter))
-        self.led_light: list[Transition] = []  # on its way to the meter
+        self.led.wait_until(led_idle_ns)
+        self.ear = ear
+
+
+def _receiver_of(source: Any) -> Callable[[int, float], None]:
+    """What takes (byte, line time in s) for `source`: its receive() with one argument or two, or nobody."""
+    receive = getattr(source, "receive", None)
+    if receive is None:
+        return lambda value, at_s: None
+    if len(inspect.signature(receive).parameters) >= 2:
+        return receive
+    return lambda value, at_s: receive(value)
 
 
 def parse_header(line: bytes) -> Line | None:
@@ -181,7 +207,8 @@ class OpticalServer:
         elif not hasattr(source, "poll"):
             source = MeterSource(source)
         self.source: Source = source
-        self.line = line or Line(9600)
+        self._source_line: Line | None = getattr(source, "line", None)
+        self.line = line or self._source_line or Line(9600)
         self.speed = speed
         self.echo = echo
         self.telegrams_sent = 0
@@ -191,10 +218,15 @@ class OpticalServer:
         self.overruns = 0
         self.refused = 0
         self._noise = noise
+        self._clock_ppm = clock_ppm
+        self._gap_ns = gap_ns
         self._meter = Transmitter(self.line, clock_ppm=clock_ppm, gap_ns=gap_ns)
+        self._wake_s: Callable[[], float | None] | None = getattr(source, "wake_s", None)
+        self._receive = _receiver_of(source)
         self._light = self._meter.idle_light  # of the meter, now
         self._pending: list[Transition] = []  # light of the meter still to come
         self._boards: list[_Board] = []
+        self._left: dict[bytes, _Board] = {}  # boards that have gone, by the id of their UART: they may come back
         self._counts: dict[str, int] = {}
         self._now_ns = 0
         self._began_ns: int | None = None  # when the telegram being sent began
@@ -247,7 +279,7 @@ class OpticalServer:
     def noise_counts(self) -> dict[str, int]:
         """How often each disturbance has begun, over all boards so far."""
         total = dict(self._counts)
-        for board in list(self._boards):
+        for board in list(self._boards) + list(self._left.values()):
             if board.line is not None:
                 for kind, n in board.channel.counts.items():
                     total[kind] = total.get(kind, 0) + n
@@ -278,12 +310,27 @@ class OpticalServer:
         self._boards.append(_Board(connection))
 
     def _drop(self, board: _Board) -> None:
-        if board in self._boards:
-            self._boards.remove(board)
-        if board.line is not None:
-            for kind, n in board.channel.counts.items():
-                self._counts[kind] = self._counts.get(kind, 0) + n
         board.connection.close()
+        if board not in self._boards:
+            return
+        self._boards.remove(board)
+        if board.line is None:
+            return
+        forgotten = self._left.pop(board.id, None)
+        self._left[board.id] = board
+        if forgotten is not None:
+            for kind, n in forgotten.channel.counts.items():
+                self._counts[kind] = self._counts.get(kind, 0) + n
+
+    def _switch_on(self, board: _Board, line: Line) -> None:
+        """A board has said its settings: in the place of the one with its id that has left, or a new one."""
+        before = self._left.pop(board.id, None)
+        if before is not None:
+            board.switch_on(line, before.channel, before.ear, before.led.idle_ns)
+            return
+        channel = Channel(self._noise, idle_light=self._light, start_ns=self._now_ns)
+        channel.put(list(self._pending))
+        board.switch_on(line, channel, Ear(self._source_line or self.line))
 
     def _hear(self, board: _Board) -> None:
         """Bytes from a board: its settings first, then what its LED sends."""
@@ -306,18 +353,36 @@ class OpticalServer:
                 self.refused += 1
                 self._drop(board)
                 return
-            channel = Channel(self._noise, idle_light=self._light, start_ns=self._now_ns)
-            board.switch_on(line, self.line, channel, self._pending)
+            board.id = head.split()[1]
+            self._switch_on(board, line)
             data = rest
         if data:
             light = board.led.send(data, self._now_ns)
-            board.led_light += light
+            board.ear.put(light)
             if self.echo:
                 board.channel.put_own(light)
 
+    def _on_the_line(self) -> list[_Board]:
+        """Every head whose air and LED are to be looked after, the ones that have left included."""
+        return [board for board in self._boards if board.line is not None] + list(self._left.values())
+
     def _step(self, until_ns: int) -> None:
-        """Line time passes to `until_ns`."""
+        """Line time passes to `until_ns`, with a stop wherever a source that says so has something to do."""
+        while self._now_ns < until_ns:
+            at_ns = until_ns
+            if self._wake_s is not None:
+                wake_s = self._wake_s()
+                wake_ns = 0 if wake_s is None else int(wake_s * NS) + 1
+                for event_ns in (wake_ns, self._meter.idle_ns):
+                    if self._now_ns < event_ns < at_ns:
+                        at_ns = event_ns
+            self._pass(at_ns)
+
+    def _pass(self, until_ns: int) -> None:
+        heads = self._on_the_line()
+        self._listen(heads, until_ns)
         self._send_from_source(until_ns)
+        self._follow_source(heads)
         passed = 0
         while passed < len(self._pending) and self._pending[passed][0] <= until_ns:
             passed += 1
@@ -325,14 +390,36 @@ class OpticalServer:
             self._light = self._pending[passed - 1][1]
             del self._pending[:passed]
         self._now_ns = until_ns
-        for board in list(self._boards):
-            if board.line is not None:
+        for board in heads:
+            if board in self._boards:
                 self._serve(board, until_ns)
+            else:
+                board.channel.advance(until_ns)
         while self._ending and self._ending[0][0] <= until_ns:
             end_ns, began_ns, expected, n_bytes = self._ending.popleft()
             if any(b.line is not None and b.since_ns <= began_ns for b in self._boards):
                 self.log.append(Sent(self._start_s + end_ns / NS / self.speed, expected, n_bytes))
                 self.telegrams_sent += 1
+
+    def _listen(self, heads: list[_Board], until_ns: int) -> None:
+        """What the LEDs have sent reaches the source byte by byte: any of them may change its settings."""
+        while True:
+            next_ns, board = min(
+                ((due_ns, k) for k, head in enumerate(heads) if (due_ns := head.ear.due_ns) is not None),
+                default=(until_ns + 1, -1),
+            )
+            if next_ns > until_ns:
+                return
+            for at_ns, value in heads[board].ear.hear(next_ns):
+                self._receive(value, at_ns / NS)
+            self._follow_source(heads)
+
+    def _follow_source(self, heads: list[_Board]) -> None:
+        line = getattr(self.source, "line", None)
+        if line is not self._source_line:
+            self._source_line = line
+            for head in heads:
+                head.ear.set_line(line or self.line)
 
     def _send_from_source(self, until_ns: int) -> None:
         while self._meter.idle_ns <= until_ns:
@@ -340,25 +427,29 @@ class OpticalServer:
             transmission = self.source.poll(until_ns / NS, free_ns / NS)
             if transmission is None:
                 return
+            if transmission.line is not None and transmission.line is not self.line:
+                before = self._meter
+                self.line = transmission.line
+                self._meter = Transmitter(self.line, clock_ppm=self._clock_ppm, gap_ns=self._gap_ns)
+                self._meter.go_on_from(before)
             at_ns = max(int(transmission.at_s * NS), free_ns, self._now_ns if self._began_ns is None else 0)
-            if self._began_ns is None:
+            if self._began_ns is None and transmission.telegram:
                 self._began_ns = at_ns
             light = self._meter.send(transmission.data, at_ns)
             self._pending += light
-            for board in self._boards:
-                if board.line is not None:
-                    board.channel.put(light)
+            for board in self._on_the_line():
+                board.channel.put(light)
             self.bytes_sent += len(transmission.data)
+            if not transmission.telegram or self._began_ns is None:
+                continue
             self._telegram_bytes += len(transmission.data)
             if transmission.last:
-                self._ending.append(
-                    (self._meter.idle_ns, self._began_ns, transmission.expected, self._telegram_bytes)
-                )
+                self._ending.append((self._meter.idle_ns, self._began_ns, transmission.expected, self._telegram_bytes))
                 self._began_ns = None
                 self._telegram_bytes = 0
 
     def _serve(self, board: _Board, until_ns: int) -> None:
-        """What one board's UART has received by now goes to it; what its LED has sent reaches the meter."""
+        """What one board's UART has received by now goes to it."""
         received = board.receiver.receive(board.channel.advance(until_ns), until_ns)
         room = QUEUE_LIMIT - len(board.queue)
         self.overruns += max(0, len(received) - room)
@@ -372,13 +463,3 @@ class OpticalServer:
                 pass  # the board does not read: the queue keeps what it can
             except OSError:
                 self._drop(board)
-                return
-        passed = 0
-        while passed < len(board.led_light) and board.led_light[passed][0] <= until_ns:
-            passed += 1
-        heard = board.meter_ear.receive(board.led_light[:passed], until_ns)
-        del board.led_light[:passed]
-        receive = getattr(self.source, "receive", None)
-        if receive is not None:
-            for _, value in heard:
-                receive(value)

@@ -7,6 +7,7 @@ LED, and a watchdog that bites; `WDT.fed` only counts.
 
 import os
 import socket
+import time
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 
@@ -71,6 +72,9 @@ class UART:
         inverted = 1 if invert & self.INV_RX else 0
         self._socket.send(("uart %d %d %d %s %d %d\n" % (self._id, baudrate, bits, parity, stop, inverted)).encode())
         self._socket.setblocking(False)
+        self._bits_a_byte = 1 + bits + (parity != "N") + stop
+        self._baud = baudrate
+        self._sent_at = time.ticks_ms()
 
     def any(self):
         return 0
@@ -84,7 +88,11 @@ class UART:
             return None
 
     def write(self, data):
+        now = time.ticks_ms()  # the last bit leaves when the bytes before and these have had their time
+        if time.ticks_diff(self._sent_at, now) < 0:
+            self._sent_at = now
+        self._sent_at = time.ticks_add(self._sent_at, len(data) * self._bits_a_byte * 1000 // self._baud + 1)
         return self._socket.send(data)
 
     def txdone(self):
-        return True
+        return time.ticks_diff(time.ticks_ms(), self._sent_at) >= 0
