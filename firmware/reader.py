@@ -35,27 +35,28 @@ class Reader:
     async def run(self):
         """Started by the app, runs for ever."""
         while True:
-            actions = self._source.run()
-            answer = None
-            while True:
-                try:
-                    action = actions.send(answer)
-                except MemoryError:  # begin anew
-                    self._shortage()
-                    break
-                kind = action[0]
-                if kind == LISTEN:
-                    answer = await self._listen(action[1], action[2], action[3])
-                elif kind == SEND:
-                    answer = await self._head.write(action[1])
-                elif kind == SWITCH:
-                    self._start = self._end = 0
-                    answer = self._head.open(action[1])
-                elif kind == WAIT:
-                    answer = await self._wait(action[1])
-                else:
-                    answer = await self._expect(action[1], action[2], action[3])
+            try:
+                await self._carry_out(self._source.run())
+            except MemoryError:  # begin anew
+                self._shortage()
             await self._wait(_AFTER_SHORTAGE_MS)
+
+    async def _carry_out(self, actions):
+        answer = None
+        while True:
+            action = actions.send(answer)
+            kind = action[0]
+            if kind == LISTEN:
+                answer = await self._listen(action[1], action[2], action[3])
+            elif kind == SEND:
+                answer = await self._head.write(action[1])
+            elif kind == SWITCH:
+                self._start = self._end = 0
+                answer = self._head.open(action[1])
+            elif kind == WAIT:
+                answer = await self._wait(action[1])
+            else:
+                answer = await self._expect(action[1], action[2], action[3])
 
     def _shortage(self):
         """The network side composes something large, most likely; the next telegram will do."""

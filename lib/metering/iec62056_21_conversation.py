@@ -51,6 +51,8 @@ _HIGHEST = const(6)
 _ANSWER_MS = const(2300)  # t_r is 1,500 at the most, and the first character takes 33 at 300 baud; USB adds some
 _GAP_MS = const(1700)  # t_a, between two characters: 1,500 at the most
 _HEARD_OUT_MS = const(500)  # no meter met pauses that long inside a block
+_SLICE_MS = const(100)
+_LONGEST_MS = const(400000)  # a block of 9.5 KB takes 320 s at 300 baud
 _REACTION_MS = const(230)  # before we answer: 200, or 20 where the maker's third letter is small
 _QUICK_REACTION_MS = const(40)
 _WAKE_UP = bytes(36)  # twice: 2.4 s of NUL at 300 baud
@@ -58,15 +60,18 @@ _WAKE_UP_PAUSE_MS = const(1600)
 _JUNK = const(16)  # bytes before an STX: what a change of rate may leave on the line
 _REPEATS = const(2)  # NAKs for one block
 _PARTS = const(32)  # partial blocks of one answer
+_MOST_BYTES = const(1024)  # of all single registers together
 
 _SLOW_MS = const(8000)
 _FULL_EVERY = const(60)
 _MOST_REGISTERS = const(16)
 _INTERVAL_S = const(60)
 _BATTERY_INTERVAL_S = const(3600)
+_LEAST_PAUSE_S = const(3)  # after a read-out a meter stays at its rate for 1.5 s, deaf for a sign-on
 _PAUSES_S = (5, 10, 20, 40, 80, 160, 300)
 _PASSWORD_PAUSE_S = const(3600)
 
+_DEAF = const(3)  # failures in a row after which the meter may have become one that pushes
 _PUSH_FIRST_MS = const(3000)  # D0 meters push every 1 to 2 s
 _PUSH_PERIOD_MS = const(11000)  # P1 up to DSMR 4: every 10 s
 _PUSH_LOST_MS = const(60000)
@@ -104,8 +109,13 @@ def frame_end(buffer, n):
 
 
 def _never(buffer, n):
-    """For EXPECT: whatever comes."""
+    """For EXPECT: until there is a silence."""
     return 0
+
+
+def _whatever(buffer, n):
+    """For EXPECT: what is there."""
+    return n
 
 
 class Conversation:
@@ -161,8 +171,9 @@ class Conversation:
         """Generator of line actions, without end: hears what the meter pushes; asks where it pushes nothing."""
         in_a_row = 0
         singles = 0
+        answers = False
         while True:
-            if in_a_row % 3 == 0 and not self._wanted and (yield from self._hear_pushes()):
+            if not answers and in_a_row % _DEAF == 0 and (yield from self._hear_pushes()):
                 in_a_row = 0
                 continue
             if self._wanted and self._single and singles < _FULL_EVERY and not self._password_rests_s:
@@ -174,11 +185,13 @@ class Conversation:
                 singles = 0
                 good = yield from self.read_out()
             if good:
+                answers = True
                 in_a_row = 0
-                pause_s = self.pause_s
+                pause_s = max(self.pause_s, _LEAST_PAUSE_S)
             else:
                 pause_s = _PAUSES_S[min(in_a_row, len(_PAUSES_S) - 1)]
                 in_a_row += 1
+                answers = answers and in_a_row < _DEAF
             self._password_rests_s = max(0, self._password_rests_s - pause_s)
             yield WAIT, pause_s * 1000
 
@@ -215,6 +228,7 @@ class Conversation:
 
     def _sign_on(self):
         """Up to the identification line; the baud character, or -1 when it failed."""
+        self._rate = 0
         if self._wake_up:
             yield SWITCH, _SIGN_ON
             yield SEND, _WAKE_UP
@@ -222,7 +236,8 @@ class Conversation:
             yield WAIT, _WAKE_UP_PAUSE_MS
         yield SWITCH, _SIGN_ON
         yield SEND, self._request
-        answer = yield EXPECT, self._identification_end, _ANSWER_MS, _GAP_MS
+        # the / may be held back, as an echo's, until the character behind it has come
+        answer = yield EXPECT, self._identification_end, _ANSWER_MS + _GAP_MS, _GAP_MS
         end = self._identification_end(answer, len(answer))
         if not end:
             if not answer:
@@ -259,7 +274,8 @@ class Conversation:
         self._rate = min(offered, self._cap)
         yield WAIT, self._reaction_ms
         yield SEND, b"\x060%d%d\r\n" % (self._rate, purpose)
-        yield SWITCH, Line(_RATES[self._rate], 7, "E")
+        if self._rate:  # a late acknowledge may have met the block: nothing of it is dropped
+            yield SWITCH, Line(_RATES[self._rate], 7, "E")
 
     # -- the whole block
 
@@ -347,9 +363,13 @@ class Conversation:
         return n if n >= _JUNK else 0
 
     def _hear_out(self):
-        """Until the meter is silent."""
-        while (yield LISTEN, self._listener, _HEARD_OUT_MS, _HEARD_OUT_MS) != NOTHING:
-            pass
+        """Until the meter is silent, but no longer than the longest block takes: noise may have no end."""
+        silent_ms = 0
+        for _ in range(_LONGEST_MS // _SLICE_MS * _RATES[0] // _RATES[self._rate] + _JUNK):
+            yield WAIT, _SLICE_MS
+            silent_ms = 0 if (yield EXPECT, _whatever, 0, 0) else silent_ms + _SLICE_MS
+            if silent_ms >= _HEARD_OUT_MS:
+                return
 
     def _feed(self, data):
         at = 0
@@ -426,12 +446,15 @@ class Conversation:
         _body is what stands between that and the ETX or EOT in _last.
         """
         answer = yield EXPECT, frame_end, _ANSWER_MS, _GAP_MS
+        end = frame_end(answer, len(answer))
+        at = 0
+        while at < end and answer[at] & 0x7F not in (_SOH, _STX, _ACK, _NAK):
+            at += 1
+        answer = answer[at:end]
         if self._parity:
-            answer = without_parity(answer) or b""
-        if not frame_end(answer, len(answer)):
+            answer = without_parity(answer)
+        if not answer or max(answer) > 0x7F:
             return 0
-        while answer[0] not in (_SOH, _STX, _ACK, _NAK):
-            answer = answer[1:]
         self._body = b""
         if answer[0] in (_SOH, _STX):
             if block_check(answer[1:]):  # with its BCC in it, it is 0
@@ -441,10 +464,18 @@ class Conversation:
         return answer[0]
 
     def _ask(self, message):
-        """Send, and hear the answer."""
-        yield WAIT, self._reaction_ms
-        yield SEND, message
-        return (yield from self._hear_answer())
+        """Send, and hear the answer; sent again where it came damaged, as a NAK may bring the answer before it.
+
+        What comes late is heard out: values without an address would be taken for the next register's.
+        """
+        for _ in range(1 + _REPEATS):
+            yield WAIT, self._reaction_ms
+            yield SEND, message
+            kind = yield from self._answer()
+            if kind in (_STX, _SOH):
+                return kind
+            yield from self._hear_out()
+        return 0
 
     def _hear_answer(self):
         """As _answer(); NAK brings it again where it was damaged."""
@@ -457,8 +488,9 @@ class Conversation:
         return (yield from self._answer())
 
     def _give_password(self):
-        kind = yield from self._ask(command(b"P1", b"(" + self._password + b")"))
-        if kind == _ACK:
+        yield WAIT, self._reaction_ms
+        yield SEND, command(b"P1", b"(" + self._password + b")")  # once, whatever comes
+        if (yield from self._answer()) == _ACK:
             return True
         yield WAIT, self._reaction_ms
         yield SEND, BREAK
@@ -473,13 +505,15 @@ class Conversation:
             kind = yield from self._ask(command(self._read, address + b"()"))
         begun = len(lines)
         for _ in range(_PARTS):
-            if kind != _STX:
+            if kind != _STX or len(lines) > _MOST_BYTES:
                 lines[begun:] = b""
                 return
             lines.extend(self._body)
             if self._last == _ETX:
                 break
-            kind = yield from self._ask(b"\x06")
+            yield WAIT, self._reaction_ms
+            yield SEND, b"\x06"
+            kind = yield from self._answer()  # not asked again: it would be this part twice, or the one after next
         text = bytes(memoryview(lines)[begun:])
         opened = text.find(b"(")
         if text.find(b"(ERR") == opened or text.find(b"(#") == opened:  # (ERROR), (ERR1), (#02)

@@ -62,12 +62,18 @@ def is_even(byte):
 
 def with_parity(data):
     """`data` (7-bit characters) with the even parity of each in its bit 7."""
-    return bytes([byte if is_even(byte) else byte | 0x80 for byte in data])
+    out = bytearray(data)
+    for i in range(len(out)):
+        if not is_even(out[i]):
+            out[i] |= 0x80
+    return bytes(out)
 
 
 def without_parity(data):
     """`data` with bit 7 taken off, or None where the parity of a byte is not even."""
-    for byte in data:
-        if not is_even(byte):
+    out = bytearray(data)
+    for i in range(len(out)):
+        if not is_even(out[i]):
             return None
-    return bytes([byte & 0x7F for byte in data])
+        out[i] &= 0x7F
+    return bytes(out)

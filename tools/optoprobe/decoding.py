@@ -115,15 +115,13 @@ def clean_key(name: str, key: str | None) -> str | None:
 
 
 def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
-    listener_class = protocols.load(name)
-    listener = listener_class(listener_class.LARGE_BUFFER) if listener_class.LARGE_BUFFER else listener_class()
-    listener.history = True
+    listener = new_listener(name)
     fed = 0
     finished = False
     while True:
         while (event := listener.next_event()) != NOTHING:
             if event == TELEGRAM:
-                yield _telegram(listener)
+                yield telegram(listener)
             else:
                 yield Rejected(listener.offset, listener.reason, listener.detail)
         if fed < len(data):
@@ -135,7 +133,16 @@ def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
             return
 
 
-def _telegram(listener: Any) -> Telegram:
+def new_listener(protocol: str) -> Any:
+    """A listener as a computer can afford it: its buffer holds any telegram, past billing periods are told too."""
+    listener_class = protocols.load(protocol)
+    listener = listener_class(listener_class.LARGE_BUFFER) if listener_class.LARGE_BUFFER else listener_class()
+    listener.history = True
+    return listener
+
+
+def telegram(listener: Any) -> Telegram:
+    """The telegram in the hand of `listener`."""
     kind, time = listener.time_kind, listener.time_value
     return Telegram(
         listener.NAME,
@@ -145,13 +152,12 @@ def _telegram(listener: Any) -> Telegram:
         tuple(map(_register, listener.readings())),
         time if kind == SEC_INDEX else None,
         PIN_NEEDED if listener.pin_needed else None,
-        identification(listener),
+        _identification(listener),
         getattr(listener, "checked", True),
     )
 
 
-def identification(listener: Any) -> Identification | None:
-    """The identification line of the telegram in hand, None where the protocol has none."""
+def _identification(listener: Any) -> Identification | None:
     if not hasattr(listener, "ident_flag"):
         return None
     return Identification(listener.ident_flag, listener.ident_baud, listener.ident_id)

@@ -72,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
             else:
                 outcome.rejected[event.reason] += 1
             if args.json:
-                print(json.dumps(_object(file, event)))
+                print(json.dumps(as_object(file, event)))
             elif isinstance(event, Telegram):
-                print("\n".join(_lines(file, event)))
+                print("\n".join(as_lines(file, event)))
         if not args.json:
             print(_summary(outcome))
     nothing = not any(outcome.telegrams for outcome in outcomes)
@@ -121,7 +121,7 @@ def bytes_of_hex_text(text: bytes) -> bytes:
     return bytes.fromhex(joined)
 
 
-def _object(file: str, event: Telegram | Rejected) -> dict[str, object]:
+def as_object(file: str, event: Telegram | Rejected) -> dict[str, object]:
     """The JSON object of an event; the keys are part of the command's contract."""
     if isinstance(event, Rejected):
         return {"file": file, "offset": event.offset, "rejected": event.reason, "detail": event.detail}
@@ -143,7 +143,7 @@ def _object(file: str, event: Telegram | Rejected) -> dict[str, object]:
     return found
 
 
-def _lines(file: str, telegram: Telegram) -> list[str]:
+def as_lines(file: str, telegram: Telegram) -> list[str]:
     """A telegram for people: where and whose, then a line a register, names, values and units under each other."""
     about = [f"{file}: {telegram.protocol} telegram at byte {telegram.offset:,}"]
     about += [f"meter {telegram.meter_id}"] if telegram.meter_id else []

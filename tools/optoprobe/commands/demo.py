@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import decoding
+from ..virtual.iec62056_21_meter import QUIRKS as IEC_QUIRKS
 from ..virtual.sml_meter import QUIRKS
 from .decode import Unreadable, read
 
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from ..virtual.broker import Broker
     from ..virtual.optical_server import OpticalServer
 
-METERS = ("sml",)
+METERS = ("sml", "iec-a", "iec-b", "iec-c", "iec-d", "p1")
+_INTERVAL_S = 10  # between read-outs of a meter that is asked; the firmware's own is a minute
 _HUB = "homeassistant"
 _TICK_S = 0.25
 _PLAIN_EVERY_S = 1.0  # a register's lines where there is no table
@@ -64,8 +66,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--meter", choices=METERS, default="sml", help="what is simulated (sml)")
     parser.add_argument("--capture", metavar="FILE", help="replay these bytes again and again instead of a meter")
     parser.add_argument(
-        "--quirk", metavar="NAME", action="append", default=[], choices=tuple(QUIRKS),
-        help="a peculiarity of the simulated meter, may be repeated: " + ", ".join(QUIRKS),
+        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS),
+        help="a peculiarity of the simulated meter, may be repeated: " + ", ".join(QUIRKS)
+        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS),
     )  # fmt: skip
     parser.add_argument(
         "--runtime", choices=("micropython", "cpython"), help="of the firmware (micropython; cpython proves less)"
@@ -100,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--user and --password belong to --broker HOST:PORT: give that too")
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
+        wrong = set(args.quirk) - (QUIRKS if args.meter == "sml" else IEC_QUIRKS).keys()
+        if wrong and not args.capture:
+            raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")
         if args.capture and args.quirk:
             raise ValueError("a capture is replayed as it is: leave --quirk out")
         if args.broker:
@@ -339,15 +345,21 @@ class _Demo:
 
         from ..virtual.board import VirtualBoard
         from ..virtual.broker import Broker
+        from ..virtual.iec62056_21_meter import IecMeter
         from ..virtual.optical_server import CaptureSource, OpticalServer
         from ..virtual.sml_meter import SmlMeter
 
-        protocol = self.args.meter
-        if self.capture is None:
-            source: Any = SmlMeter(quirks=self.args.quirk)
-        else:
+        source: Any
+        if self.capture is not None:
             protocol = self._protocol_of_capture(self.capture)
             source = CaptureSource(self.capture)
+        elif self.args.meter == "sml":
+            protocol = "sml"
+            source = SmlMeter(quirks=self.args.quirk)
+        else:
+            protocol = "iec62056-21"
+            source = IecMeter(self.args.meter.removeprefix("iec-").upper(), quirks=self.args.quirk)
+        line = getattr(source, "line", None) or protocols.load(protocol).LINES[0]
         runtime_name = self._runtime()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-demo-")))
         if self.outside is None:
@@ -360,7 +372,7 @@ class _Demo:
         stack.callback(subscriber.close)
         if self.outside is not None:
             stack.callback(subscriber.remove_retained, picture)
-        server = stack.enter_context(OpticalServer(source, protocols.load(protocol).LINES[0]))
+        server = stack.enter_context(OpticalServer(source, line))
         settings: dict[str, object] = {
             "wifi_ssid": "virtual",
             "mqtt_host": host,
@@ -370,6 +382,7 @@ class _Demo:
             "probe_id": picture.probe_id,
             "probe_name": "Optoprobe demo",
             "protocol": protocol,
+            "interval_s": _INTERVAL_S,
         }
         board = stack.enter_context(VirtualBoard(scratch / "board", settings, server.port, runtime_name=runtime_name))
         self.began_s = time.monotonic()
@@ -408,7 +421,7 @@ class _Demo:
         """What runs where, a line each."""
         from .. import runtime
 
-        meter = "simulated SML meter" + (f" ({', '.join(self.args.quirk)})" if self.args.quirk else "")
+        meter = f"simulated {self.args.meter} meter" + (f" ({', '.join(self.args.quirk)})" if self.args.quirk else "")
         if self.capture is not None:
             meter = f"capture {_printable(self.args.capture)}, again and again"
         program = str(runtime.micropython()) if runtime_name == "micropython" else sys.executable

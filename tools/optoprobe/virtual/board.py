@@ -23,6 +23,8 @@ HEAP_BUDGET = 64 * 1024  # of the whole firmware
 # 6,656 bytes, and 4,480 that MicroPython's string pool takes at a stroke when it doubles at 630 names, which only their
 # names make it do. tests_host/test_firmware_memory.py measures that both are no less.
 HARDWARE_BYTES = 6656 + 4480
+# What IEC 62056-21 takes beyond the budget: its data blocks, the conversation, and the pool doubled by their own names.
+IEC62056_21_BYTES = 14 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -40,7 +42,7 @@ class VirtualBoard:
         *,
         board: dict[str, object] | Path | None = None,
         runtime_name: str = "micropython",
-        heap_bytes: int = HEAP_BUDGET + HARDWARE_BYTES,
+        heap_bytes: int | None = None,
         reset_cause: int = 1,
         start: str | None = None,
     ) -> None:
@@ -51,7 +53,8 @@ class VirtualBoard:
         self.log: list[str] = []
         self.reset_cause = reset_cause
         self._runtime = runtime_name
-        self._heap_bytes = heap_bytes
+        more = IEC62056_21_BYTES if settings and settings.get("protocol") == "iec62056-21" else 0
+        self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None

@@ -1,0 +1,114 @@
+"""`optoprobe simulate`: a meter for `optoprobe read` or any other reader, on a pseudo-terminal or a serial port."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from .read import ASKED, SML, add_password, password_of, seconds
+
+_MODES = ("A", "B", "C", "D", "P1")
+_LOOK_S = 0.1
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "simulate",
+        help="plays a meter on a pseudo-terminal or a serial port",
+        description="Plays a meter, in real time. With --pty the first line printed is the port to read.",
+        epilog="Ctrl-C ends it. Exit code 0 then, 1 when the port has gone, 2 for wrong usage or a port that cannot be "
+        "used.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--protocol", choices=(SML, ASKED), default=ASKED, help=f"what it speaks ({ASKED})")
+    parser.add_argument("--mode", choices=_MODES, help=f"of {ASKED} (C)")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", help="serial port, such as /dev/ttyUSB0, or one end of a pair of ports")
+    where.add_argument("--pty", action="store_true", help="make a pseudo-terminal and print its name")
+    add_password(parser)
+    parser.add_argument("--history", metavar="N", type=_count, help="months of historical values in a read-out")
+    parser.add_argument("--reaction-ms", metavar="MS", type=seconds, help="time to each answer (drawn, up to 1500)")
+    parser.add_argument(
+        "--quirk",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a peculiarity of the meter, may be repeated; a wrong name shows which there are",
+    )
+    parser.add_argument("--echo", action="store_true", help="the reader sees what it sends, as with a passive head")
+    parser.add_argument("--seed", metavar="N", type=_count, default=1, help="another household and serial number")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help="end after N seconds (run until Ctrl-C)")
+
+
+def _count(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        value = int(text)
+        if value >= 0:
+            return value
+    raise argparse.ArgumentTypeError("give a whole number, 0 or more")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..serial_line import PortError
+    from ..virtual.serial_meter import SerialMeter
+
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        source = _source(args)
+        for number in before:
+            signal.signal(number, lambda *_: stop.set())
+        with SerialMeter(source, args.port, echo=args.echo) as meter:
+            if args.pty:
+                print(meter.path, flush=True)
+            until_s = time.monotonic() + (args.seconds or threading.TIMEOUT_MAX)
+            told = 0
+            while not stop.wait(_LOOK_S) and time.monotonic() < until_s:
+                meter.check()
+                told = _tell_events(source, told)
+            _tell_events(source, told)
+    except (ValueError, PortError) as error:
+        print(f"optoprobe simulate: {str(error).rstrip('.')}.", file=sys.stderr)
+        return error.code if isinstance(error, PortError) else 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _tell_events(source: Any, told: int) -> int:
+    """Say on stderr what the meter has done since; returns how many events have been told."""
+    events = getattr(source, "events", [])
+    for event in events[told:]:
+        print(f"optoprobe simulate: {event}", file=sys.stderr, flush=True)
+    return len(events)
+
+
+def _source(args: argparse.Namespace) -> Any:
+    """The simulated meter as a source of the optical server. Raises ValueError."""
+    if args.protocol == SML:
+        from ..virtual.optical_server import MeterSource
+        from ..virtual.sml_meter import SmlMeter
+
+        if args.mode or args.history or args.password_file or args.reaction_ms:
+            options = "--mode, --history, --password-file and --reaction-ms"
+            raise ValueError(f"{options} belong to --protocol {ASKED}: leave them out")
+        return MeterSource(SmlMeter(args.seed, quirks=args.quirk))
+    from ..virtual.iec62056_21_meter import IecMeter
+
+    choices: dict[str, Any] = {"seed": args.seed}
+    if args.quirk:
+        choices["quirks"] = args.quirk
+    if args.history is not None:
+        choices["history"] = args.history
+    if args.reaction_ms is not None:
+        choices["reaction_ms"] = args.reaction_ms
+    password = password_of(args)
+    if password:
+        choices["password"] = password
+    return IecMeter(args.mode or "C", **choices)
