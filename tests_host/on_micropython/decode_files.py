@@ -1,16 +1,19 @@
 """Decode files and print what came out, a line each, so that two runtimes can be compared. Runs on both.
 
-    decode_files.py CHUNK_BYTES FILE...
+    decode_files.py PROTOCOL CHUNK_BYTES BUFFER_BYTES FILE...     BUFFER_BYTES 0: the listener's own; else with history
 
     file NAME, telegram OFFSET METER_ID N_VALUES, OBIS|TEXT|UNIT, rejected REASON OFFSET, end GOOD REJECTED
+
+Where the meter prints, OBIS|TEXT|UNIT is ADDRESS|VALUE|UNIT as printed, and what was made of it:
+|OBIS|TEXT|UNIT|KEY|ASIDE; and the telegram's line goes on with CHECKED FLAG BAUD ID.
 """
 
 import sys
 
+from metering import protocols
 from metering.listener import NOTHING, TELEGRAM
 from metering.obis import obis_text
-from metering.registers import unit_symbol
-from metering.sml import Sml
+from metering.registers import describe, unit_symbol
 
 
 def drain(listener):
@@ -21,13 +24,25 @@ def drain(listener):
         if event != TELEGRAM:
             print("rejected", listener.reason, listener.offset)
             continue
-        print("telegram", listener.offset, listener.meter_id() or "-", listener.n_values)
+        about = (listener.offset, listener.meter_id() or "-", listener.n_values)
+        if listener.NAME == "sml":
+            print("telegram", *about)
+        else:
+            ident = (listener.ident_flag, listener.ident_baud, listener.ident_id)
+            print("telegram", *about, listener.checked, *ident)
         for reading in listener.readings():
-            print("%s|%s|%s" % (obis_text(reading.obis), reading.text(), unit_symbol(reading.unit) or ""))
+            code = obis_text(reading.obis) if len(reading.obis) == 6 else "none"
+            made = (code, reading.text(), unit_symbol(reading.unit) or "")
+            if reading.address is None:
+                print("%s|%s|%s" % made)
+            else:
+                print("%s|%s|%s" % (reading.address, reading.printed, reading.printed_unit or ""), end="|")
+                print("%s|%s|%s|%s|%s" % (made + (describe(reading).key, reading.aside)))
 
 
-def decode(path, buffer):
-    listener = Sml()
+def decode(listener_class, size, path, buffer):
+    listener = listener_class(size) if size else listener_class()
+    listener.history = size > 0
     with open(path, "rb") as stream:
         while True:
             n = stream.readinto(buffer)
@@ -43,10 +58,11 @@ def decode(path, buffer):
 
 
 def main():
-    buffer = bytearray(int(sys.argv[1]))
-    for path in sys.argv[2:]:
+    listener_class = protocols.load(sys.argv[1])
+    buffer = bytearray(int(sys.argv[2]))
+    for path in sys.argv[4:]:
         print("file", path.split("/")[-1])
-        decode(path, buffer)
+        decode(listener_class, int(sys.argv[3]), path, buffer)
 
 
 main()

@@ -1,6 +1,6 @@
 """Feed a file with the heap locked: what feed() or next_event() allocates while no event is due raises MemoryError.
 
-    heap_locked.py FILE CHUNK_BYTES DUE [plant]     prints "events N locked N": calls that ran under the lock
+    heap_locked.py PROTOCOL FILE CHUNK_BYTES DUE [plant]     prints "events N locked N": calls that ran under the lock
 
 DUE: after how many bytes each event is due, in order, joined by commas (an event may allocate: it tells a text).
 With `plant` a listener is used that makes one object in feed(): it must fail, or this check could not.
@@ -10,18 +10,17 @@ import sys
 
 import micropython
 
+from metering import protocols
 from metering.listener import NOTHING
-from metering.sml import Sml
 
 
-class Wasteful(Sml):
-    def __init__(self):
-        Sml.__init__(self)
-        self.planted = None
+def wasteful(listener_class):
+    class Wasteful(listener_class):
+        def feed(self, data, start, end):
+            planted = [start]
+            return listener_class.feed(self, data, planted[0], end)
 
-    def feed(self, data, start, end):
-        self.planted = [start]
-        return Sml.feed(self, data, start, end)
+    return Wasteful
 
 
 def main(path, chunk, due, listener):
@@ -51,4 +50,7 @@ def main(path, chunk, due, listener):
     print("events", events, "locked", locked)
 
 
-main(sys.argv[1], int(sys.argv[2]), [int(n) for n in sys.argv[3].split(",")], (Wasteful if sys.argv[4:] else Sml)())
+chosen = protocols.load(sys.argv[1])
+if sys.argv[5:]:
+    chosen = wasteful(chosen)
+main(sys.argv[2], int(sys.argv[3]), [int(n) for n in sys.argv[4].split(",")], chosen())

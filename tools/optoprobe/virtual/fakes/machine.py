@@ -72,9 +72,9 @@ class UART:
         inverted = 1 if invert & self.INV_RX else 0
         self._socket.send(("uart %d %d %d %s %d %d\n" % (self._id, baudrate, bits, parity, stop, inverted)).encode())
         self._socket.setblocking(False)
-        self._bits_a_byte = 1 + bits + (parity != "N") + stop
-        self._baud = baudrate
-        self._sent_at = time.ticks_ms()
+        self.bits = 1 + bits + (parity != "N") + stop  # of one byte; all three names are interned without us
+        self.baudrate = baudrate
+        self.done = time.ticks_ms()  # when the last bit has left
 
     def any(self):
         return 0
@@ -88,11 +88,10 @@ class UART:
             return None
 
     def write(self, data):
-        now = time.ticks_ms()  # the last bit leaves when the bytes before and these have had their time
-        if time.ticks_diff(self._sent_at, now) < 0:
-            self._sent_at = now
-        self._sent_at = time.ticks_add(self._sent_at, len(data) * self._bits_a_byte * 1000 // self._baud + 1)
+        if self.txdone():
+            self.done = time.ticks_ms()
+        self.done = time.ticks_add(self.done, len(data) * self.bits * 1000 // self.baudrate + 1)
         return self._socket.send(data)
 
     def txdone(self):
-        return time.ticks_diff(time.ticks_ms(), self._sent_at) >= 0
+        return time.ticks_diff(time.ticks_ms(), self.done) >= 0

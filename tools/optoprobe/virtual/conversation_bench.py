@@ -1,0 +1,263 @@
+"""Drives a conversation's line actions (`metering.line`) against a simulated meter in virtual time.
+
+The bench is to a conversation what the firmware's reader is: a UART of 8 bits without parity for lines of 7 bits with
+one, the own echo taken out again, silence measured from the last byte. Time goes from one event to the next, or by
+`_SLICE_BYTES` bytes while the meter talks, so a second of line time costs about a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line, with_parity
+from metering.listener import NOTHING, TELEGRAM
+
+from .line import NS, VirtualLine, duration_ns
+
+Conversation = Generator[Any, Any, Any]
+_SLICE_BYTES = 16
+_MS = 10**6
+_NEVER_NS = 1 << 62
+
+
+class Bench:
+    """A meter and a head on `virtual_line`; `meter` is a Source with `line`, `receive(byte, at_s)` and `wake_s()`.
+
+    `latency_ms`: what the head's side takes to see a byte, and so to react. Counts `bytes_received` (the echo is not
+    among them); `sent` holds every message sent as plain characters, `switches` the settings.
+    """
+
+    def __init__(self, meter: Any, virtual_line: VirtualLine, *, latency_ms: float = 0) -> None:
+        self.meter = meter
+        self.virtual_line = virtual_line
+        self.bytes_received = 0
+        self.sent: list[bytes] = []
+        self.switches: list[Line] = []
+        self.received = bytearray()  # not taken yet
+        self._latency_ns = int(latency_ms * _MS)
+        self._meter_line = meter.line
+        virtual_line.set_meter(meter.line)
+        self._line = meter.line
+        self._echo = b""
+        self._echoed = 0
+        self._last_byte_ns = 0
+
+    @property
+    def now_s(self) -> float:
+        """Line time."""
+        return self.virtual_line.now_ns / NS
+
+    # --- the line ---
+
+    def _follow_meter(self) -> None:
+        if self.meter.line is not self._meter_line:
+            self._meter_line = self.meter.line
+            self.virtual_line.set_meter(self._meter_line)
+
+    def _poll_meter(self) -> None:
+        line = self.virtual_line
+        while line.meter.idle_ns <= line.now_ns:
+            said = self.meter.poll(line.now_ns / NS, line.meter.idle_ns / NS)
+            self._follow_meter()
+            if said is None:
+                return
+            line.meter_sends(said.data, int(said.at_s * NS))
+
+    def _next_ns(self, until_ns: int) -> int:
+        """The next event, at most `until_ns`."""
+        line = self.virtual_line
+        now_ns = line.now_ns
+        wake_s = self.meter.wake_s()
+        for event_ns in (
+            _NEVER_NS if wake_s is None else int(wake_s * NS) + 1,
+            line.meter.idle_ns,
+            line.meter_hears_ns,
+        ):
+            if event_ns is not None and now_ns < event_ns < until_ns:
+                until_ns = event_ns
+        return until_ns
+
+    def _advance(self, until_ns: int) -> None:
+        """Time passes to the next event, at most `until_ns`; what the head has received by then is in `received`."""
+        line = self.virtual_line
+        got = line.advance(self._next_ns(until_ns))
+        if line.to_meter:
+            heard, line.to_meter = line.to_meter, []
+            for at_ns, value in heard:
+                self.meter.receive(value, at_ns / NS)
+                self._follow_meter()
+        self._poll_meter()
+        if got:
+            self._take(bytes(value for _, value in got), got[-1][0])
+
+    def _take(self, data: bytes, at_ns: int) -> None:
+        """Bytes of the UART, without what repeats the bytes last sent; only-begun repetition was the meter's."""
+        if self._echo:
+            echo, begun = self._echo, self._echoed
+            n = 0
+            while n < len(data) and begun + n < len(echo) and data[n] == echo[begun + n]:
+                n += 1
+            if begun + n == len(echo):
+                self._echo = b""
+                data = data[n:]
+            elif n == len(data):
+                self._echoed += n
+                return
+            else:
+                self._echo = b""
+                data = echo[:begun] + data
+        if data:
+            self.received += data
+            self.bytes_received += len(data)
+            self._last_byte_ns = at_ns
+
+    def pass_until(self, until_s: float) -> None:
+        """Let line time pass with nobody reading."""
+        until_ns = int(until_s * NS)
+        while self.virtual_line.now_ns < until_ns:
+            self._advance(until_ns)
+
+    # --- the actions ---
+
+    def converse(
+        self,
+        conversation: Conversation,
+        *,
+        until_s: float | None = None,
+        on_telegram: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Carry out what `conversation` asks until it returns, and return its value; None at line time `until_s`.
+
+        `until_s` None is an hour from now. `on_telegram(listener)` is called for every telegram before the conversation
+        goes on. What the conversation raises is passed on; it is closed in any case.
+        """
+        until_ns = int((self.now_s + 3600 if until_s is None else until_s) * NS)
+        answer = None
+        try:
+            while self.virtual_line.now_ns < until_ns:
+                try:
+                    action = conversation.send(answer)
+                except StopIteration as end:
+                    return end.value
+                answer = self._do(action, until_ns, on_telegram)
+            return None
+        finally:
+            conversation.close()
+
+    def _do(self, action: Any, until_ns: int, on_telegram: Callable[[Any], None] | None) -> Any:
+        kind = action[0]
+        if kind == SEND:
+            return self._send(action[1], until_ns)
+        if kind == SWITCH:
+            return self._switch(action[1])
+        if kind == WAIT:
+            return self._wait(action[1] * _MS, until_ns)
+        if kind == EXPECT:
+            return self._expect(action[1], action[2] * _MS, action[3] * _MS, until_ns)
+        if kind == LISTEN:
+            return self._listen(action[1], action[2], action[3], until_ns, on_telegram)
+        raise ValueError(f"no line action: {action!r}")
+
+    def _wait(self, ns: int, until_ns: int) -> None:
+        end_ns = min(self.virtual_line.now_ns + ns, until_ns)
+        while self.virtual_line.now_ns < end_ns:
+            self._advance(end_ns)
+
+    def _send(self, data: bytes, until_ns: int) -> None:
+        if len(data) > MAX_SENT:
+            raise ValueError(f"at most {MAX_SENT} bytes at once")
+        self.sent.append(bytes(data))
+        if self._line.bits == 7:
+            data = with_parity(data)
+        self._echo, self._echoed = bytes(data), 0
+        end_ns = self.virtual_line.head_sends(data)
+        while self.virtual_line.now_ns < min(end_ns, until_ns):
+            self._advance(end_ns)
+
+    def _switch(self, line: Line) -> None:
+        self._line = line
+        self.switches.append(line)
+        self.virtual_line.set_head(line if line.bits == 8 else Line(line.baud, 8, None, line.stop, line.invert))
+        self.received.clear()
+        self._echo = b""
+
+    def _more(self, first_ns: int, gap_ns: int, began_ns: int, until_ns: int) -> bool:
+        """Let time pass until there is a byte more; False when none came in time."""
+        line = self.virtual_line
+        n = self.bytes_received
+        slice_ns = duration_ns(line.receiver.line, _SLICE_BYTES)
+        while self.bytes_received == n:
+            if self._last_byte_ns > began_ns:
+                deadline_ns = self._last_byte_ns + gap_ns
+            else:
+                deadline_ns = began_ns + first_ns
+            deadline_ns = min(deadline_ns, until_ns)
+            if line.now_ns >= deadline_ns:
+                return False
+            talking = line.meter.idle_ns > line.now_ns
+            self._advance(min(deadline_ns, line.now_ns + slice_ns) if talking else deadline_ns)
+        if self._latency_ns:
+            self._wait(self._latency_ns, until_ns)
+        return True
+
+    def _expect(self, complete: Callable[[bytes, int], int], first_ns: int, gap_ns: int, until_ns: int) -> bytes:
+        began_ns = self.virtual_line.now_ns
+        if self.received:  # kept from before: silence counts from now on
+            self._last_byte_ns = began_ns
+            began_ns -= 1
+        while True:
+            n = complete(bytes(self.received), len(self.received)) if self.received else 0
+            if not n and len(self.received) >= ANSWER_BYTES:
+                n = ANSWER_BYTES
+            if not n and not self._more(first_ns, gap_ns, began_ns, until_ns):
+                n = len(self.received)
+                return self._taken(n)
+            if n:
+                return self._taken(n)
+
+    def _taken(self, n: int) -> bytes:
+        data = bytes(self.received[:n])
+        del self.received[:n]
+        return data
+
+    def _listen(
+        self,
+        listener: Any,
+        first_ms: int | None,
+        gap_ms: int | None,
+        until_ns: int,
+        on_telegram: Callable[[Any], None] | None,
+    ) -> int:
+        began_ns = self.virtual_line.now_ns
+        first_ns = _NEVER_NS if first_ms is None else first_ms * _MS
+        gap_ns = _NEVER_NS if gap_ms is None else gap_ms * _MS
+        if self.received:
+            self._last_byte_ns = began_ns
+            began_ns -= 1
+        while True:
+            event = listener.next_event()
+            while event == NOTHING and self.received:
+                del self.received[: listener.feed(self.received, 0, len(self.received))]
+                event = listener.next_event()
+            if event != NOTHING:
+                if event == TELEGRAM and on_telegram is not None:
+                    on_telegram(listener)
+                return event
+            if not self._more(first_ns, gap_ns, began_ns, until_ns):
+                return NOTHING
+
+
+def converse(
+    conversation: Conversation,
+    meter: Any,
+    virtual_line: VirtualLine,
+    *,
+    until_s: float | None = None,
+    on_telegram: Callable[[Any], None] | None = None,
+    latency_ms: float = 0,
+) -> Any:
+    """One conversation on a new Bench; see Bench.converse."""
+    return Bench(meter, virtual_line, latency_ms=latency_ms).converse(
+        conversation, until_s=until_s, on_telegram=on_telegram
+    )
