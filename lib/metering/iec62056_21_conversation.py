@@ -128,7 +128,7 @@ class Conversation:
     where the meter counts heat, as those live on batteries.
 
     `failures` counts attempts that failed, `failed` the same by reason; `explanation` says in one sentence why the
-    last one did, "" when it was good. `pause_s` is how long the meter is left alone between read-outs.
+    last one did, "" when it was good.
     """
 
     NAME = "iec62056-21"
@@ -159,7 +159,11 @@ class Conversation:
         self.failures = 0
         self.failed = dict.fromkeys(self.REASONS, 0)
         self.explanation = ""
-        self.pause_s = interval_s or _INTERVAL_S
+
+    @property
+    def pause_s(self):
+        """How long the meter is left alone between read-outs, by what is in the listener's hand."""
+        return self._interval_s or (_BATTERY_INTERVAL_S if self._listener.heat else _INTERVAL_S)
 
     def _fail(self, reason, explanation):
         self.failures += 1
@@ -175,7 +179,8 @@ class Conversation:
         singles = 0
         answers = False
         while True:
-            if not answers and in_a_row % _DEAF == 0 and (yield from self._hear_pushes(in_a_row)):
+            deaf = not answers and (in_a_row % _DEAF == 0 or in_a_row > _DEAF)
+            if deaf and (yield from self._hear_pushes(in_a_row)):
                 in_a_row = 0
                 continue
             if self._wanted and self._single and singles < _FULL_EVERY and not self._password_rests_s:
@@ -391,7 +396,6 @@ class Conversation:
         listener = self._listener
         if not self._password_rests_s:
             self.explanation = ""
-        self.pause_s = self._interval_s or (_BATTERY_INTERVAL_S if listener.heat else _INTERVAL_S)
         self._wanted = []
         if not self._asked or not self._single:
             return
@@ -424,6 +428,7 @@ class Conversation:
         yield from self._acknowledge(character - 0x30, 1)
         if (yield from self._hear_answer()) != _SOH or self._body[:2] != b"P0":
             yield from self._hear_out()
+            yield SEND, BREAK  # it may have, unheard
             return self._refused("the meter does not enter programming mode")
         if self._password and not (yield from self._give_password()):
             return False
@@ -432,6 +437,9 @@ class Conversation:
         lines = bytearray()
         for address in addresses:
             yield from self._read_register(address, lines)
+            if not lines:  # or does it want the other command?
+                self._read = b"R1" if self._read == b"R5" else b"R5"
+                yield from self._read_register(address, lines)
         yield WAIT, self._reaction_ms
         yield SEND, BREAK
         if not lines:
@@ -511,9 +519,6 @@ class Conversation:
     def _read_register(self, address, lines):
         """Ask for one register and add what it holds to `lines`; nothing where the meter knows no such register."""
         kind = yield from self._ask(command(self._read, address + b"()"))
-        if kind != _STX and not lines:
-            self._read = b"R1" if self._read == b"R5" else b"R5"
-            kind = yield from self._ask(command(self._read, address + b"()"))
         begun = len(lines)
         for _ in range(_PARTS):
             if kind != _STX or len(lines) > _MOST_BYTES:
