@@ -16,7 +16,6 @@ from firmware.outbox import Outbox
 from firmware.publisher import Publisher
 from firmware.reader import Reader
 from metering import protocols
-from metering.clock import deviation_s
 from metering.guard import Guard
 
 _SETTINGS_FILE = "settings.json"
@@ -109,6 +108,8 @@ class App:
         if publisher.clock:
             self._network.wants_time = True
             if self._network.time_known:
+                from metering.clock import deviation_s
+
                 self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
         if self._led is not None:
             self._led.value(not self._led.value())

@@ -19,20 +19,18 @@ _CLASSES = (
     " °C=temperature GJ=energy m³=volume m³/h=volume_flow_rate h=duration "
 )
 
-# key, name, unit, more
-_DIAGNOSTICS = (
-    ("telegrams", "Telegrams", None, {"stat_cla": "total_increasing"}),
-    ("rejected", "Telegrams rejected", None, {"stat_cla": "total_increasing"}),
-    ("held", "Values held back", None, {"stat_cla": "total_increasing"}),
-    ("attempts_failed", "Read-outs failed", None, {"stat_cla": "total_increasing"}),
-    ("meter_clock_off_s", "Meter clock deviation", "s", {"dev_cla": "duration", "en": False}),
-    ("notice", "Notice", None, {}),
-    ("uptime_s", "Uptime", "s", {"dev_cla": "duration", "en": False}),
-    ("restarts", "Restarts", None, {"en": False}),
-    ("restart_cause", "Restart cause", None, {"en": False}),
-    ("free_heap_bytes", "Free heap", "B", {"dev_cla": "data_size", "en": False}),
-    ("wifi_rssi_dbm", "Wi-Fi signal", "dBm", {"dev_cla": "signal_strength", "en": False}),
-)
+# key, name, unit, device class; + before a count that grows, - before what is disabled at first
+_DIAGNOSTICS = """+telegrams,Telegrams,,
++rejected,Telegrams rejected,,
++held,Values held back,,
++attempts_failed,Read-outs failed,,
+-meter_clock_off_s,Meter clock deviation,s,duration
+ notice,Notice,,
+-uptime_s,Uptime,s,duration
+-restarts,Restarts,,
+-restart_cause,Restart cause,,
+-free_heap_bytes,Free heap,B,data_size
+-wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
 
 
 class Meter:
@@ -104,11 +102,17 @@ class Announcer:
         """Yields (key, component) of each entity."""
         if meter is None:
             topic = self.topic("diagnostics").decode()
-            for key, name, unit, more in _DIAGNOSTICS:
+            for line in _DIAGNOSTICS.split("\n"):
+                key, name, unit, device_class = line[1:].split(",")
                 component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}
                 if unit:
                     component["unit_of_meas"] = unit
-                component.update(more)
+                if device_class:
+                    component["dev_cla"] = device_class
+                if line.startswith("+"):
+                    component["stat_cla"] = "total_increasing"
+                if line.startswith("-"):
+                    component["en"] = False
                 yield key, component
         else:
             state, live = self.state_topic(meter).decode(), self.live_topic(meter).decode()
@@ -132,7 +136,8 @@ class Announcer:
         yield (json.dumps(head)[:-1] + ', "cmps": {').encode()
         comma = ""
         for key, component in self._sensors(meter):
-            yield ('%s"%s": %s' % (comma, key, json.dumps(self._component(key, component, object_id)))).encode()
+            yield ('%s"%s": ' % (comma, key)).encode()
+            yield json.dumps(self._component(key, component, object_id)).encode()
             comma = ", "
         yield b"}}"
 

@@ -56,7 +56,7 @@ class Publisher:
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
-                live.append('"%s": "%s"' % (register.key, text))  # a number: nothing to escape
+                live.append(b'"%s": "%s"' % (register.key.encode(), text.encode()))  # a number: nothing to escape
             elif register.kind == CLOCK:
                 self.clock = text
             else:
@@ -94,10 +94,18 @@ class Publisher:
         state = []
         for register in self._order:
             if register.text is not None:
-                state.append('"%s": %s' % (register.key, json.dumps(register.text)))
-        payload = ("{%s}" % ", ".join(state)).encode()
+                state.append(b'"%s": %s' % (register.key.encode(), json.dumps(register.text).encode()))
+        payload = _object(state)
         if state and payload != self._state:
             self._outbox.put(self._announcer.state_topic(self.meter), payload, True)
             self._state = payload
         if live:
-            self._outbox.put(self._announcer.live_topic(self.meter), ("{%s}" % ", ".join(live)).encode(), False)
+            self._outbox.put(self._announcer.live_topic(self.meter), _object(live), False)
+
+
+def _object(members):
+    """The JSON object of `members` ('"key": value' each), joined once: it is the largest thing made of a telegram."""
+    if members:
+        members[0] = b"{" + members[0]
+        members[-1] += b"}"
+    return b", ".join(members)

@@ -13,26 +13,43 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import test_iec62056_21 as iec
 
+from metering import iec62056_21, protocols
+from metering.line import with_parity
 from metering.listener import NOTHING
-from metering.sml import BUFFER_SIZE, Sml
+from metering.sml import BUFFER_SIZE
 from optoprobe import device_tree, runtime
 from optoprobe.virtual import sml_encoder as sml
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_encoder import Entry
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
 SCRIPTS = Path(__file__).parent / "on_micropython"
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
+IEC_CORPUS = CORPUS.with_name("iec62056_21")
+NO_CORPUS = "the corpus of real captures is not beside this clone"
 HEAP = "64k"
+IEC_BUFFER = 12 * 1024  # holds the longest read-out of the corpus, 9,528 bytes, with its history
 
 # Bytes measured on the 32-bit unix port 1.25 from .mpy, and 15 % to spare. What the README quotes comes from here.
 MEASURED = {
-    "sml": 12_752,  # metering.sml and what it imports
-    "rest_of_core": 8_112,  # guard, obis, protocols, registers
-    "listener": 2_416,  # with its buffer of 2,048
+    "listens": 13_616,  # the listener's module and what it imports
+    "rest_of_core": 7_792,  # guard, obis, protocols, registers
+    "listener": 2_480,  # with its buffer of 2,048
     "telegram_in_hand": 2_224,  # 22 readings kept at a time
-    "guard_and_registers": 2_304,  # following these 22
+    "guard_and_registers": 2_400,  # following these 22
 }
+
+
+IEC_MEASURED = {
+    "listens": 19_648,  # metering.iec62056_21 and what it imports
+    "rest_of_core": 10_496,
+    "listener": 3_728,  # with its buffer of 3,072
+    "telegram_in_hand": 7_328,  # 37 readings kept at a time
+    "guard_and_registers": 4_800,  # following these 37
+}
+HIGH_WATER = 33_376  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +97,7 @@ def test_this_is_micropython_and_its_core_is_bytecode(core):
 
 
 def parsed(out):
-    """What decode_files.py printed: {file name: [[(OBIS, text, unit or None), ...], ...]}."""
+    """What decode_files.py printed: {file name: [[(OBIS or address, text, unit or None), ...], ...]}."""
     files = {}
     for line in out.splitlines():
         word = line.split(" ")[0]
@@ -89,7 +106,7 @@ def parsed(out):
         elif word == "telegram":
             telegrams.append([])
         elif "|" in line:
-            obis, text, unit = line.split("|")
+            obis, text, unit = line.split("|")[:3]
             telegrams[-1].append((obis, text, unit or None))
     return files
 
@@ -112,10 +129,24 @@ def test_our_own_rows(core, tmp_path):
         wanted[name] = expected
     paths = sorted(tmp_path.glob("*.bin"))
     for chunk in (1, 100):
-        out = printed(core, "decode_files.py", chunk, *paths)
+        out = printed(core, "decode_files.py", "sml", chunk, 0, *paths)
         assert parsed(out) == wanted
         assert out.count("end 5 1\n") == len(wanted)
-        assert out == printed_by_cpython("decode_files.py", chunk, *paths)
+        assert out == printed_by_cpython("decode_files.py", "sml", chunk, 0, *paths)
+
+
+def test_our_own_rows_of_printed_registers(core, tmp_path):
+    wanted = {}
+    for k, (name, data, expected, _) in enumerate([*iec.ROWS, iec.LONG_ROW]):
+        (tmp_path / f"{k:02d}.bin").write_bytes(data + data[:-9])
+        wanted[f"{k:02d}.bin"] = [expected]
+        assert name
+    paths = sorted(tmp_path.glob("*.bin"))
+    for chunk in (1, 100):
+        out = printed(core, "decode_files.py", "iec62056-21", chunk, IEC_BUFFER, *paths)
+        assert parsed(out) == wanted
+        assert out.count("end 1 1\n") == len(wanted)
+        assert out == printed_by_cpython("decode_files.py", "iec62056-21", chunk, IEC_BUFFER, *paths)
 
 
 def norm(value):
@@ -126,9 +157,9 @@ def norm(value):
 
 def test_corpus(core):
     if not CORPUS.is_dir():
-        pytest.skip("the corpus of real captures is not beside this clone")
+        pytest.skip(NO_CORPUS)
     captures = sorted(CORPUS.glob("*.bin"))
-    out = printed(core, "decode_files.py", 256, *captures)
+    out = printed(core, "decode_files.py", "sml", 256, 0, *captures)
     found = parsed(out)
     for capture in captures:
         content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
@@ -140,7 +171,23 @@ def test_corpus(core):
         got = [[(obis, norm(text), unit) for obis, text, unit in t] for t in found[capture.name]]
         assert got == wanted, capture.name
     assert (len(found), sum(map(len, found.values()))) == (34, 179)
-    assert out == printed_by_cpython("decode_files.py", 256, *captures)
+    assert out == printed_by_cpython("decode_files.py", "sml", 256, 0, *captures)
+
+
+def test_corpus_of_printed_registers(core):
+    if not IEC_CORPUS.is_dir():
+        pytest.skip(NO_CORPUS)
+    captures = sorted(IEC_CORPUS.glob("*.bin"))
+    out = printed(core, "decode_files.py", "iec62056-21", 256, IEC_BUFFER, *captures)
+    found = parsed(out)
+    sets = 0
+    for capture in captures:
+        content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
+        good = [t for t in content["telegrams"] if t["accept"] is True]
+        assert found[capture.name] == [iec.wanted_of(t) for t in good], capture.name
+        sets += sum(len(t["readings"]) for t in good)
+    assert (len(found), sum(map(len, found.values())), sets) == (44, 59, 2080)
+    assert out == printed_by_cpython("decode_files.py", "iec62056-21", 256, IEC_BUFFER, *captures)
 
 
 def test_texts_are_the_same_and_exact(core):
@@ -160,7 +207,7 @@ def test_texts_are_the_same_and_exact(core):
         "signed 64 -9223372036854775808",
         "identifier 1ABC0001234567 1ABC0001234567 None",
         "crc 36974 8585",
-        "crc %d 47933" % (sml.crc16(bytes(range(256))) ^ 0xFFFF),
+        f"crc {sml.crc16(bytes(range(256))) ^ 0xFFFF} 47933",
     ):
         assert line in lines
 
@@ -191,24 +238,55 @@ def noisy_stream():
     )
 
 
-def events_due(data):
+def noisy_read_outs():
+    """The same of what meters print: asked and pushed, with and without parity, with CRC and without."""
+    asked = IecMeter("C", full=True, history=3, seed=4)
+    read_out = asked.identification() + asked.block(5)[0]
+    damaged = bytearray(read_out)
+    damaged[300] ^= 4
+    p1, pushing = IecMeter("P1", seed=4), IecMeter("D", seed=4)
+    return b"".join(
+        (
+            b"\x00\xff/\xaf" * 300,
+            b"/?!\r\n",
+            read_out,
+            with_parity(read_out),
+            p1.telegram(3),
+            bytes(damaged),
+            pushing.telegram(4),
+            read_out[:700],
+            read_out,
+            p1.telegram(5)[:300],
+            pushing.telegram(8),
+            with_parity(pushing.telegram(9)),
+            bytes(3000),
+        )
+    )
+
+
+STREAMS = {"sml": (noisy_stream, 5, 2), "iec62056-21": (noisy_read_outs, 7, 3)}
+
+
+def events_due(protocol, data):
     """After how many bytes each event is due, fed byte by byte."""
-    listener = Sml()
+    listener = protocols.load(protocol)()
     due = []
     for k in range(len(data)):
         listener.feed(data, k, k + 1)
         while listener.next_event() != NOTHING:
             due.append(k + 1)
-    assert listener.good == 5 and sum(listener.rejected.values()) >= 2
+    _, good, rejected = STREAMS[protocol]
+    assert listener.good == good and sum(listener.rejected.values()) >= rejected
     return due
 
 
+@pytest.mark.parametrize("protocol", STREAMS)
 @pytest.mark.parametrize("chunk", [1, 7, 64, 256])
-def test_feeding_allocates_nothing(core, tmp_path, chunk):
-    data = noisy_stream()
-    due = events_due(data)
+def test_feeding_allocates_nothing(core, tmp_path, chunk, protocol):
+    data = STREAMS[protocol][0]()
+    due = events_due(protocol, data)
     (tmp_path / "stream.bin").write_bytes(data)
-    arguments = (tmp_path / "stream.bin", chunk, ",".join(map(str, due)))
+    arguments = (protocol, tmp_path / "stream.bin", chunk, ",".join(map(str, due)))
     words = printed(core, "heap_locked.py", *arguments).split()
     assert (words[0], int(words[1]), words[2]) == ("events", len(due), "locked")
     assert int(words[3]) >= 2 * len(data) // chunk
@@ -216,21 +294,54 @@ def test_feeding_allocates_nothing(core, tmp_path, chunk):
     assert code != 0 and "heap is locked" in errors
 
 
+def heap_figures(core, protocol, path, size=0):
+    lines = printed(core, "heap_used.py", protocol, size, path).splitlines()
+    return {name: int(text) for name, text in (line.split() for line in lines)}
+
+
+def check_heap(figures, measured):
+    assert figures.keys() == measured.keys()
+    if os.environ.get(runtime.MICROPYTHON_OVERRIDE):
+        pytest.skip("another MicroPython than the one the bounds were measured on is named")
+    for name, bound in measured.items():
+        assert 0 < figures[name] <= bound * 1.15 + 64, (name, figures[name], bound)
+
+
 def test_heap_taken(core, tmp_path):
     """The telegram is the longest household meters send without a maker's key: 22 entries, as Hager's."""
     telegram = SmlMeter(4, quirks=["list_type_bits", "phases"]).telegram(5)
     (tmp_path / "telegram.bin").write_bytes(telegram)
-    lines = printed(core, "heap_used.py", tmp_path / "telegram.bin").splitlines()
-    figures = {name: int(text) for name, text in (line.split() for line in lines)}
+    figures = heap_figures(core, "sml", tmp_path / "telegram.bin")
     assert figures.pop("readings") == 22
     print(f"\nheap, bytes (32-bit, from .mpy; telegram of {len(telegram)} bytes): {figures}")
     print("core + SML + listener + one telegram in hand:", sum(figures.values()))
-    assert figures.keys() == MEASURED.keys()
-    if os.environ.get(runtime.MICROPYTHON_OVERRIDE):
-        pytest.skip("another MicroPython than the one the bounds were measured on is named")
+    check_heap(figures, MEASURED)
     assert figures["listener"] > BUFFER_SIZE
-    for name, measured in MEASURED.items():
-        assert 0 < figures[name] <= measured * 1.15 + 64, (name, figures[name], measured)
+
+
+def test_heap_taken_by_printed_registers(core, tmp_path):
+    """A read-out of some 9.5 KB with 15 months of history, in the usual buffer without them: what is published."""
+    meter = IecMeter("C", full=True, history=15, seed=4)
+    read_out = meter.identification() + meter.block(5)[0]
+    (tmp_path / "read_out.bin").write_bytes(read_out)
+    figures = heap_figures(core, "iec62056-21", tmp_path / "read_out.bin")
+    readings = figures.pop("readings")
+    print(f"\nheap, bytes (32-bit, from .mpy; read-out of {len(read_out)} bytes, {readings} readings): {figures}")
+    print("core + IEC 62056-21 + listener + one read-out in hand:", sum(figures.values()))
+    assert readings == len([row for row in meter.block(5)[1] if not re.search(r"\*\d\d?$", row[0])])
+    check_heap(figures, IEC_MEASURED)
+    assert figures["listener"] > iec62056_21.BUFFER_SIZE
+
+
+def test_heap_high_water(core):
+    """The largest read-out of the corpus with its whole history, its readings walked one at a time."""
+    if not IEC_CORPUS.is_dir():
+        pytest.skip(NO_CORPUS)
+    path = IEC_CORPUS / "ISK_MT174_full.bin"
+    figures = heap_figures(core, "iec62056-21", path, IEC_BUFFER)
+    print(f"\nhigh-water mark: {figures} for {path.stat().st_size} bytes with a buffer of {IEC_BUFFER}")
+    assert figures["readings"] == 405
+    assert figures["high_water"] <= HIGH_WATER * 1.15
 
 
 # --- the stack -------------------------------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ import optoprobe
 from optoprobe import Rejected, Telegram, runtime
 from optoprobe.commands.decode import bytes_of_hex_text
 from optoprobe.virtual import sml_encoder as sml
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_encoder import Entry
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
+IEC_CORPUS = CORPUS.with_name("iec62056_21")
 METER = bytes.fromhex("0a014142430000bc614e")  # 1ABC0012345678: DIN 43863-5
 KEY = "00112233445566778899aabbccddeeff"
 
@@ -38,6 +40,15 @@ def household(*quirks, count=3):
     meter = SmlMeter(quirks=quirks)
     sent = [(meter.telegram(second), meter.expected()) for second in range(count)]
     return b"".join(data for data, _ in sent), [expected for _, expected in sent]
+
+
+def printed(mode, **options):
+    """Bytes of a meter that prints, and what a faultless reader makes of it."""
+    meter = IecMeter(mode, seed=6, **options)
+    if mode in ("D", "P1"):
+        return meter.telegram(5), meter.expected()
+    block, expected = meter.block(5)
+    return meter.identification() + block, expected
 
 
 def command(*arguments, data=b"", cwd=None):
@@ -73,6 +84,46 @@ def test_what_a_telegram_says_of_itself():
     assert (register.obis, register.name) == ("1-0:1.8.0*255", "Energy import")
     assert (register.value, register.unit) == ("14798112.9", "Wh")
     assert (register.shown, register.shown_unit) == ("14798.1129", "kWh")
+
+
+PRINTING = {
+    "A": ("A", {}, True),
+    "B, heat": ("B", {"battery": True}, True),
+    "C": ("C", {}, True),
+    "C with 15 months": ("C", {"full": True, "history": 15}, True),
+    "D": ("D", {}, False),
+    "P1": ("P1", {}, True),
+}
+
+
+@pytest.mark.parametrize(("mode", "options", "checked"), PRINTING.values(), ids=PRINTING)
+def test_what_a_meter_prints_reads_as_printed(mode, options, checked):
+    data, expected = printed(mode, **options)
+    sml_before, sml_expected = household(count=1)
+    for protocol, before in (("iec62056-21", b""), ("auto", b"/?!\r\n"), ("auto", sml_before)):
+        *earlier, telegram = telegrams(before + data, protocol=protocol)
+        assert rows(telegram) == expected
+        assert (telegram.protocol, telegram.offset, telegram.checked) == ("iec62056-21", len(before), checked)
+        assert telegram.ident is not None
+        assert (telegram.ident.flag, telegram.ident.id[:2]) == ("OPT", "UH" if options.get("battery") else "OP")
+        assert telegram.meter_id and telegram.meter_id in str(expected) or mode == "P1"
+        assert [rows(other) for other in earlier] == (sml_expected if before == sml_before else [])
+
+
+def test_one_json_object_a_read_out(tmp_path):
+    data, expected = printed("C", full=True)
+    unchecked, unchecked_expected = printed("D", flag="LOG")
+    (tmp_path / "meter.bin").write_bytes(data + unchecked + data[:-1] + b"\x01")
+    code, out, _ = command("--json", tmp_path / "meter.bin")
+    first, second, third = (json.loads(line) for line in out.splitlines())
+    assert code == 0
+    assert first["ident"].keys() == {"flag", "baud_char", "id"}
+    assert (first["ident"]["flag"], first["ident"]["baud_char"], first["checked"]) == ("OPT", "5", True)
+    assert [(r["obis"], r["value"], r["unit"]) for r in first["readings"]] == expected
+    assert (second["ident"]["flag"], second["checked"]) == ("LOG", False)
+    assert [(r["obis"], r["value"], r["unit"]) for r in second["readings"]] == unchecked_expected
+    assert (third["rejected"], third["offset"]) == ("checksum", len(data + unchecked))
+    assert "readings" not in third
 
 
 @pytest.mark.parametrize(
@@ -315,3 +366,29 @@ def test_the_corpus_reads_as_independent_decoders_read_it():
     for capture in captures:
         assert found[str(capture)] == expected_of(capture), capture.name
     assert (len(captures), sum(map(len, found.values()))) == (34, 179)
+
+
+def test_the_corpus_of_what_meters_print():
+    if not IEC_CORPUS.is_dir():
+        pytest.skip("the corpus of real captures is not beside this clone")
+    captures = sorted(IEC_CORPUS.glob("*.bin"))
+    code, out, errors = command("--json", *captures)
+    assert (code, errors) == (0, "")
+    found = {str(capture): [] for capture in captures}
+    for line in out.splitlines():
+        event = json.loads(line)
+        if "readings" in event:
+            found[event["file"]].append(event)
+    n = 0
+    for capture in captures:
+        content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
+        good = [telegram for telegram in content["telegrams"] if telegram["accept"] is True]
+        assert len(found[str(capture)]) == len(good), capture.name
+        for event, telegram in zip(found[str(capture)], good, strict=True):
+            wanted = [(r["address"], v["value"].strip(), v["unit"]) for r in telegram["readings"] for v in r["values"]]
+            assert [(r["obis"], r["value"], r["unit"]) for r in event["readings"]] == wanted, capture.name
+            assert event["checked"] is (telegram["check_ok"] is True)
+            ident = {name: telegram["ident"][name].strip() for name in ("flag", "baud_char", "id")}
+            assert event["ident"] == ident and event["protocol"] == "iec62056-21"
+            n += len(telegram["readings"])
+    assert (len(captures), sum(map(len, found.values())), n) == (44, 59, 2080)

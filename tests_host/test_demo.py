@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from optoprobe.commands.demo import Picture
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 
 PASSWORD = "battery staple"
@@ -65,7 +66,7 @@ class Run:
 
     def end(self):
         """(exit code, standard output, standard error) once it has ended; nothing of it may be left."""
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=60)
         assert "Traceback" not in err, err
         assert PASSWORD not in out + err
         assert self.processes() == []
@@ -88,6 +89,33 @@ def test_readings_arrive_with_their_units(tmp_path):
     summary = re.fullmatch(r"6 s: 5 registers in \d+ messages; telegrams: (\d) good, 0 rejected \(told \d s ago\)",
                            out.splitlines()[-1])  # fmt: skip
     assert summary and int(summary[1]) >= 1
+
+
+def test_each_meter_that_prints_is_shown(tmp_path):
+    """Side by side: a minute of line time in half of one."""
+    seconds = {"iec-a": 30, "iec-b": 20, "iec-c": 20, "iec-d": 20, "p1": 25}
+    runs = {name: Run(tmp_path / name, "--meter", name, "--seconds", n) for name, n in seconds.items()}
+    for name, run in runs.items():
+        code, out, err = run.end()
+        assert (code, err) == (0, ""), (name, out)
+        assert f"simulated {name} meter" in out
+        energy = r"Energy import T1 +4932\.70\d kWh" if name == "p1" else r"Energy import +14798\.11\d kWh"
+        assert re.search(energy, out), (name, out)
+        assert re.search(r"Power( import)? +\d+ W", out) and re.search(r"Voltage L1 +2\d\d\.\d V", out), (name, out)
+        assert re.search(r"telegrams: [1-9]\d* good, 0 rejected", out), (name, out)
+
+
+def test_a_quirk_of_another_meter_is_refused(tmp_path):
+    said = Run(tmp_path, "--meter", "iec-c", "--quirk", "kermit").fails(2)
+    assert "no such quirk as kermit" in said
+
+
+def test_a_recorded_block_is_replayed(tmp_path):
+    capture = tmp_path / "capture.bin"
+    capture.write_bytes(b"/OPT5METER\r\n" + IecMeter("C", full=True).block(3)[0])
+    code, out, err = Run(tmp_path, "--seconds", 12, "--capture", capture).end()
+    assert (code, err) == (0, "")
+    assert re.search(r"Energy import +14798\.11\d kWh", out)
 
 
 def test_what_is_used_instead_is_said_aloud(tmp_path):

@@ -133,11 +133,9 @@ def live_through(folder: Path, scene: Scene) -> Scene:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Scene]]]:
     folder = tmp_path_factory.mktemp("scenes")
-    all_of_them = scenes()
-    with ThreadPoolExecutor(len(all_of_them)) as pool:
-        yield {
-            name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in enumerate(all_of_them.items())
-        }
+    each = scenes()
+    with ThreadPoolExecutor(len(each)) as pool:
+        yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in enumerate(each.items())}
 
 
 READ = ("A", "B", "C", "C, echo", "D", "P1", "C, slow head", "C, once damaged", "battery")

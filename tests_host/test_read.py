@@ -432,7 +432,7 @@ def at_once():
                 "mode C": start("read", "--port", fast.path, *asked, stderr=stderr),
                 "mode A": start("read", "--port", slow.path, *asked),
                 "both commands": start("read", "--port", simulated.path),
-                "silent": start("read", "--port", silent.path, *asked, "--timeout", "6"),
+                "silent": start("read", "--port", silent.path, *asked, "--timeout", "10"),
             }
             try:
                 said = {name: process.communicate(timeout=60) for name, process in started.items()}

@@ -1,4 +1,4 @@
-"""The few places where MicroPython and CPython differ, for the core. Nothing else in the core asks where it runs."""
+"""The few places where MicroPython and CPython differ, for the core. Only metering.checksum asks here where it runs."""
 
 try:
     from micropython import const  # type: ignore[assignment]
@@ -10,9 +10,9 @@ except ImportError:  # CPython
 
 try:
     memoryview(b"").tobytes  # noqa: B018 - only CPython has it
-    _SLICES_ARE_CHEAP = True
+    SLICES_ARE_CHEAP = True
 except AttributeError:  # MicroPython, where every slice is an allocation
-    _SLICES_ARE_CHEAP = False
+    SLICES_ARE_CHEAP = False
 
 
 def copy_bytes(target, at, source, start, n):
@@ -20,7 +20,7 @@ def copy_bytes(target, at, source, start, n):
 
     Allocates nothing on MicroPython.
     """
-    if _SLICES_ARE_CHEAP:
+    if SLICES_ARE_CHEAP:
         target[at : at + n] = source[start : start + n]
         return
     for i in range(n):

@@ -24,11 +24,15 @@ counted in `unkept`. A 9,528-byte read-out of an Iskra MT174 with 15 months of h
 (`history`) 8,828; the most of some forty meters is 1,322, of a P1 telegram. One data set must fit into what is left,
 _ROOM at the least.
 
+A read-out that was asked for (`needs_check`) must have its `!` and BCC. Eight bits of exclusive or let two equal lost
+characters by, so it must also be like the one before it in length and in all but its digits (the first one: on a line
+that has shown no fault), or come twice in its new shape.
+
 A telegram without any check is taken only when it has its end and every line of it is data sets; never once a
 telegram of the same identification has carried a check, nor one of a P1 version that must.
 """
 
-from metering.checksum import ARC, crc16, crc_table
+from metering.checksum import ARC, crc16_part, crc_table, xor_part
 from metering.compat import ascii_text, const, copy_bytes, latin_text
 from metering.line import Line, is_even
 from metering.listener import NOTHING, Listener
@@ -50,11 +54,12 @@ _EVEN = const(0x80)  # bit 7 of an odd character sent with even parity
 
 BUFFER_SIZE = const(3072)
 _ROOM = const(1280)  # bytes that a data set may take; a DSMR text message of 512 characters is 1,024 digits
+_MOST_BLOCK = const(65536)  # bytes without an end; the longest read-out met has 9,528
 _MAX_IDENTIFICATION = const(64)  # 3 + 1 + 16 by the standard; meters print up to 30
 _MAX_ADDRESS = const(24)  # 1-0:1.8.0*255 and some blanks
 _MAX_CRC_DIGITS = const(4)
 _M_BUS_VALUE = const(6)  # 0-1:24.3.0(time)(status)(interval)(count)(code)(unit) and on the next line (value)
-_HEX_IDENTIFIER = const(20)  # digits of a P1 identifier at the least
+_HEX_IDENTIFIER = const(8)  # digits at the least of what P1 spells in hexadecimal
 _CRC_SINCE = const(40)  # DSMR 4.0 and later, by 1-3:0.2.8
 
 # Where a meter says who it is, the best first: C.D.E of its own (B = 0) registers. The last two are heat meters'.
@@ -94,6 +99,11 @@ def identification_end(buf, at, end):
     return 0 if end < at + _MAX_IDENTIFICATION else -1
 
 
+def identifies(obis):
+    """May the register `obis` be the one that says which meter it is?"""
+    return obis[1] == 0 and tuple(obis[2:5]) in _IDENTIFIERS
+
+
 class Iec62056_21(Listener):
     """Listener for data blocks and pushed telegrams. Allocates per telegram a generator, per reading the Reading.
 
@@ -107,7 +117,7 @@ class Iec62056_21(Listener):
     LINES = (Line(9600, 7, "E"), Line(2400, 7, "E"), Line(115200))
     SOURCE = "IEC 62056-21:2002; DSMR P1 5.0.2"
     LARGE_BUFFER = 65536
-    REASONS = ("checksum", "no checksum", "parity", "cut off", "too long", "line", "no data")
+    REASONS = ("checksum", "no checksum", "parity", "cut off", "too long", "line", "shape", "no data")
 
     def __init__(self, size=BUFFER_SIZE):
         Listener.__init__(self, size)
@@ -117,6 +127,8 @@ class Iec62056_21(Listener):
         self._staged = 0  # bytes of identification and sets kept
         self._inside = False
         self._parity = False
+        self._whole_length = self._whole_shape = 0  # of the last read-out asked for,
+        self._whole_line_crc = -1  # and its identification
         self._once_checked = -1  # CRC of the identification line whose telegrams carry a check
         self._code = bytearray(6)  # of the data set in hand
         self._start = 0  # of the candidate in the stream
@@ -218,7 +230,7 @@ class Iec62056_21(Listener):
         self._framed = self._end_seen = self._full = self._must_check = False
         self._bcc = self._sets = self._strays = 0
         self._parity = buf[at] != _SLASH
-        self._crc = self._line_crc = crc16(self._view[at:behind], 0, _TABLE)
+        self._crc = self._line_crc = crc16_part(self._view, at, behind, 0, _TABLE)
         self._staged = 0
         for i in range(at, behind):
             byte = buf[i] & 0x7F
@@ -260,6 +272,8 @@ class Iec62056_21(Listener):
             if not stop or stop == self._n:
                 return self._fail("too long", "no end of a line within %d bytes" % (self._n - self._at), 1)
             at = self._at
+        if self._since(at) > _MOST_BLOCK:
+            return self._fail("too long", "no end within %d bytes" % _MOST_BLOCK, stop - at)
         restart = self._restart(at, stop)
         if restart >= 0 and not self._framed and buf.find(b"!", at, restart) >= 0:
             stop = restart  # no line end behind the end mark
@@ -278,7 +292,7 @@ class Iec62056_21(Listener):
                 if ended is not None:
                     return ended
             else:
-                self._crc = crc16(self._view[at:stop], self._crc, _TABLE)
+                self._crc = crc16_part(self._view, at, stop, self._crc, _TABLE)
                 self._take_sets(at, stop)
         self._drop(stop - at)
         return None
@@ -307,10 +321,7 @@ class Iec62056_21(Listener):
         return True
 
     def _count_bcc(self, at, stop):
-        bcc = self._bcc
-        for byte in self._view[at:stop]:
-            bcc ^= byte
-        self._bcc = bcc
+        self._bcc = xor_part(self._view, at, stop, self._bcc)
 
     def _take_block_end(self, etx):
         """ETX and BCC of a framed block; what stands between the last line end and them is a line too."""
@@ -336,8 +347,8 @@ class Iec62056_21(Listener):
         """
         buf = self._buf
         bang = buf.rfind(b"!", at, stop)
-        computed = crc16(self._view[at : bang + 1], self._crc, _TABLE)
-        crc = crc16(self._view[bang + 1 : stop], computed, _TABLE)
+        computed = crc16_part(self._view, at, bang + 1, self._crc, _TABLE)
+        crc = crc16_part(self._view, bang + 1, stop, computed, _TABLE)
         if self._take_sets(at, stop) != bang:
             self._crc = crc
             return None
@@ -369,29 +380,52 @@ class Iec62056_21(Listener):
 
     def _believe(self, checked, used):
         """The block has ended well: a telegram, unless it lacks a check it must have."""
+        self.length = self._since(self._at + used)
         if checked:
             if self._framed and self._strays and not self._end_seen:  # cut off, and noise that eight bits let by
                 return self._fail("line", "no end mark, and not every line is data sets", used)
             self._once_checked = self._line_crc
+            if self._framed and not self._is_printable():
+                return self._fail("line", "a control character in a value", used)
+            if self._framed and self.needs_check and not self._is_whole():
+                return self._fail("shape", "%d bytes, unlike the one before, or without its end" % self.length, used)
         elif self.needs_check or self._must_check or self._once_checked == self._line_crc:
             return self._fail("no checksum", "an end without a check", used)
-        elif self._strays or not self._is_clean():
+        elif self._strays or not self._is_printable() or not self._is_clean():
             return self._fail("line", "no check, and not every line is data sets", used)
         if not self._sets:
             return self._fail("no data", "no data set in the block", used)
         self.checked = checked
-        self.length = self._since(self._at + used)
         self._inside = False
         event = self._accept(used)
         self.offset = self._start
         return event
 
-    def _is_clean(self):
-        """Are all sets kept printable, all addresses known by their form, and all that has a unit a number?"""
+    def _is_printable(self):
+        """Are all sets kept made of printable characters?"""
         buf = self._buf
         for i in range(self._staged):
             if not _BLANK <= buf[i] < 0x7F:
                 return False
+        return True
+
+    def _is_whole(self):
+        """Has the read-out its `!`, and is it like the one before it in all but its digits?"""
+        shape = 0
+        for i in range(self._identification, self._staged):
+            byte = self._buf[i]
+            shape = shape >> 8 ^ _TABLE[(shape ^ (0x30 if 0x30 <= byte <= 0x39 else byte)) & 0xFF]
+        if self._line_crc == self._whole_line_crc:
+            as_before = self.length == self._whole_length and shape == self._whole_shape
+        else:  # the first one: there is nothing against it on a line without faults
+            as_before = not any(self.rejected.values())
+        self._whole_length = self.length
+        self._whole_shape = shape
+        self._whole_line_crc = self._line_crc
+        return as_before and self._end_seen
+
+    def _is_clean(self):
+        """Are all addresses known by their form, and is all that has a unit a number?"""
         for _ in self._walk():
             if not self._mapped or self._unit_at and self._decimals < 0 and self._value_end > self._value_at:
                 return False
@@ -453,9 +487,7 @@ class Iec62056_21(Listener):
             if code[0] == 6:
                 self.heat = True
             elif code[0] == 1 and code[1] == 3 and code[3] == 2 and code[4] == 8:  # 1-3:0.2.8
-                opened = buf.find(b"(", at, behind)
-                if decimals(buf, opened + 1, behind - 1) == 0:
-                    self._must_check = int(bytes(self._view[opened + 1 : behind - 1])) >= _CRC_SINCE
+                self._must_check = self._is_since(buf.find(b"(", at, behind) + 1, behind - 1)
         self._sets += 1
         if not self.history and is_history(code):
             return
@@ -466,6 +498,15 @@ class Iec62056_21(Listener):
         copy_bytes(buf, self._staged, buf, at, behind - at)
         self._staged += behind - at
         self.n_values += n_groups
+
+    def _is_since(self, at, end):
+        """Is _buf[at:end] the version of a P1 that has a CRC?"""
+        version = 0
+        for i in range(at, end):
+            if not 0x30 <= self._buf[i] <= 0x39:
+                return False
+            version = min(version * 10 + self._buf[i] - 0x30, _CRC_SINCE)
+        return version >= _CRC_SINCE
 
     def _walk(self):
         """Step through the sets kept; yields, per group, whether it is aside of its register's value.

@@ -23,17 +23,17 @@ What can go wrong, and what is done:
     bad BCC, parity                          NAK, twice at the most; then a new attempt one rate lower
     no answer, no identification             counted, said; a new attempt after a pause that grows to five minutes
     password refused                         not tried again for an hour, as meters lock; whole read-outs go on
-    single registers refused                 whole read-outs for as long as this runs
+    single registers refused twice           whole read-outs for as long as this runs
 
 Where single registers take less time than the whole, the meter is asked for them after the first read-out, and for all
 of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become some 45.
 """
 
 from metering.compat import const
-from metering.iec62056_21 import identification_end
+from metering.iec62056_21 import identification_end, identifies
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line, without_parity
 from metering.listener import NOTHING, REJECTED, TELEGRAM
-from metering.registers import IDENTIFIER, describe
+from metering.registers import describe
 
 _SOH = const(0x01)
 _STX = const(0x02)
@@ -65,6 +65,7 @@ _MOST_BYTES = const(1024)  # of all single registers together
 _SLOW_MS = const(5000)  # by so much a block must outlast its registers one by one: another sign-on, and the trouble
 _REGISTER_MS = const(900)  # the meter's reaction and ours,
 _REGISTER_CHARACTERS = const(60)  # and what goes to and fro for one register
+_REFUSALS = const(2)  # in a row: one may be a damaged answer
 _FULL_EVERY = const(60)
 _MOST_REGISTERS = const(16)
 _INTERVAL_S = const(60)
@@ -152,8 +153,10 @@ class Conversation:
         self._asked = False  # mode C: it waits for an acknowledge
         self._body = b""  # what the last answer holds
         self._last = 0  # its last character, ETX or EOT
-        self._wanted = []  # addresses worth asking for
+        self._wanted = []  # addresses worth asking for,
+        self._naming = []  # and those of them that say which meter it is
         self._single = True  # does the meter answer single registers?
+        self._refusals = 0  # in a row
         self._read = b"R5"
         self._password_rests_s = 0
         self.failures = 0
@@ -363,7 +366,7 @@ class Conversation:
         if event == NOTHING:
             listener.abandon()
             return REJECTED
-        if event == REJECTED and listener.reason != "checksum":
+        if event == REJECTED and listener.reason not in ("checksum", "shape"):
             yield from self._hear_out()
         return event
 
@@ -397,14 +400,18 @@ class Conversation:
         if not self._password_rests_s:
             self.explanation = ""
         self._wanted = []
+        self._naming = []
         if not self._asked or not self._single:
             return
         for reading in listener.readings():
             if reading.aside or len(self._wanted) == _MOST_REGISTERS:
                 continue
-            register = describe(reading)
-            if register.known and (register.unit is not None or register.kind == IDENTIFIER):
-                self._wanted.append(reading.address.encode())
+            address = reading.address.encode()
+            if identifies(reading.obis):
+                self._naming.append(address)
+            elif not describe(reading).known or reading.unit is None:
+                continue
+            self._wanted.append(address)
         character_us = 10000000 // _RATES[self._rate]
         one_by_one_ms = len(self._wanted) * (_REGISTER_MS + _REGISTER_CHARACTERS * character_us // 1000)
         if listener.length * character_us // 1000 < _SLOW_MS + one_by_one_ms:
@@ -435,16 +442,23 @@ class Conversation:
         listener.abandon()
         self._feed(without_parity(self._identification) if self._parity else self._identification)
         lines = bytearray()
+        named = True
         for address in addresses:
+            before = len(lines)
             yield from self._read_register(address, lines)
             if not lines:  # or does it want the other command?
                 self._read = b"R1" if self._read == b"R5" else b"R5"
                 yield from self._read_register(address, lines)
+            if len(lines) == before and address in self._naming:
+                named = False  # without it these would be another meter's
         yield WAIT, self._reaction_ms
         yield SEND, BREAK
+        if lines and not named:
+            return self._refused("the meter does not tell its number")
         if not lines:
             hint = "" if self._password else " (without a meter password)"
             return self._refused("the meter answers no single register" + hint)
+        listener.needs_check = False  # each answer has had its own
         lines.extend(b"!\r\n\x03")
         self._feed(b"\x02")
         self._feed(lines)
@@ -453,10 +467,12 @@ class Conversation:
         if event != TELEGRAM:
             return self._refused("single registers came damaged")
         self.explanation = ""
+        self._refusals = 0
         return True
 
     def _refused(self, why):
-        self._single = False
+        self._refusals += 1
+        self._single = self._refusals < _REFUSALS
         return self._fail("registers refused", why + ": it is read as a whole")
 
     def _answer(self):

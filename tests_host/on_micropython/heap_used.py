@@ -1,6 +1,9 @@
 """What the core takes of the heap, step by step, in bytes that stay after a collection.
 
-    heap_used.py FILE     FILE: one telegram; prints NAME BYTES a line, NAME as in test_core_on_micropython.py
+    heap_used.py PROTOCOL BUFFER_BYTES FILE     FILE: one telegram; BUFFER_BYTES 0: the listener's own
+
+Prints NAME BYTES a line, NAME as in test_core_on_micropython.py. With BUFFER_BYTES it prints the high-water mark
+instead, history and all: the most that is taken while the file is fed and its readings are walked one at a time.
 """
 
 import gc
@@ -13,32 +16,43 @@ def used():
     return gc.mem_alloc()
 
 
-def main(path):
+def events(ear, path, piece):
+    """Feed the file through `piece`, a buffer; yields each event."""
+    with open(path, "rb") as stream:
+        while True:
+            n = stream.readinto(piece)
+            if not n:
+                return
+            at = 0
+            while at < n:
+                at += ear.feed(piece, at, n)
+                while True:
+                    event = ear.next_event()
+                    if not event:
+                        break
+                    yield event
+
+
+def main(module, path):
     report = [("", 0)] * 6  # made before the first measurement
     before = used()
-    from metering import listener, sml
+    protocol = __import__("metering." + module, None, None, (module,))
+    from metering import listener
 
     after = used()
-    report[0] = ("sml", after - before)  # with checksum, compat, identifier, line, listener, reading
+    report[0] = ("listens", after - before)  # with checksum, compat, line, listener, reading and what it needs besides
     before = after
     from metering import guard, protocols, registers
 
     after = used()
     report[1] = ("rest_of_core", after - before)
     before = after
-    ear = sml.Sml()
+    ear = protocol.LISTENER()
     after = used()
     report[2] = ("listener", after - before)
-    before = after
-    with open(path, "rb") as stream:
-        data = stream.read()
-    stream = None
-    n = len(data)
+    piece = bytearray(64)
     taken = used()
-    at = 0
-    while at < n:
-        at += ear.feed(data, at, n)
-    if protocols.names()[0] != ear.NAME or ear.next_event() != listener.TELEGRAM:
+    if ear.NAME not in protocols.names() or next(events(ear, path, piece)) != listener.TELEGRAM:
         raise ValueError("no telegram")
     in_hand = list(ear.readings())
     held = used()
@@ -54,4 +68,29 @@ def main(path):
         print(name, n_bytes)
 
 
-main(sys.argv[1])
+def high_water(module, size, path):
+    before = used()
+    protocol = __import__("metering." + module, None, None, (module,))
+    from metering import listener
+
+    ear = protocol.LISTENER(size)
+    ear.history = True
+    piece = bytearray(64)
+    most = readings = 0
+    for event in events(ear, path, piece):
+        if event != listener.TELEGRAM:
+            raise ValueError(ear.detail)
+        for reading in ear.readings():
+            reading.text()
+            readings += 1
+            gc.collect()
+            most = max(most, gc.mem_alloc())
+    print("high_water", most - before)
+    print("readings", readings)
+
+
+chosen = sys.argv[1].replace("-", "_")
+if int(sys.argv[2]):
+    high_water(chosen, int(sys.argv[2]), sys.argv[3])
+else:
+    main(chosen, sys.argv[3])

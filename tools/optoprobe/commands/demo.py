@@ -342,6 +342,7 @@ class _Demo:
 
     def _run(self, stack: contextlib.ExitStack) -> None:
         from metering import protocols
+        from metering.line import Line
 
         from ..virtual.board import VirtualBoard
         from ..virtual.broker import Broker
@@ -359,7 +360,7 @@ class _Demo:
         else:
             protocol = "iec62056-21"
             source = IecMeter(self.args.meter.removeprefix("iec-").upper(), quirks=self.args.quirk)
-        line = getattr(source, "line", None) or protocols.load(protocol).LINES[0]
+        line = getattr(source, "line", None) or Line(protocols.load(protocol).LINES[0].baud)
         runtime_name = self._runtime()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-demo-")))
         if self.outside is None:
