@@ -6,7 +6,7 @@ from machine import UART
 from micropython import const
 
 from metering.compat import copy_bytes
-from metering.line import MAX_SENT, with_parity
+from metering.line import MAX_SENT
 
 _CHUNK_BYTES = const(256)
 _FIFO_BYTES = const(128)  # lost at a stroke when the receive buffer is full: the driver resets the FIFO
@@ -91,7 +91,11 @@ class Head:
         """Send up to MAX_SENT bytes; returns when the last bit has left. Raises ValueError for more."""
         if len(data) > MAX_SENT:
             raise ValueError("at most %d bytes at once" % MAX_SENT)
-        self._echo = with_parity(data) if self._adds_parity else bytes(data)
+        self._echo = bytes(data)
+        if self._adds_parity:
+            from metering.characters import with_parity  # loaded with a protocol that has it
+
+            self._echo = with_parity(data)
         self._echoed = 0
         self._uart.write(self._echo)
         while not self._uart.txdone():

@@ -162,6 +162,7 @@ CORE = {"metering", "struct", "micropython", "array"}  # array: the CRC table in
 # Beyond its room's rule, with the reason.
 EXTRA = {
     "lib/metering/protocols.py": {"sys", "gc"},  # the registry drops a module that is not the meter's
+    "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
     "firmware/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt_socket.py": {"socket"},  # the sockets that network hands to umqtt
 }

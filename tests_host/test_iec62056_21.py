@@ -15,9 +15,9 @@ import re
 
 import pytest
 
+from metering.characters import is_even, with_parity
 from metering.checksum import ARC, crc16, crc_table
 from metering.iec62056_21 import BUFFER_SIZE, Iec62056_21
-from metering.line import is_even, with_parity
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from optoprobe import runtime
 from optoprobe.virtual.iec62056_21_meter import IecMeter
@@ -562,7 +562,7 @@ def test_reasons():
         assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], [reason])
     heard = hear(good + framed(LINES * 2 + END) * 2, needs_check=True)  # two lost characters may cancel out
     assert (heard.telegrams, heard.reasons) == ([ENERGY, ENERGY * 2], ["shape"])
-    told = {"checksum", "no checksum", "parity", "cut off", "too long", "line", "length", "no data"}
+    told = {"checksum", "no checksum", "parity", "cut off", "too long", "line", "shape", "no data"}
     assert set(Iec62056_21.REASONS) == told
 
 

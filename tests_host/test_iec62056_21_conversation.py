@@ -12,9 +12,10 @@ import tracemalloc
 
 import pytest
 
+from metering.characters import with_parity
 from metering.iec62056_21 import BUFFER_SIZE, Iec62056_21
 from metering.iec62056_21_conversation import BREAK, Conversation, block_check, command, frame_end
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line, with_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
 from optoprobe.virtual.conversation_bench import Bench

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from metering.characters import latin_text
 from metering.clock import deviation_s
-from metering.compat import latin_text
 from metering.obis import obis_text
 from metering.printed import PrintedReading, decimals, is_history, parse_code, unit_code
 
@@ -127,7 +127,7 @@ def test_a_number_keeps_every_digit_sent():
     ):
         reading = PrintedReading(b"\x01\x00\x01\x08\x00\xff", "1.8.0", printed, unit.decode(), False)
         assert (reading.value, reading.text()) == (printed, printed)
-        reading.take_number(len(printed.partition(".")[2]), unit)
+        reading.take_number(len(printed.partition(".")[2]), *unit_code(unit))
         assert reading.exponent == exponent
         assert reading.text() == printed  # as it stands in the meter's display
         shown = reading.value * 10**exponent if exponent >= 0 else reading.value / 10**-exponent

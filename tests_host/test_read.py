@@ -27,7 +27,8 @@ from iec62056_21.client import Iec6205621Client
 from iec62056_21.messages import CommandMessage, DataSet
 
 from metering import protocols
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line, with_parity
+from metering.characters import with_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from optoprobe import serial_line
 from optoprobe.serial_line import PortError, SerialLine

@@ -16,7 +16,7 @@ from metering.checksum import CCITT, X25_INIT, crc16, crc_table
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, REJECTED, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.registers import unit_symbol
-from metering.sml import Sml
+from metering.sml import BUFFER_SIZE, Sml
 from optoprobe import runtime
 from optoprobe.virtual import sml_encoder as sml
 from optoprobe.virtual.sml_encoder import Entry, SmlTime, Style
@@ -304,7 +304,7 @@ def test_the_longest_telegram_is_as_long_as_the_buffer():
                 return telegram
         raise AssertionError(n)
 
-    fits, beyond = sized(2048), sized(2052)
+    fits, beyond = sized(BUFFER_SIZE), sized(BUFFER_SIZE + 4)
     assert len(hear(fits, 100).telegrams) == 1
     heard = hear(beyond + NEXT_TELEGRAM, 100)
     assert (heard.telegrams, heard.rejected[0]) == ([NEXT_EXPECTED], ("too long", 0))

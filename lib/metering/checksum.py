@@ -2,7 +2,7 @@
 
 from array import array
 
-from metering.compat import SLICES_ARE_CHEAP, const
+from metering.compat import const
 
 CCITT = const(0x8408)  # x**16 + x**12 + x**5 + 1, reflected: CRC-16/X-25, CRC-16/KERMIT
 ARC = const(0xA001)  # x**16 + x**15 + x**2 + 1, reflected: CRC-16/ARC
@@ -31,23 +31,3 @@ def crc16(data, crc, table):
     for byte in data:
         crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc
-
-
-def crc16_part(data, at, end, crc, table):
-    """crc16() over data[at:end]. Allocates nothing on MicroPython either."""
-    if SLICES_ARE_CHEAP:
-        return crc16(data[at:end], crc, table)
-    for i in range(at, end):
-        crc = crc >> 8 ^ table[(crc ^ data[i]) & 0xFF]
-    return crc
-
-
-def xor_part(data, at, end, check):
-    """`check` with every byte of data[at:end] xor-ed into it: the block check of IEC 62056-21. Allocates nothing."""
-    if SLICES_ARE_CHEAP:
-        for byte in data[at:end]:
-            check ^= byte
-        return check
-    for i in range(at, end):
-        check ^= data[i]
-    return check

@@ -1,4 +1,6 @@
-"""The few places where MicroPython and CPython differ, for the core. Only metering.checksum asks here where it runs."""
+"""The few places where MicroPython and CPython differ, for the core. What only printing protocols need of these is in
+metering.characters and metering.block_check; nothing else asks where it runs.
+"""
 
 try:
     from micropython import const  # type: ignore[assignment]
@@ -45,17 +47,3 @@ def ascii_text(data):
         if not 0x20 <= byte <= 0x7E:
             return None
     return bytes(data).decode() if len(data) else None
-
-
-def latin_text(data):
-    """`data` as text, each byte the character of that number (MicroPython has no latin-1)."""
-    if all(byte < 0x80 for byte in data):
-        return bytes(data).decode()
-    utf8 = bytearray()
-    for byte in data:
-        if byte < 0x80:
-            utf8.append(byte)
-        else:
-            utf8.append(0xC0 | byte >> 6)
-            utf8.append(0x80 | byte & 0x3F)
-    return bytes(utf8).decode()

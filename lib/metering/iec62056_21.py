@@ -32,11 +32,13 @@ A telegram without any check is taken only when it has its end and every line of
 telegram of the same identification has carried a check, nor one of a P1 version that must.
 """
 
-from metering.checksum import ARC, crc16_part, crc_table, xor_part
-from metering.compat import ascii_text, const, copy_bytes, latin_text
-from metering.line import Line, is_even
+from metering.block_check import crc16_part, xor_part
+from metering.characters import is_even, is_made_of, latin_text
+from metering.checksum import ARC, crc_table
+from metering.compat import ascii_text, const, copy_bytes
+from metering.line import Line
 from metering.listener import NOTHING, Listener
-from metering.printed import PrintedReading, decimals, is_history, parse_code, unit_code
+from metering.printed import PrintedReading, address_of, decimals, is_history, parse_code, unit_code, unit_of
 
 _TABLE = crc_table(ARC)
 _POSITION_MASK = const(0x3FFFFFFF)
@@ -59,6 +61,12 @@ _MAX_IDENTIFICATION = const(64)  # 3 + 1 + 16 by the standard; meters print up t
 _MAX_ADDRESS = const(24)  # 1-0:1.8.0*255 and some blanks
 _MAX_CRC_DIGITS = const(4)
 _M_BUS_VALUE = const(6)  # 0-1:24.3.0(time)(status)(interval)(count)(code)(unit) and on the next line (value)
+_ADDRESS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-:.*& "
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_VERSION = b"1-3:0.2.8("
+_ONE = const(0x31)
+_SIX = const(0x36)
+_HEAT = const(6)  # A
 _HEX_IDENTIFIER = const(8)  # digits at the least of what P1 spells in hexadecimal
 _CRC_SINCE = const(40)  # DSMR 4.0 and later, by 1-3:0.2.8
 
@@ -134,8 +142,9 @@ class Iec62056_21(Listener):
         self._start = 0  # of the candidate in the stream
         self._value_at = self._value_end = self._unit_at = self._unit_end = 0  # of the group in hand
         self._decimals = -1
-        self._address_at = self._address_end = 0
-        self._mapped = False
+        self._address = ""
+        self._obis = None
+        self._past = False  # is the set in hand of a past billing period?
         self._framed = self._end_seen = self._full = self._must_check = False
         self._crc = self._line_crc = self._bcc = self._sets = self._strays = 0
 
@@ -272,6 +281,8 @@ class Iec62056_21(Listener):
             if not stop or stop == self._n:
                 return self._fail("too long", "no end of a line within %d bytes" % (self._n - self._at), 1)
             at = self._at
+        elif not self._parity and (self._framed or self._sets or buf.find(b"\x02", stop, n) < 0):
+            stop = self._plain_lines(at, stop)
         if self._since(at) > _MOST_BLOCK:
             return self._fail("too long", "no end within %d bytes" % _MOST_BLOCK, stop - at)
         restart = self._restart(at, stop)
@@ -296,6 +307,16 @@ class Iec62056_21(Listener):
                 self._take_sets(at, stop)
         self._drop(stop - at)
         return None
+
+    def _plain_lines(self, at, stop):
+        """Behind the line at..stop: the end of those that hold nothing but data sets. They are taken with it."""
+        buf = self._buf
+        end = self._n
+        for mark in (b"!", b"\x03", b"/", b"\xaf"):
+            found = buf.find(mark, at, end)
+            if found >= 0:
+                end = found
+        return max(stop, buf.rfind(b"\n", at, end) + 1)
 
     def _since(self, at):
         return (self._position + at - self._at - self._start) & _POSITION_MASK
@@ -403,11 +424,7 @@ class Iec62056_21(Listener):
 
     def _is_printable(self):
         """Are all sets kept made of printable characters?"""
-        buf = self._buf
-        for i in range(self._staged):
-            if not _BLANK <= buf[i] < 0x7F:
-                return False
-        return True
+        return is_made_of(self._buf, 0, self._staged, _PRINTABLE)
 
     def _is_whole(self):
         """Has the read-out its `!`, and is it like the one before it in all but its digits?"""
@@ -427,76 +444,78 @@ class Iec62056_21(Listener):
     def _is_clean(self):
         """Are all addresses known by their form, and is all that has a unit a number?"""
         for _ in self._walk():
-            if not self._mapped or self._unit_at and self._decimals < 0 and self._value_end > self._value_at:
+            if not self._obis or self._unit_at and self._decimals < 0 and self._value_end > self._value_at:
                 return False
         return True
 
     # -- data sets
 
     def _take_sets(self, at, stop):
-        """Keep the data sets of a line; returns where its `!` is, or -1. What is no data set is counted."""
+        """Keep the data sets of some lines; returns where their `!` is, or -1. A line with anything else is counted."""
         buf = self._buf
         while True:
             while at < stop and buf[at] <= _BLANK:
-                self._strays += buf[at] not in b" \r\n"
+                if buf[at] not in b"\n\r ":
+                    self._strays += 1
                 at += 1
             if at == stop:
                 return -1
             if buf[at] == _END:
                 return at
-            opened = buf.find(b"(", at, stop)
-            closed = buf.find(b")", opened + 1, stop) if opened >= 0 else -1
-            if closed < 0 or not self._is_address(at, opened):
-                self._strays += 1
-                return buf.find(b"!", at, stop) if self._framed else -1
-            n_groups = 1
-            while True:
-                inner = buf.find(b"(", opened + 1, closed)
-                opened = closed + 1
-                if inner >= 0 or opened == stop or buf[opened] != _OPEN:
-                    break
-                closed = buf.find(b")", opened, stop)
-                if closed < 0:
-                    break
+            end = buf.find(b"\n", at, stop)
+            if end < 0:
+                end = stop
+            first = behind = buf.find(b"(", at, end)
+            n_groups = 0
+            if behind == at:  # nameless: it belongs to the set before it
+                behind = at if self._sets else -1
+            elif behind - at > _MAX_ADDRESS or behind > 0 and not is_made_of(buf, at, behind, _ADDRESS):
+                behind = -1
+            while 0 <= behind < end and buf[behind] == _OPEN:
+                opened = behind + 1
+                behind = buf.find(b")", opened, end) + 1
+                if not behind or buf.find(b"(", opened, behind) >= 0:
+                    behind = -1
                 n_groups += 1
-            if inner >= 0 or closed < 0:
-                self._strays += 1
-                return -1
-            self._keep(at, closed + 1, n_groups)
-            at = closed + 1
+            if behind >= 0:
+                self._keep(at, first, behind, n_groups)
+                at = end if behind + 1 == end and buf[behind] == _CR else behind
+                continue
+            self._strays += 1
+            bang = buf.find(b"!", at, end)
+            if self._framed and bang >= 0:
+                return bang
+            at = end
 
-    def _is_address(self, at, opened):
-        """Letters, digits and separators with blanks round them; nothing at all belongs to the set before it."""
-        if opened == at:
-            return self._sets > 0
-        if opened - at > _MAX_ADDRESS:
-            return False
+    def _keep(self, at, opened, behind, n_groups):
+        """Keep the set _buf[at:behind], its first bracket at `opened`, for readings(), or count it without room."""
         buf = self._buf
-        for i in range(at, opened):
-            byte = buf[i]
-            if not (0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A or byte in b"-:.*& "):
-                return False
-        return True
-
-    def _keep(self, at, behind, n_groups):
-        """Keep the set _buf[at:behind] for readings(), or count it where there is no room."""
-        buf, code = self._buf, self._code
-        if buf[at] != _OPEN:
-            code[0] = 0
-            parse_code(buf, at, buf.find(b"(", at, behind), code)
-            if code[0] == 6:
-                self.heat = True
-            elif code[0] == 1 and code[1] == 3 and code[3] == 2 and code[4] == 8:  # 1-3:0.2.8
-                self._must_check = self._is_since(buf.find(b"(", at, behind) + 1, behind - 1)
         self._sets += 1
-        if not self.history and is_history(code):
+        if opened != at:
+            first = buf[at]
+            self._past = False
+            if first == _SIX or not self.history and (
+                buf.find(b"*", at, opened) >= 0 or buf.find(b"&", at, opened) >= 0
+            ):
+                code = self._code
+                end = opened
+                while buf[end - 1] == _BLANK:
+                    end -= 1
+                if parse_code(buf, at, end, code):
+                    self._past = not self.history and is_history(code)
+                    self.heat = self.heat or code[0] == _HEAT
+            elif first == _ONE and buf.find(_VERSION, at, behind) == at:
+                self._must_check = self._is_since(opened + 1, behind - 1)
+        if self._past:
             return
-        if self._full or self._staged + behind - at > len(buf) - _ROOM:
+        n = behind - at
+        staged = self._staged
+        if self._full or staged + n > len(buf) - _ROOM:
             self._full = True
             self.unkept += 1
             return
-        copy_bytes(buf, self._staged, buf, at, behind - at)
-        self._staged += behind - at
+        copy_bytes(buf, staged, buf, at, n)
+        self._staged = staged + n
         self.n_values += n_groups
 
     def _is_since(self, at, end):
@@ -511,37 +530,49 @@ class Iec62056_21(Listener):
     def _walk(self):
         """Step through the sets kept; yields, per group, whether it is aside of its register's value.
 
-        Then _code, _address_at, _address_end, _value_at, _value_end, _unit_at (0: no unit), _unit_end and _decimals
-        describe it.
+        Then _address (text), _obis (None: it is no code), _value_at, _value_end, _unit_at (0: no unit), _unit_end and
+        _decimals describe it.
         """
-        buf, end = self._buf, self._staged
+        buf, view, end = self._buf, self._view, self._staged
         at = self._identification
         while at < end:
             opened = buf.find(b"(", at, end)
-            self._address_at, self._address_end = self._stripped(at, opened)
-            self._mapped = parse_code(buf, self._address_at, self._address_end, self._code)
-            first = opened
-            main = index = 0
-            while opened < end and buf[opened] == _OPEN:  # which group is the register's value? the first with a unit
-                closed = buf.find(b")", opened, end)
-                if buf.find(b"*", opened, closed) >= 0:
-                    main = index
-                    break
-                index += 1
-                opened = closed + 1
-            if self._mapped and self._code[2] == 24 and self._code[3] == 3:
-                main = _M_BUS_VALUE  # DSMR 2 and 3
-            opened = first
-            index = 0
-            while opened < end and buf[opened] == _OPEN:
-                closed = buf.find(b")", opened, end)
+            end_at = opened
+            if buf[opened - 1] == _BLANK:
+                at, end_at = self._stripped(at, opened)
+            self._obis, self._address = address_of(bytes(view[at:end_at]))
+            closed = buf.find(b")", opened, end)
+            at = closed + 1
+            if at == end or buf[at] != _OPEN:  # nearly all have one group
                 self._split(opened + 1, closed)
+                yield False
+                continue
+            main = self._main_group(opened, end)
+            index = 0
+            at = opened
+            while at < end and buf[at] == _OPEN:
+                closed = buf.find(b")", at, end)
+                self._split(at + 1, closed)
                 yield index != main
                 index += 1
-                opened = closed + 1
-            at = opened
+                at = closed + 1
+
+    def _main_group(self, at, end):
+        """Which of several groups, from 0 on, is the register's value: the first with a unit, else the first."""
+        if self._obis and self._obis[2] == 24 and self._obis[3] == 3:
+            return _M_BUS_VALUE  # DSMR 2 and 3
+        buf = self._buf
+        index = 0
+        while at < end and buf[at] == _OPEN:
+            closed = buf.find(b")", at, end)
+            if buf.find(b"*", at, closed) >= 0:
+                return index
+            index += 1
+            at = closed + 1
+        return 0
 
     def _stripped(self, at, end):
+        """at and end without the blanks on either side."""
         buf = self._buf
         while at < end and buf[at] == _BLANK:
             at += 1
@@ -554,16 +585,22 @@ class Iec62056_21(Listener):
         buf = self._buf
         star = buf.find(b"*", at, end)
         self._unit_at = self._unit_end = 0
+        blank = buf.find(b" ", at, end)
         if star >= 0 and buf.find(b"*", star + 1, end) < 0:
-            self._value_at, self._value_end = self._stripped(at, star)
-            self._unit_at, self._unit_end = self._stripped(star + 1, end)
+            self._value_at, self._value_end, self._unit_at, self._unit_end = at, star, star + 1, end
+            if blank >= 0:
+                self._value_at, self._value_end = self._stripped(at, star)
+                self._unit_at, self._unit_end = self._stripped(star + 1, end)
             if self._unit_at == self._unit_end:
                 self._unit_at = 0
             self._decimals = decimals(buf, self._value_at, self._value_end)
             return
-        self._value_at, self._value_end = self._stripped(at, end)
-        self._decimals = decimals(buf, self._value_at, self._value_end) if star < 0 else -1
-        if star < 0 and self._decimals < 0:
+        self._value_at, self._value_end = at, end
+        if blank >= 0:
+            self._value_at, self._value_end = self._stripped(at, end)
+        self._decimals = -1
+        if star < 0 and (blank >= 0 or buf.find(b".", at, end) >= 0):
+            self._decimals = decimals(buf, self._value_at, self._value_end)
             blank = buf.find(b" ", self._value_at, self._value_end)
             if blank > 0 and decimals(buf, self._value_at, blank) >= 0:
                 unit_at = self._stripped(blank, self._value_end)[0]
@@ -580,31 +617,30 @@ class Iec62056_21(Listener):
 
         The number of a register without a unit is a text, but for an energy with decimals: that is kWh (Hager eHZ).
         """
-        code, view = self._code, self._view
-        address, obis = "", b""
-        address_at = -1
+        view = self._view
         for aside in self._walk():
-            if self._address_at != address_at:
-                address_at = self._address_at
-                address = self._text(address_at, self._address_end)
-                obis = bytes(code) if self._mapped else _unmapped(address)
-            unit = bytes(view[self._unit_at : self._unit_end]) if self._unit_at else None
-            reading = PrintedReading(
-                obis, address, self._text(self._value_at, self._value_end), latin_text(unit) if unit else None, aside
-            )
-            if unit is None and self._mapped and self._decimals > 0 and not aside:
-                unit = _implied_unit(code)
-            if unit and self._decimals >= 0:
-                reading.take_number(self._decimals, unit)
+            obis, n_decimals = self._obis, self._decimals
+            printed = latin_text(view[self._value_at : self._value_end])
+            if self._unit_at:
+                unit, power, unit_text = unit_of(bytes(view[self._unit_at : self._unit_end]))
+                reading = PrintedReading(obis or _unmapped(self._address), self._address, printed, unit_text, aside)
+                if n_decimals >= 0:
+                    reading.take_number(n_decimals, unit, power)
+            else:
+                reading = PrintedReading(obis or _unmapped(self._address), self._address, printed, None, aside)
+                if n_decimals > 0 and obis and not aside and obis[3] == 8:
+                    unit = _implied_unit(obis)
+                    if unit:
+                        reading.take_number(n_decimals, unit, 3)
             yield reading
 
     def meter_id(self):
         """The number printed on the meter where a register tells it, else the identification."""
-        code = self._code
         best = len(_IDENTIFIERS)
         text = ""
         for aside in self._walk():
-            if aside or not self._mapped or code[1]:
+            code = self._obis
+            if aside or not code or code[1]:
                 continue
             for rank in range(best):
                 if _IDENTIFIERS[rank] == (code[2], code[3], code[4]) and not self._is_blank():
@@ -651,9 +687,10 @@ def _unmapped(address):
 
 
 def _implied_unit(code):
+    """The DLMS code of what an energy is counted in thousands of where no unit is printed, None for others."""
     if code[0] != 1 or code[3] != 8 or code[5] != 255 or not 1 <= code[2] <= 4:
         return None
-    return b"kWh" if code[2] < 3 else b"kvarh"
+    return 30 if code[2] < 3 else 32
 
 
 def _text_of_hex(digits):

@@ -29,9 +29,10 @@ Where single registers take less time than the whole, the meter is asked for the
 of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become some 45.
 """
 
+from metering.characters import without_parity
 from metering.compat import const
 from metering.iec62056_21 import identification_end, identifies
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line, without_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.registers import describe
 

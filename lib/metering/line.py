@@ -53,27 +53,3 @@ class Line:
     def __repr__(self):
         inverted = " inverted" if self.invert else ""
         return "%d %d%s%d%s" % (self.baud, self.bits, self.parity or "N", self.stop, inverted)
-
-
-def is_even(byte):
-    """Has `byte` (0..255) an even number of ones? Allocates nothing."""
-    return not 0x6996 >> ((byte ^ byte >> 4) & 0x0F) & 1
-
-
-def with_parity(data):
-    """`data` (7-bit characters) with the even parity of each in its bit 7."""
-    out = bytearray(data)
-    for i in range(len(out)):
-        if not is_even(out[i]):
-            out[i] |= 0x80
-    return bytes(out)
-
-
-def without_parity(data):
-    """`data` with bit 7 taken off, or None where the parity of a byte is not even."""
-    out = bytearray(data)
-    for i in range(len(out)):
-        if not is_even(out[i]):
-            return None
-        out[i] &= 0x7F
-    return bytes(out)

@@ -3,13 +3,14 @@
 Source: IEC 62056-21:2002, 5.5 (data set) and IEC 62056-6-1:2017, annex A (reduced identifiers and their letters).
 """
 
-from metering.compat import const
+from metering.characters import latin_text, remembered
+from metering.compat import SLICES_ARE_CHEAP, const
 from metering.reading import Reading
 
 _LETTERS = b"CFLP"
 _FIRST_LETTER = const(96)  # C general, then F errors, L lists, P profiles
 
-_MAX_DIGITS = const(32)  # a longer number is a text
+_MAX_DIGITS = const(32)  # and sign and point; a longer number is a text
 
 # Unit as printed, in small letters, and its DLMS code. Bytes: names in a dict would stay in MicroPython's string pool.
 _UNITS = (
@@ -79,13 +80,28 @@ def _reduced_medium(code):
     return 6 if code[2] in (6, 9) else 1 if code[2] < _FIRST_LETTER else 0
 
 
+@remembered
+def address_of(printed):
+    """(OBIS code, text) of an address as printed (bytes); the code is six bytes, None where it is none."""
+    code = bytearray(6)
+    return bytes(code) if parse_code(printed, 0, len(printed), code) else None, latin_text(printed)
+
+
 def is_history(code):
     """Does the code name a measured quantity of a past billing period, or the date of one?"""
     return code[5] < 100 and (0 < code[2] < _FIRST_LETTER or code[2] == 0 and code[3] == 1)
 
 
 def decimals(data, start, end):
-    """How many decimals the number data[start:end] has, -1 where it is no plain number. Allocates nothing."""
+    """How many decimals the number data[start:end] has, -1 where it is no plain number.
+
+    Allocates nothing on MicroPython.
+    """
+    if SLICES_ARE_CHEAP:
+        signed = data[start : start + 1] in (b"+", b"-")
+        whole, dot, rest = data[start + signed : end].partition(b".")
+        number = (whole + rest).isdigit() and end - start <= _MAX_DIGITS and (rest or not dot)
+        return len(rest) if number else -1
     point = -1
     digits = 0
     for i in range(start, end):
@@ -96,9 +112,15 @@ def decimals(data, start, end):
             point = i
         elif i != start or byte not in b"+-":
             return -1
-    if not 0 < digits <= _MAX_DIGITS or point == end - 1:
+    if not digits or end - start > _MAX_DIGITS or point == end - 1:
         return -1
     return end - 1 - point if point >= 0 else 0
+
+
+@remembered
+def unit_of(printed):
+    """(DLMS code, power of ten, text) of a unit as printed (bytes)."""
+    return unit_code(printed) + (latin_text(printed),)
 
 
 def unit_code(printed):
@@ -136,7 +158,10 @@ class PrintedReading(Reading):
     """
 
     def __init__(self, obis, address, printed, printed_unit, aside):
-        Reading.__init__(self, obis, printed)
+        self.obis = obis
+        self.value = printed
+        self.exponent = 0
+        self.unit = None
         self.address = address
         self.printed = printed
         self.printed_unit = printed_unit
@@ -145,8 +170,8 @@ class PrintedReading(Reading):
     def text(self):
         return self.printed
 
-    def take_number(self, n_decimals, unit):
-        """The text is a number of `n_decimals`, its unit is `unit` (bytes as printed)."""
-        self.unit, power = unit_code(unit)
+    def take_number(self, n_decimals, unit, power):
+        """The text is a number of `n_decimals` in 10**power of the unit of DLMS code `unit` (None: not known)."""
+        self.unit = unit
         self.value = int(self.printed.replace(".", ""))
         self.exponent = power - n_decimals

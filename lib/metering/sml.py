@@ -36,8 +36,8 @@ _ESCAPE = b"\x1b\x1b\x1b\x1b"
 _END = const(0x1A)
 _MAX_FILL = const(3)
 
-# The longest real telegram of some forty meters has 588 bytes, a synthetic worst case 1,092: 2,048 leaves a margin.
-BUFFER_SIZE = const(2048)
+# The longest real telegram of some forty meters has 588 bytes, a synthetic worst case 1,092: 1,536 leaves a margin.
+BUFFER_SIZE = const(1536)
 _MAX_TL_BYTES = const(8)  # three are met; more bytes than that only spell out leading zeros
 _MAX_TIME_PARTS = const(3)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import serial
 
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line, with_parity
+from metering.characters import with_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, TELEGRAM
 
 try:

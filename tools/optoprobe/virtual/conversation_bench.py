@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line, with_parity
+from metering.characters import with_parity
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, TELEGRAM
 
 from .line import NS, VirtualLine, duration_ns

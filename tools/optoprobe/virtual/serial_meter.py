@@ -21,7 +21,8 @@ import threading
 import time
 from typing import Any, Protocol
 
-from metering.line import Line, with_parity, without_parity
+from metering.characters import with_parity, without_parity
+from metering.line import Line
 
 from ..serial_line import PortError, open_port, set_line
 from .optical_server import OpticalServer
