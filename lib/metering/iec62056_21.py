@@ -43,16 +43,12 @@ from metering.printed import PrintedReading, address_of, decimals, is_history, p
 _TABLE = crc_table(ARC)
 _POSITION_MASK = const(0x3FFFFFFF)
 
-_STX = const(0x02)
-_ETX = const(0x03)
 _LF = const(0x0A)
 _CR = const(0x0D)
 _BLANK = const(0x20)
 _END = const(0x21)  # !
 _OPEN = const(0x28)  # (
-_CLOSE = const(0x29)  # )
 _SLASH = const(0x2F)
-_EVEN = const(0x80)  # bit 7 of an odd character sent with even parity
 
 BUFFER_SIZE = const(3072)
 _ROOM = const(1280)  # bytes that a data set may take; a DSMR text message of 512 characters is 1,024 digits
@@ -144,8 +140,8 @@ class Iec62056_21(Listener):
         self._decimals = -1
         self._address = ""
         self._obis = None
-        self._past = False  # is the set in hand of a past billing period?
-        self._framed = self._end_seen = self._full = self._must_check = False
+        self._left_out = False  # was the set before not kept? Then its nameless groups are not either
+        self._framed = self._end_seen = self._must_check = False
         self._crc = self._line_crc = self._bcc = self._sets = self._strays = 0
 
     def _reset_telegram(self):
@@ -236,7 +232,7 @@ class Iec62056_21(Listener):
         self._reset_telegram()
         self._start = self._position
         self._inside = True
-        self._framed = self._end_seen = self._full = self._must_check = False
+        self._framed = self._end_seen = self._must_check = False
         self._bcc = self._sets = self._strays = 0
         self._parity = buf[at] != _SLASH
         self._crc = self._line_crc = crc16_part(self._view, at, behind, 0, _TABLE)
@@ -493,7 +489,7 @@ class Iec62056_21(Listener):
         self._sets += 1
         if opened != at:
             first = buf[at]
-            self._past = False
+            self._left_out = False
             if first == _SIX or not self.history and (
                 buf.find(b"*", at, opened) >= 0 or buf.find(b"&", at, opened) >= 0
             ):
@@ -502,16 +498,16 @@ class Iec62056_21(Listener):
                 while buf[end - 1] == _BLANK:
                     end -= 1
                 if parse_code(buf, at, end, code):
-                    self._past = not self.history and is_history(code)
+                    self._left_out = not self.history and is_history(code)
                     self.heat = self.heat or code[0] == _HEAT
             elif first == _ONE and buf.find(_VERSION, at, behind) == at:
                 self._must_check = self._is_since(opened + 1, behind - 1)
-        if self._past:
+        if self._left_out:
             return
         n = behind - at
         staged = self._staged
-        if self._full or staged + n > len(buf) - _ROOM:
-            self._full = True
+        if staged + n > len(buf) - _ROOM:
+            self._left_out = True
             self.unkept += 1
             return
         copy_bytes(buf, staged, buf, at, n)
