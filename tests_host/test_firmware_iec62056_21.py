@@ -106,7 +106,7 @@ def scenes() -> dict[str, Scene]:
         "C, once damaged": Scene(IecMeter("C", quirks=["bad_bcc_once"], reaction_ms=300), 20, quick),
         "C, wrong password": Scene(
             IecMeter("C", offered="0", password="right", reaction_ms=200, history=2),
-            100,  # at 300 baud a block longer than its registers one by one, and then the password
+            84,  # at 300 baud a block that takes longer than its registers one by one, and then the password
             {**quick, "meter_password": PASSWORD},
         ),
         "battery": Scene(IecMeter("B", battery=True, reaction_ms=300), 25, {"wake_up": True}),
