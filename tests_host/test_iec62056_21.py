@@ -13,12 +13,14 @@ import json
 import random
 import re
 
+import hearing
 import pytest
+from hearing import in_pieces
 
 from metering.characters import is_even, with_parity
 from metering.checksum import ARC, crc16, crc_table
 from metering.iec62056_21 import BUFFER_SIZE, Iec62056_21
-from metering.listener import NOTHING, REJECTED, TELEGRAM
+from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 
@@ -43,52 +45,19 @@ def make(size=BUFFER_SIZE, history=True, needs_check=False):
     return listener
 
 
-class Heard:
-    """What a listener made of a stream: `telegrams` (lists of readings), `rejected` ((reason, offset) each)."""
+class Heard(hearing.Heard):
+    """What a listener, a new one unless given, made of a stream; beside the telegrams what else they say."""
 
     def __init__(self, chunks, finish=False, listener=None):
-        self.listener = listener = listener or make()
-        self.telegrams, self.offsets, self.rejected = [], [], []
         self.checked, self.idents, self.lengths = [], [], []
-        good, refused, fed = listener.good, sum(listener.rejected.values()), 0
-        for chunk in chunks:
-            at = 0
-            while at < len(chunk):
-                taken = listener.feed(chunk, at, len(chunk))
-                assert taken > 0, "a stall: nothing is due and nothing is taken"
-                at += taken
-                fed += taken
-                self._drain(fed)
-        if finish:
-            listener.finish()
-            self._drain(fed)
-        assert listener.good - good == len(self.telegrams)
-        assert sum(listener.rejected.values()) - refused == len(self.rejected)
+        hearing.Heard.__init__(self, listener or make(), chunks, triple, finish)
 
-    def _drain(self, fed):
+    def note(self):
         listener = self.listener
-        while (event := listener.next_event()) != NOTHING:
-            if event == TELEGRAM:
-                self.telegrams.append([triple(reading) for reading in listener.readings()])
-                self.offsets.append(listener.offset)
-                self.lengths.append(listener.length)
-                self.checked.append(listener.checked)
-                self.idents.append((listener.ident_flag, listener.ident_baud, listener.ident_id))
-                assert listener.n_values == len(self.telegrams[-1])
-            else:
-                assert event == REJECTED
-                assert listener.reason in Iec62056_21.REASONS and listener.detail
-                self.rejected.append((listener.reason, listener.offset))
-            # every event gives up a byte at least, so no stream has more events than bytes
-            assert len(self.telegrams) + len(self.rejected) <= fed + 4096, "events without progress"
-
-    @property
-    def reasons(self):
-        return [reason for reason, _ in self.rejected]
-
-
-def in_pieces(data, step):
-    return [data[k : k + step] for k in range(0, len(data), step)] if step else [data]
+        self.lengths.append(listener.length)
+        self.checked.append(listener.checked)
+        self.idents.append((listener.ident_flag, listener.ident_baud, listener.ident_id))
+        hearing.Heard.note(self)
 
 
 def hear(data, step=None, finish=False, **options):

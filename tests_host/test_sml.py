@@ -10,10 +10,11 @@ import json
 import random
 import re
 
+import hearing
 import pytest
 
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
-from metering.listener import LOCAL_TIMESTAMP, NOTHING, REJECTED, SEC_INDEX, TELEGRAM, TIMESTAMP
+from metering.listener import LOCAL_TIMESTAMP, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.registers import unit_symbol
 from metering.sml import BUFFER_SIZE, Sml
@@ -36,48 +37,15 @@ def triple(reading):
     return obis_text(reading.obis), reading.text(), unit_symbol(reading.unit)
 
 
-class Heard:
-    """What a listener made of a stream: `telegrams` (lists of readings), `rejected` ((reason, offset) each)."""
+class Heard(hearing.Heard):
+    """What an SML listener, a new one unless given, made of a stream."""
 
     def __init__(self, chunks, finish=False, listener=None):
-        self.listener = listener = listener or Sml()
-        self.telegrams, self.offsets, self.rejected = [], [], []
-        good, refused, fed = listener.good, sum(listener.rejected.values()), 0
-        for chunk in chunks:
-            at = 0
-            while at < len(chunk):
-                taken = listener.feed(chunk, at, len(chunk))
-                assert taken > 0, "a stall: nothing is due and nothing is taken"
-                at += taken
-                fed += taken
-                self._drain(fed)
-        if finish:
-            listener.finish()
-            self._drain(fed)
-        assert listener.good - good == len(self.telegrams)
-        assert sum(listener.rejected.values()) - refused == len(self.rejected)
-
-    def _drain(self, fed):
-        listener = self.listener
-        while (event := listener.next_event()) != NOTHING:
-            if event == TELEGRAM:
-                self.telegrams.append([triple(reading) for reading in listener.readings()])
-                self.offsets.append(listener.offset)
-                assert listener.n_values == len(self.telegrams[-1])
-            else:
-                assert event == REJECTED
-                assert listener.reason in Sml.REASONS and listener.detail
-                self.rejected.append((listener.reason, listener.offset))
-            # every event gives up a byte at least, so no stream has more events than bytes
-            assert len(self.telegrams) + len(self.rejected) <= fed + 2048, "events without progress"
-
-    @property
-    def reasons(self):
-        return [reason for reason, _ in self.rejected]
+        hearing.Heard.__init__(self, listener or Sml(), chunks, triple, finish)
 
 
 def hear(data, step=None, finish=False):
-    return Heard([data[k : k + step] for k in range(0, len(data), step)] if step else [data], finish)
+    return Heard(hearing.in_pieces(data, step), finish)
 
 
 # --- the rows --------------------------------------------------------------------------------------------------------

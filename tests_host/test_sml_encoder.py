@@ -15,8 +15,9 @@ from smllib.const import UNITS
 from smllib.sml import SmlListEntry
 
 from optoprobe.virtual import sml_encoder as sml
+from optoprobe.virtual.household import Household
 from optoprobe.virtual.sml_encoder import Entry
-from optoprobe.virtual.sml_meter import QUIRKS, Household, SmlMeter, decimal_text
+from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter, decimal_text
 
 SERVER = bytes.fromhex("0a014f50540001126cff")
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 from metering.line import Line
 
+from .household import DWMS_PER_WH, Counters, Household
 from .line import frame_bits
 from .optical_server import Transmission
-from .sml_meter import Household
 
 Expected = list[tuple[str, str, str | None]]
 Group = tuple[str, str | None]  # value and unit as printed
@@ -52,7 +52,6 @@ _WAKE_UP_S = 1.95  # of NULs at least; a reader sends about 2.2 s
 _WAKE_UP_PAUSE_S = (1.48, 1.72)  # between the last NUL and the sign-on: 1.5 to 1.7 s, and what a clock may be off
 _NUL_GAP_S = 0.25
 _MAXIMA = ("1.6.0", "1.6.1", "1.6.2", "1.6.3", "1.6.4", "2.6.0", "2.6.1")  # printed by meters with history
-_DWMS_PER_WH = 10 * 3600 * 1000  # deciwatt milliseconds
 _DAY_S = 1_779_926_400  # the meter's own midnight before 0 s: 2026-05-28
 _MONTH_S = 2_629_800
 
@@ -179,6 +178,7 @@ class IecMeter:
         self.ident = ident or ("UH50" if battery else f"OP{draw.randrange(1000)}")
         self.password = password
         self.household = Household(seed, start_s=start_s, pv_peak_w=pv_peak_w)
+        self._counters = Counters(self.household, energy_wh, export_wh)
         self.period_s = period_s or _PERIOD_S.get(mode, 0.0)
         self.wrong_passwords = 0
         self.events: list[str] = []
@@ -207,11 +207,7 @@ class IecMeter:
         self._newline = b"\n" if "lf_only" in self.quirks else b"\r\n"
         self._draw = draw
         # the simulation
-        self._time_ms = 0
-        self._import = energy_wh * _DWMS_PER_WH  # deciwatt milliseconds
-        self._export = export_wh * _DWMS_PER_WH
         self._start_wh = (energy_wh, export_wh)
-        self._tariff = [self._import - self._import // 3, self._import // 3]
         self._expected: Expected = []
         # the conversation
         if mode == "D":
@@ -240,24 +236,8 @@ class IecMeter:
 
     # --- the simulation ---
 
-    def _integrate(self, until_ms: int) -> None:
-        """Count energy up to `until_ms`; a second's power holds for the whole second."""
-        at = self._time_ms
-        while at < until_ms:
-            second = at // 1000
-            end = min(until_ms, (second + 1) * 1000)
-            energy = sum(self.household.phases_dw(second)) * (end - at)
-            if energy >= 0:
-                self._import += energy
-                night = not 6 * 3600 <= self.household.time_of_day_s(second) < 22 * 3600
-                self._tariff[night] += energy
-            else:
-                self._export -= energy
-            at = end
-        self._time_ms = max(at, self._time_ms)
-
     def _clock(self, pattern: str, seconds_ago: float = 0) -> str:
-        return time.strftime(pattern, time.gmtime(self._epoch_s + self._time_ms // 1000 - seconds_ago))
+        return time.strftime(pattern, time.gmtime(self._epoch_s + self._counters.time_ms // 1000 - seconds_ago))
 
     def _address(self, code: str, value_group: str = "255", medium: str = "1-0") -> str:
         """A register's address as this meter prints it: "1.8.0" or "1-0:1.8.0*255", history always with its *."""
@@ -266,8 +246,8 @@ class IecMeter:
         return code if value_group == "255" else f"{code}*{value_group}"
 
     def _energies_wh(self) -> list[tuple[str, int]]:
-        total, export = self._import // _DWMS_PER_WH, self._export // _DWMS_PER_WH
-        high, low = (tariff // _DWMS_PER_WH for tariff in self._tariff)
+        total, export = self._counters.imported // DWMS_PER_WH, self._counters.exported // DWMS_PER_WH
+        high, low = (tariff // DWMS_PER_WH for tariff in self._counters.tariff)
         rows = [("1.8.0", total), ("1.8.1", high), ("1.8.2", low)]
         rows += [("1.8.3", 0), ("1.8.4", 0)] if self._history else []
         rows += [("2.8.0", export)]
@@ -275,12 +255,12 @@ class IecMeter:
 
     def rows(self, now_s: float) -> list[Row]:
         """Every register of the read-out at `now_s`, as printed, in order; time does not go back."""
-        self._integrate(round(now_s * 1000))
+        self._counters.advance(round(now_s * 1000))
         if self.mode == "P1":
             return self._p1_rows()
         if self._battery:
             return self._heat_rows()
-        second = self._time_ms // 1000
+        second = self._counters.time_ms // 1000
         home = self.household
         phases = home.phases_dw(second)
         add = self._address
@@ -310,7 +290,7 @@ class IecMeter:
     def _maximum_rows(self, month: int, value_group: str) -> list[Row]:
         """Highest demands of the month, `month` ago, each with its time in a second bracket group."""
         rows: list[Row] = []
-        stamp = self._clock("%y%m%d%H%M", month * _MONTH_S + self._time_ms // 1000)
+        stamp = self._clock("%y%m%d%H%M", month * _MONTH_S + self._counters.time_ms // 1000)
         for code in _MAXIMA:
             watt = 2_000 + 37 * month * (7 + int(code[-1])) if code[0] == "1" else 0
             rows.append((self._address(code, value_group), ((_kilo(watt, 2), "kW"), (stamp, None))))
@@ -328,9 +308,9 @@ class IecMeter:
         return rows
 
     def _heat_rows(self) -> list[Row]:
-        second = self._time_ms // 1000
+        second = self._counters.time_ms // 1000
         mwh = 326_062 + second // 600  # thousandths of a MWh
-        flow = 840 if self._time_ms // 600_000 % 2 else 315  # l/h
+        flow = 840 if self._counters.time_ms // 600_000 % 2 else 315  # l/h
         one = self._one
         return [
             one("6.8", _kilo(mwh, 4), "MWh"),
@@ -357,7 +337,7 @@ class IecMeter:
         ]
 
     def _p1_rows(self) -> list[Row]:
-        second = self._time_ms // 1000
+        second = self._counters.time_ms // 1000
         home = self.household
         phases = home.phases_dw(second)
         power_w = sum(phases) // 10
@@ -369,10 +349,10 @@ class IecMeter:
             one("1-3:0.2.8", "50"),
             one("0-0:1.0.0", stamp),
             one("0-0:96.1.1", serial),
-            one("1-0:1.8.1", _kilo(self._tariff[1] // _DWMS_PER_WH, 6), "kWh"),  # Dutch: 1 is the night's
-            one("1-0:1.8.2", _kilo(self._tariff[0] // _DWMS_PER_WH, 6), "kWh"),
+            one("1-0:1.8.1", _kilo(self._counters.tariff[1] // DWMS_PER_WH, 6), "kWh"),  # Dutch: 1 is the night's
+            one("1-0:1.8.2", _kilo(self._counters.tariff[0] // DWMS_PER_WH, 6), "kWh"),
             one("1-0:2.8.1", "000000.000", "kWh"),
-            one("1-0:2.8.2", _kilo(self._export // _DWMS_PER_WH, 6), "kWh"),
+            one("1-0:2.8.2", _kilo(self._counters.exported // DWMS_PER_WH, 6), "kWh"),
             one("0-0:96.14.0", "0002" if 6 * 3600 <= home.time_of_day_s(second) < 22 * 3600 else "0001"),
             one("1-0:1.7.0", _kilo(max(power_w, 0), 2), "kW"),
             one("1-0:2.7.0", _kilo(max(-power_w, 0), 2), "kW"),

@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import sml_encoder as sml
+from .household import DWMS_PER_WH, Counters, Household
 from .sml_encoder import Entry, SmlTime, Style
 
 Expected = list[tuple[str, str, str | None]]
 
 WH, W, A, V, HZ, DEG, DEG_C = 30, 27, 33, 35, 44, 8, 9  # unit codes, DLMS UA 1000-1, 4.3.2
-_DWMS_PER_WH = 10 * 3600 * 1000  # deciwatt milliseconds
 _UNIT_TEXT = {0: None, WH: "Wh", W: "W", A: "A", V: "V", HZ: "Hz", DEG: "°", DEG_C: "°C"}
 
 QUIRKS = {
@@ -68,76 +68,6 @@ def decimal_text(mantissa: int, scaler: int) -> str:
     return ("-" if mantissa < 0 else "") + digits[:scaler] + "." + digits[scaler:]
 
 
-class Household:
-    """Power of the three phases at any second, in deciwatts; below zero while photovoltaics give more than is used.
-
-    `start_s` is the time of day at second 0, `pv_peak_w` the peak of the photovoltaics (0: none).
-    """
-
-    def __init__(self, seed: int = 1, *, start_s: int = 11 * 3600 + 30 * 60, pv_peak_w: int = 0) -> None:
-        if pv_peak_w < 0:
-            raise ValueError("pv_peak_w: 0 or more")
-        self._seed = seed
-        self._start_s = start_s
-        self._pv_peak_dw = pv_peak_w * 10
-        draw = random.Random(seed)
-        self._base_dw = draw.randrange(1500, 4500)
-        self._fridge_phase_s = draw.randrange(2700)
-        self._kettles: dict[int, list[tuple[int, int]]] = {}
-
-    def time_of_day_s(self, second: int) -> int:
-        return (self._start_s + second) % 86400
-
-    def _noise(self, second: int, salt: int) -> int:
-        """0..255, the same for the same second."""
-        x = (second * 0x9E3779B1 ^ self._seed * 0x85EBCA6B ^ salt * 0xC2B2AE35) & 0xFFFFFFFF
-        x ^= x >> 15
-        x = x * 0x2C1B3C6D & 0xFFFFFFFF
-        return x >> 13 & 0xFF
-
-    def _kettle_on(self, second: int) -> bool:
-        """Bursts of 80 to 200 s, two an hour at waking hours."""
-        hour = second // 3600
-        if hour not in self._kettles:
-            if len(self._kettles) > 4:
-                self._kettles.clear()
-            draw = random.Random(self._seed * 1_000_003 + hour)
-            starts = [draw.randrange(0, 1500), draw.randrange(1800, 3300)]
-            self._kettles[hour] = [(start, start + draw.randrange(80, 200)) for start in starts]
-        if not 6 * 3600 <= self.time_of_day_s(second) < 22 * 3600:
-            return False
-        return any(start <= second % 3600 < end for start, end in self._kettles[hour])
-
-    def phases_dw(self, second: int) -> tuple[int, int, int]:
-        """L1, L2, L3 in deciwatts during that second."""
-        day_s = self.time_of_day_s(second)
-        l1 = self._base_dw // 2 + self._noise(second, 1) // 4
-        l2 = self._base_dw // 3 + self._noise(second, 2) // 8
-        l3 = self._base_dw // 6 + self._noise(second, 3) // 8
-        fridge_s = (second + self._fridge_phase_s) % 2700
-        if fridge_s < 900:
-            l1 += 6000 if fridge_s < 2 else 850
-        if self._kettle_on(second):
-            l2 += 20350 + self._noise(second, 4)
-        if 17 * 3600 + 1800 <= day_s < 18 * 3600 + 1800 and day_s % 100 < 60:
-            l3 += 24100 + self._noise(second, 5)
-        if self._pv_peak_dw and 6 * 3600 < day_s < 20 * 3600:
-            x = day_s - 13 * 3600  # a parabola over 14 hours, and clouds that change every five minutes
-            clear = self._pv_peak_dw * (25200**2 - x * x) // 25200**2
-            before, after = self._noise(second // 300, 6), self._noise(second // 300 + 1, 6)
-            cloud = (before * (300 - second % 300) + after * (second % 300)) // 300
-            l3 -= clear * (640 - cloud) // 640
-        return l1, l2, l3
-
-    def voltage_dv(self, second: int, phase: int) -> int:
-        """About 230 V, in decivolts; it wanders a little."""
-        return 2290 + phase * 7 + self._noise(second // 7, 10 + phase) // 16 + self._noise(second, 20 + phase) // 64
-
-    def frequency_chz(self, second: int) -> int:
-        """About 50 Hz, in hundredths."""
-        return 4998 + self._noise(second // 3, 30) // 64
-
-
 class SmlMeter:
     """One meter, seen through its optical port. `line` is 9600 8N1 with every meter known.
 
@@ -166,13 +96,10 @@ class SmlMeter:
             raise ValueError("period_s above 0, energies 0 or more, maker of three letters")
         self.period_s = period_s
         self.household = Household(seed, start_s=start_s, pv_peak_w=pv_peak_w)
+        self._counters = Counters(self.household, energy_wh, export_wh)
         self.maker = maker
         self.server_id = server_id or self._default_id(seed)
         self.telegrams = 0
-        self._time_ms = 0
-        self._import = energy_wh * _DWMS_PER_WH  # deciwatt milliseconds
-        self._export = export_wh * _DWMS_PER_WH
-        self._tariff = [self._import - self._import // 3, self._import // 3]
         self._seconds_at_start = 106_267_790 + seed % 1000
         self._expected: Expected = []
         self._style = Style(
@@ -205,28 +132,10 @@ class SmlMeter:
         """The server id as lower-case hex."""
         return self.server_id.hex()
 
-    # --- the simulation ---
-
-    def _integrate(self, until_ms: int) -> None:
-        """Count energy up to `until_ms`; a second's power holds for the whole second."""
-        at = self._time_ms
-        while at < until_ms:
-            second = at // 1000
-            end = min(until_ms, (second + 1) * 1000)
-            energy = sum(self.household.phases_dw(second)) * (end - at)
-            if energy >= 0:
-                self._import += energy
-                night = not 6 * 3600 <= self.household.time_of_day_s(second) < 22 * 3600
-                self._tariff[night] += energy
-            else:
-                self._export -= energy
-            at = end
-        self._time_ms = at
-
     # --- entries ---
 
     def _val_time(self) -> SmlTime | None:
-        second = self._time_ms // 1000
+        second = self._counters.time_ms // 1000
         if self._has("val_time_timestamp"):
             return sml.timestamp(_EPOCH_S + second)
         if self._has("val_time_local"):
@@ -260,9 +169,9 @@ class SmlMeter:
 
     def _energy(self, obis: str, energy: int, exporting: bool | None = None) -> Entry:
         if self._has("no_pin"):
-            mantissa, scaler = energy // (1000 * _DWMS_PER_WH), 3
+            mantissa, scaler = energy // (1000 * DWMS_PER_WH), 3
         else:
-            mantissa, scaler = energy // (_DWMS_PER_WH // 10), -1
+            mantissa, scaler = energy // (DWMS_PER_WH // 10), -1
         status = None if exporting is None else _STATUS | (_STATUS_EXPORT if exporting else 0)
         width = None if status is None else 4
         return Entry(obis, mantissa, self._width(8, 5), True, scaler, WH, status, width, self._val_time())
@@ -287,22 +196,22 @@ class SmlMeter:
 
     def _energy_entries(self) -> list[Entry]:
         entries: list[Entry] = []
-        exporting = sum(self.household.phases_dw(self._time_ms // 1000)) < 0
+        exporting = sum(self.household.phases_dw(self._counters.time_ms // 1000)) < 0
         nothing: dict[str, Any] = {}
         if self._has("dzg_dvs74") or self._has("dzg_sibling"):  # they send 0 with texts where others send nothing
             nothing = {"unit": 0, "scaler": 0, "val_time": SmlTime(1, 0, width=1)}
         self._add(entries, Entry("1-0:96.50.1*1", self.maker, **nothing))
         self._add(entries, Entry("1-0:96.1.0*255", self.server_id, **nothing))
-        self._add(entries, self._energy("1-0:1.8.0*255", self._import, exporting))
+        self._add(entries, self._energy("1-0:1.8.0*255", self._counters.imported, exporting))
         if self._has("two_tariffs"):
-            self._add(entries, self._energy("1-0:1.8.1*255", self._tariff[0]))
-            self._add(entries, self._energy("1-0:1.8.2*255", self._tariff[1]))
-        self._add(entries, self._energy("1-0:2.8.0*255", self._export))
+            self._add(entries, self._energy("1-0:1.8.1*255", self._counters.tariff[0]))
+            self._add(entries, self._energy("1-0:1.8.2*255", self._counters.tariff[1]))
+        self._add(entries, self._energy("1-0:2.8.0*255", self._counters.exported))
         return entries
 
     def _measured_entries(self) -> list[Entry]:
         entries: list[Entry] = []
-        second = self._time_ms // 1000
+        second = self._counters.time_ms // 1000
         home = self.household
         phases = home.phases_dw(second)
         entry, shown = self._power("1-0:16.7.0*255", sum(phases))
@@ -330,8 +239,9 @@ class SmlMeter:
 
     def _fill(self, entries: list[Entry], n: int) -> None:
         """Counters of no meaning up to `n` entries."""
+        second = self._counters.time_ms // 1000
         for k in range(n - len(entries)):
-            self._add(entries, Entry(f"1-0:96.50.3*{k + 1}", 1000 * k + self._time_ms // 1000 % 1000, None, False))
+            self._add(entries, Entry(f"1-0:96.50.3*{k + 1}", 1000 * k + second % 1000, None, False))
 
     def _key(self) -> bytes:
         """48 bytes; with "escape_in_key" 1b1b1b1b or a false start or end in it, at a place that moves."""
@@ -350,9 +260,9 @@ class SmlMeter:
         Costs about 3 us for every second since the last telegram.
         """
         now_ms = round(now_s * 1000)
-        if now_ms < self._time_ms:
+        if now_ms < self._counters.time_ms:
             raise ValueError("a meter's time does not go back")
-        self._integrate(now_ms)
+        self._counters.advance(now_ms)
         self.telegrams += 1
         self._expected = []
         style = self._style
