@@ -206,7 +206,7 @@ def test_a_firmware_that_ends_is_told(tmp_path):
     run.until_readings()
     for pid in run.processes():
         if b"import boot, main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGKILL)
     assert "the firmware ended: " in run.fails(1)
 
 
