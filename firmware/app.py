@@ -20,6 +20,7 @@ from metering.guard import Guard
 
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
+_COUNTERS_FILE = "counters.json"
 _DIAGNOSTICS_S = const(60)
 _LOOK_MS = const(500)
 
@@ -45,6 +46,22 @@ def _load_board():
         problem = str(error)
     _forget("board")
     return name, head, led, problem
+
+
+def _prepare(settings, listener):
+    """Give the listener its line and keys; the counters to keep where it has any, else None."""
+    if settings["line"]:
+        from metering.line import line_of
+
+        listener.line = line_of(settings["line"])
+    if not hasattr(listener, "set_keys"):
+        return None
+    from firmware.store import Counters
+    from metering.keys import key_bytes
+
+    listener.set_keys(key_bytes(settings["meter_key"]), key_bytes(settings["meter_auth_key"]))
+    listener.refuses_replays = True
+    return Counters(_COUNTERS_FILE, listener)
 
 
 def _conversation(settings, listener):
@@ -84,6 +101,7 @@ class App:
         )
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
         self._listener = protocols.load(settings["protocol"])()
+        self._counters = _prepare(settings, self._listener)
         self._conversation = _conversation(settings, self._listener)
         self._guard = Guard(settings["max_power_kw"] * 1000)
         self._publisher = Publisher(self._listener, self._guard, self._outbox, self._announcer)
@@ -103,6 +121,8 @@ class App:
         publisher = self._publisher
         if self._conversation:
             publisher.pause_s = self._conversation.pause_s
+        if self._counters is not None:
+            self._counters.keep()
         if not publisher.take(self._health.uptime_s):
             return
         if publisher.clock:
@@ -144,7 +164,9 @@ class App:
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        return self._publisher.notice or (self._conversation.explanation if self._conversation else "")
+        if self._conversation:
+            return self._publisher.notice or self._conversation.explanation
+        return self._publisher.notice or self._listener.advice
 
     def diagnostics(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""

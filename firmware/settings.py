@@ -8,6 +8,8 @@ import os
 from micropython import const
 
 from metering import protocols
+from metering.keys import key_bytes, key_digits
+from metering.line import line_of
 
 _FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
@@ -52,6 +54,21 @@ def _whole(least, most):
     return accepts
 
 
+def _key(value):
+    try:
+        key_bytes(value)
+    except (ValueError, AttributeError):
+        return False
+    return True
+
+
+def _line(value):
+    try:
+        return value == "" or line_of(value) is not None
+    except (ValueError, AttributeError):
+        return False
+
+
 def _truth(value):
     return isinstance(value, bool)
 
@@ -81,6 +98,9 @@ _KEYS = (
     ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
     ("meter_password", "", _printable(32), "up to 32 letters and digits"),
     ("wake_up", False, _truth, "true (battery meters) or false"),
+    ("meter_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
+    ("meter_auth_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
+    ("line", "", _line, "such as 2400 8E1, empty: what the protocol usually has"),
     ("ntp_host", "pool.ntp.org", _text(128), "a time server of up to 128 bytes, empty: none"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
@@ -99,8 +119,18 @@ def check(given):
         elif not accepts(given[key]):
             values[key] = default
             shown = '"%s"' % default if isinstance(default, str) else default
+            if accepts is _key:
+                words = _digits(given[key]) + words
             problems.append("settings: %s is not accepted, %s is used; give %s" % (key, shown, words))
     return values, problems
+
+
+def _digits(value):
+    """How many digits a key has, in words: people paste one too few."""
+    try:
+        return "it has %d digits; " % len(key_digits(value))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def load(path):

@@ -53,7 +53,7 @@ def device() -> Iterator[Any]:
         patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)
         patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
         patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)
-        names = ("board", "head", "homeassistant", "mqtt_socket", "outbox", "settings")
+        names = ("board", "head", "homeassistant", "mqtt_socket", "outbox", "settings", "store")
         yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names})
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
         del sys.modules[name]
@@ -78,6 +78,9 @@ DEFAULTS = {
     "meter_address": "",
     "meter_password": "",
     "wake_up": False,
+    "meter_key": "",
+    "meter_auth_key": "",
+    "line": "",
     "ntp_host": "pool.ntp.org",
     "max_power_kw": 70,
 }
@@ -95,7 +98,10 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "probe_name": ([1, "ä" * 21], "40", ["Zähler im Keller"]),
     "discovery": (["on", "", True, None, ["device"]], "device", ["device", "entity", "off"]),
     "discovery_prefix": (["#", "/x", 0], "60", ["homeassistant", "hub/discovery"]),
-    "protocol": (["d0", "SML", 1], "sml", ["sml", "iec62056-21"]),
+    "protocol": (["d0", "SML", 1], "sml", ["sml", "iec62056-21", "dlms"]),
+    "meter_key": (["00" * 15, "hidden", 7, None, "0x" + "0" * 31], "32", ["", "0A" * 16, "0x" + " ".join(["ff"] * 16)]),
+    "meter_auth_key": (["00" * 17, "hidden", ["00" * 16]], "32", ["", "d0:" * 15 + "df"]),
+    "line": (["9600", "9600 9N1", "8N1", 9600, "fast 8N1", "9600 8X1"], "2400 8E1", ["", "2400 8E1", "9600 7e1"]),
     "interval_s": ([-1, 86401, "60", 0.5, True], "86400", [0, 1, 86400]),
     "meter_address": (["1!", "a b", "(1)", "/", "?", "ä", "x" * 33, 12], "32", ["", "00123456"]),
     "meter_password": (["hidden!", "(hidden)", "hidden" * 6, 12345678], "32", ["", "00000000"]),
@@ -163,6 +169,64 @@ def test_a_good_settings_file(device: Any, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"wifi_ssid": "Müller", "more": 1}', encoding="utf-8")
     assert device.settings.load(str(file)) == ({**DEFAULTS, "wifi_ssid": "Müller", "more": 1}, [])
+
+
+def test_a_key_with_a_digit_too_few_is_counted(device: Any) -> None:
+    _, problems = device.settings.check({"meter_key": "00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee"})
+    assert len(problems) == 1
+    assert "30 digits" in problems[0] and "32 hexadecimal digits" in problems[0] and "aa bb" not in problems[0]
+
+
+# --- what outlasts a restart -----------------------------------------------------------------------------------------
+
+
+class FakeListener:
+    """Of a listener what Counters looks at."""
+
+    def __init__(self, key_check: int = 1) -> None:
+        self.key_check = key_check
+        self.system_title: bytes | None = b"OPTg\0\0\0\1"
+        self.invocation_counter = 0
+        self.restored: list[tuple[bytes, int]] = []
+
+    def restore_counter(self, title: bytes, counter: int) -> None:
+        self.restored.append((title, counter))
+
+
+def test_counters_are_written_rarely_and_come_back(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "counters.json")
+    written = []
+    save = device.store.save
+    monkeypatch.setattr(device.store, "save", lambda *given: written.append(given) or save(*given))
+    listener = FakeListener()
+    counters = device.store.Counters(path, listener)
+    for counter in range(5000, 8000):
+        listener.invocation_counter = counter
+        counters.keep()
+    listener.system_title = None  # a telegram in the clear
+    counters.keep()
+    assert len(written) == 3  # one in 1,024
+    again = FakeListener()
+    device.store.Counters(path, again)
+    assert again.restored == [(b"OPTg\0\0\0\1", 5000 + 2 * 1024)]
+    other_key = FakeListener(key_check=2)
+    device.store.Counters(path, other_key)
+    assert other_key.restored == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"5", b'[["zz", 1, 1]]', b"[[1]]", b"[" * 3000, b'[["00", "x", 1]]', b"null"]
+)
+def test_broken_state_is_no_state(device: Any, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "counters.json"
+    file.write_bytes(content)
+    listener = FakeListener()
+    device.store.Counters(str(file), listener)
+    assert listener.restored == []
+    assert device.store.save(str(file), [1]) and device.store.load(str(file)) == [1]
+    assert not device.store.save(str(tmp_path / "no" / "folder"), [1])
 
 
 # --- board -----------------------------------------------------------------------------------------------------------

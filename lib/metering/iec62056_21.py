@@ -37,11 +37,11 @@ from metering.characters import is_even, is_made_of, latin_text
 from metering.checksum import ARC, crc_table
 from metering.compat import ascii_text, const, copy_bytes
 from metering.line import Line
-from metering.listener import NOTHING, Listener
+from metering.listener import NOTHING
 from metering.printed import PrintedReading, address_of, decimals, is_history, parse_code, unit_code, unit_of
+from metering.staging import Staging
 
 _TABLE = crc_table(ARC)
-_POSITION_MASK = const(0x3FFFFFFF)
 
 _LF = const(0x0A)
 _CR = const(0x0D)
@@ -108,7 +108,7 @@ def identifies(obis):
     return obis[1] == 0 and tuple(obis[2:5]) in _IDENTIFIERS
 
 
-class Iec62056_21(Listener):
+class Iec62056_21(Staging):
     """Listener for data blocks and pushed telegrams. Allocates per telegram a generator, per reading the Reading.
 
     Of the telegram in hand, besides what every listener tells: `checked` True where a BCC or CRC has held,
@@ -124,18 +124,15 @@ class Iec62056_21(Listener):
     REASONS = ("checksum", "no checksum", "parity", "cut off", "too long", "line", "shape", "no data")
 
     def __init__(self, size=BUFFER_SIZE):
-        Listener.__init__(self, size)
+        Staging.__init__(self, size)
         self.needs_check = False
-        self._at = 0  # first byte not taken
         self._searched = 0  # of those not taken, how many hold no line end
-        self._staged = 0  # bytes of identification and sets kept
         self._inside = False
         self._parity = False
         self._whole_length = self._whole_shape = 0  # of the last read-out asked for,
         self._whole_line_crc = -1  # and its identification
         self._once_checked = -1  # CRC of the identification line whose telegrams carry a check
         self._code = bytearray(6)  # of the data set in hand
-        self._start = 0  # of the candidate in the stream
         self._value_at = self._value_end = self._unit_at = self._unit_end = 0  # of the group in hand
         self._decimals = -1
         self._address = ""
@@ -145,7 +142,7 @@ class Iec62056_21(Listener):
         self._crc = self._line_crc = self._bcc = self._sets = self._strays = 0
 
     def _reset_telegram(self):
-        Listener._reset_telegram(self)
+        Staging._reset_telegram(self)
         self.checked = False
         self.heat = False
         self.length = 0
@@ -153,35 +150,9 @@ class Iec62056_21(Listener):
 
     # -- the buffer
 
-    def feed(self, data, start, end):
-        self._release()
-        n = end - start
-        if n > len(self._buf) - self._n:
-            self._close_gap()
-            n = min(n, len(self._buf) - self._n)
-        copy_bytes(self._buf, self._n, data, start, n)
-        self._n += n
-        return n
-
-    def _close_gap(self):
-        gap = self._at - self._staged
-        if gap:
-            copy_bytes(self._buf, self._staged, self._buf, self._at, self._n - self._at)
-            self._at -= gap
-            self._n -= gap
-
     def _drop(self, n):
-        """Take n bytes. `_position` is where _buf[_at] was in the stream."""
-        self._at += n
-        self._position = (self._position + n) & _POSITION_MASK
+        Staging._drop(self, n)
         self._searched = 0
-
-    def _release(self):
-        if self._used:
-            used = self._used
-            self._used = 0
-            self._staged = 0
-            self._drop(used)
 
     def abandon(self):
         """Forget what is held: the driver knows that no more of it will come, or that it starts anew."""
@@ -203,12 +174,8 @@ class Iec62056_21(Listener):
                 return event
 
     def _fail(self, reason, detail, used):
-        """The candidate is none; `used` more bytes are given up, what lies behind is looked at again."""
         self._inside = False
-        self._staged = 0
-        event = self._reject(reason, detail, used)
-        self.offset = self._start
-        return event
+        return Staging._fail(self, reason, detail, used)
 
     def _hunt(self):
         """Find an identification line among the bytes not taken; False where there is none yet."""
@@ -314,9 +281,6 @@ class Iec62056_21(Listener):
                 end = found
         return max(stop, buf.rfind(b"\n", at, end) + 1)
 
-    def _since(self, at):
-        return (self._position + at - self._at - self._start) & _POSITION_MASK
-
     def _restart(self, at, stop):
         """Where in this line another identification line begins, which tells that the telegram before it was cut."""
         buf = self._buf
@@ -355,7 +319,7 @@ class Iec62056_21(Listener):
             return self._fail("checksum", "sent %02x, computed %02x" % (sent, self._bcc), etx + 1 - at)
         if self._take_sets(at, etx) >= 0:
             self._end_seen = True
-        return self._believe(True, etx + 2 - at)
+        return self._end(True, etx + 2 - at)
 
     def _take_end(self, at, stop):
         """A line with a `!` in a telegram without STX: its end, with nothing or the CRC in up to four hex digits.
@@ -378,16 +342,16 @@ class Iec62056_21(Listener):
         if i < stop and buf[i] not in b"\r\n /\xaf":
             return self._fail("checksum", "%02x behind the end" % buf[i], bang + 1 - at)
         if not digits:
-            return self._believe(False, i - at)
+            return self._end(False, i - at)
         if computed != crc:
             return self._fail("checksum", "sent %04x, computed %04x" % (crc, computed), i - at)
-        return self._believe(True, i - at)
+        return self._end(True, i - at)
 
     def _take_stream_end(self):
         """Nothing more will come: a block that has had its `!` is whole, though it lost what checks it."""
         at, n = self._at, self._n
         if self._framed and self._end_seen and not bytes(self._view[at:n]).strip():
-            return self._believe(False, n - at)
+            return self._end(False, n - at)
         if not self._framed and at < n and self._restart(at, n) < 0:
             if not self._parity or self._strip_parity(at, n):
                 ended = self._take_end(at, n) if self._buf.find(b"!", at, n) >= 0 else None
@@ -395,7 +359,7 @@ class Iec62056_21(Listener):
                     return ended
         return self._fail("cut off", "the stream ended", n - at)
 
-    def _believe(self, checked, used):
+    def _end(self, checked, used):
         """The block has ended well: a telegram, unless it lacks a check it must have."""
         self.length = self._since(self._at + used)
         if checked:
@@ -414,9 +378,7 @@ class Iec62056_21(Listener):
             return self._fail("no data", "no data set in the block", used)
         self.checked = checked
         self._inside = False
-        event = self._accept(used)
-        self.offset = self._start
-        return event
+        return self._believe(used)
 
     def _is_printable(self):
         """Are all sets kept made of printable characters?"""

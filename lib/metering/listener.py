@@ -48,6 +48,8 @@ class Listener:
         self._used = 0  # bytes of the last event, given up at the next call
         self._position = 0  # of _buf[0] in the stream
         self._ended = False
+        self.line = None  # the line to listen on, None: the first of LINES
+        self.advice = ""  # a sentence for the owner about what was refused last, "" where there is nothing to do
         self.history = False  # are the values of past billing periods wanted too?
         self.unkept = 0  # values past what the buffer holds
         self.good = 0
@@ -105,7 +107,7 @@ class Listener:
 
     def run(self):
         """Generator of line actions (metering.line) for a meter that talks by itself."""
-        yield SWITCH, self.LINES[0]
+        yield SWITCH, self.line or self.LINES[0]
         while True:
             yield LISTEN, self, None, None
 

@@ -6,7 +6,7 @@ A new protocol is one file and one line here; one that is asked has a second of 
 import gc
 import sys
 
-LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"))
+LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"), ("dlms", "metering.dlms"))
 CONVERSATIONS = (("iec62056-21", "metering.iec62056_21_conversation"),)
 
 

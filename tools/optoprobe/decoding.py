@@ -52,6 +52,16 @@ class Identification:
 
 
 @dataclass(frozen=True, slots=True)
+class Cipher:
+    """How a DLMS telegram was ciphered: `system_title` in hex, `authenticated` where its tag has held."""
+
+    system_title: str
+    invocation_counter: int
+    security_control: int
+    authenticated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Telegram:
     """A telegram whose checksum held, or that carries none (`checked` False) and is whole and clean. `offset` is where
     it begins in the data, in bytes.
@@ -59,6 +69,7 @@ class Telegram:
     `meter_id` names the meter, None where it does not say. `timestamp` is the meter's clock as ISO 8601 UTC
     ("2026-05-28T20:26:40Z") where it has one; else None, and `seconds_index` its seconds of operation, if it sends
     these. `readings` are in the order sent. `notice` is a sentence for the owner ("PIN needed: ..."), mostly None.
+    `ident` is IEC 62056-21's, `cipher` DLMS's where it is ciphered; `apdu` in hex where DLMS holds no register we know.
     """
 
     protocol: str
@@ -70,6 +81,8 @@ class Telegram:
     notice: str | None = None
     ident: Identification | None = None
     checked: bool = True
+    cipher: Cipher | None = None
+    apdu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class Rejected:
     offset: int
     reason: str
     detail: str
+    cipher: Cipher | None = None
 
 
 def decode(
@@ -92,11 +106,10 @@ def decode(
     """
     if protocol not in protocol_names():
         raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
-    clean_key("key", key)
-    clean_key("auth_key", auth_key)
+    key, auth_key = clean_key("key", key), clean_key("auth_key", auth_key)
     names = protocols.names() if protocol == AUTO else [protocol]
     whole = bytes(data)
-    return heapq.merge(*(_listen(name, whole) for name in names), key=lambda event: event.offset)
+    return heapq.merge(*(_listen(name, whole, key, auth_key) for name in names), key=lambda event: event.offset)
 
 
 def protocol_names() -> list[str]:
@@ -114,8 +127,12 @@ def clean_key(name: str, key: str | None) -> str | None:
     return digits
 
 
-def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
+def _listen(
+    name: str, data: bytes, key: str | None = None, auth_key: str | None = None
+) -> Iterator[Telegram | Rejected]:
     listener = new_listener(name)
+    if key is not None and hasattr(listener, "set_keys"):
+        listener.set_keys(bytes.fromhex(key), bytes.fromhex(auth_key) if auth_key else None)
     fed = 0
     finished = False
     while True:
@@ -123,7 +140,7 @@ def _listen(name: str, data: bytes) -> Iterator[Telegram | Rejected]:
             if event == TELEGRAM:
                 yield telegram(listener)
             else:
-                yield Rejected(listener.offset, listener.reason, listener.detail)
+                yield Rejected(listener.offset, listener.reason, listener.detail, _cipher(listener))
         if fed < len(data):
             fed += listener.feed(data, fed, min(fed + _CHUNK_BYTES, len(data)))
         elif not finished:
@@ -147,14 +164,41 @@ def telegram(listener: Any) -> Telegram:
     return Telegram(
         listener.NAME,
         listener.offset,
-        listener.meter_id() or None,
-        _utc_text(time) if kind in (TIMESTAMP, LOCAL_TIMESTAMP) else None,
+        getattr(listener, "printed_id", listener.meter_id)() or None,
+        _date_time_text(listener.date_time())
+        if hasattr(listener, "date_time")
+        else _utc_text(time)
+        if kind in (TIMESTAMP, LOCAL_TIMESTAMP)
+        else None,
         tuple(map(_register, listener.readings())),
         time if kind == SEC_INDEX else None,
         PIN_NEEDED if listener.pin_needed else None,
         _identification(listener),
         getattr(listener, "checked", True),
+        _cipher(listener),
+        listener.raw().hex() if hasattr(listener, "raw") and not listener.n_values else None,
     )
+
+
+def _cipher(listener: Any) -> Cipher | None:
+    title = getattr(listener, "system_title", None)
+    if title is None:
+        return None
+    return Cipher(title.hex(), listener.invocation_counter, listener.security_control, listener.authenticated)
+
+
+def _date_time_text(date: tuple[int, ...] | None) -> str | None:
+    """A meter's date and time as ISO 8601: in UTC where it says how it deviates, else local time without a zone."""
+    if date is None:
+        return None
+    *local, deviation = date
+    try:
+        moment = datetime(*local)  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    if deviation is None:
+        return moment.isoformat()
+    return (moment + timedelta(minutes=deviation)).isoformat() + "Z"
 
 
 def _identification(listener: Any) -> Identification | None:

@@ -124,7 +124,8 @@ def bytes_of_hex_text(text: bytes) -> bytes:
 def as_object(file: str, event: Telegram | Rejected) -> dict[str, object]:
     """The JSON object of an event; the keys are part of the command's contract."""
     if isinstance(event, Rejected):
-        return {"file": file, "offset": event.offset, "rejected": event.reason, "detail": event.detail}
+        refused = {"file": file, "offset": event.offset, "rejected": event.reason, "detail": event.detail}
+        return refused | (asdict(event.cipher) if event.cipher else {})
     found: dict[str, object] = {
         "file": file,
         "protocol": event.protocol,
@@ -136,6 +137,10 @@ def as_object(file: str, event: Telegram | Rejected) -> dict[str, object]:
     if event.ident is not None:
         found["ident"] = asdict(event.ident)
         found["checked"] = event.checked
+    if event.cipher is not None:
+        found |= asdict(event.cipher)
+    if event.apdu is not None:
+        found["apdu"] = event.apdu
     if event.seconds_index is not None:
         found["seconds_index"] = event.seconds_index
     if event.notice is not None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import decoding
+from ..virtual.dlms_meter import QUIRKS as DLMS_QUIRKS
 from ..virtual.iec62056_21_meter import QUIRKS as IEC_QUIRKS
 from ..virtual.sml_meter import QUIRKS
 from .decode import Unreadable, read
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..virtual.broker import Broker
     from ..virtual.optical_server import OpticalServer
 
-METERS = ("sml", "iec-a", "iec-b", "iec-c", "iec-d", "p1")
+METERS = ("sml", "iec-a", "iec-b", "iec-c", "iec-d", "p1", "dlms", "dlms-hdlc", "dlms-mbus", "dlms-gbt")
 _INTERVAL_S = 10  # between read-outs of a meter that is asked; the firmware's own is a minute
 _HUB = "homeassistant"
 _TICK_S = 0.25
@@ -66,9 +67,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--meter", choices=METERS, default="sml", help="what is simulated (sml)")
     parser.add_argument("--capture", metavar="FILE", help="replay these bytes again and again instead of a meter")
     parser.add_argument(
-        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS),
+        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS, *DLMS_QUIRKS),
         help="a peculiarity of the simulated meter, may be repeated: " + ", ".join(QUIRKS)
-        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS),
+        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS) + "; of the meters dlms...: " + ", ".join(DLMS_QUIRKS),
     )  # fmt: skip
     parser.add_argument(
         "--runtime", choices=("micropython", "cpython"), help="of the firmware (micropython; cpython proves less)"
@@ -103,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--user and --password belong to --broker HOST:PORT: give that too")
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
-        wrong = set(args.quirk) - (QUIRKS if args.meter == "sml" else IEC_QUIRKS).keys()
+        family = args.meter.partition("-")[0]
+        known = {"sml": QUIRKS, "dlms": DLMS_QUIRKS}.get(family, IEC_QUIRKS)
+        wrong = set(args.quirk) - known.keys()
         if wrong and not args.capture:
             raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")
         if args.capture and args.quirk:
@@ -346,6 +349,7 @@ class _Demo:
 
         from ..virtual.board import VirtualBoard
         from ..virtual.broker import Broker
+        from ..virtual.dlms_meter import DlmsMeter
         from ..virtual.iec62056_21_meter import IecMeter
         from ..virtual.optical_server import CaptureSource, OpticalServer
         from ..virtual.sml_meter import SmlMeter
@@ -357,6 +361,9 @@ class _Demo:
         elif self.args.meter == "sml":
             protocol = "sml"
             source = SmlMeter(quirks=self.args.quirk)
+        elif self.args.meter.startswith("dlms"):
+            protocol = "dlms"
+            source = DlmsMeter(self.args.meter.partition("-")[2] or "optical", quirks=self.args.quirk)
         else:
             protocol = "iec62056-21"
             source = IecMeter(self.args.meter.removeprefix("iec-").upper(), quirks=self.args.quirk)
@@ -385,6 +392,10 @@ class _Demo:
             "protocol": protocol,
             "interval_s": _INTERVAL_S,
         }
+        if protocol == "dlms" and self.capture is None:
+            settings["meter_key"], settings["meter_auth_key"] = source.key.hex(), source.auth_key.hex()
+        if line.baud != protocols.load(protocol).LINES[0].baud and protocol == "dlms":
+            settings["line"] = f"{line.baud} {line.bits}{line.parity or 'N'}{line.stop}"
         board = stack.enter_context(VirtualBoard(scratch / "board", settings, server.port, runtime_name=runtime_name))
         self.began_s = time.monotonic()
         self._watch(subscriber, server, board, self._about(runtime_name, f"{host}:{port}", server, scratch))

@@ -23,9 +23,9 @@ HEAP_BUDGET = 64 * 1024  # of the whole firmware
 # 6,592 bytes, and 4,480 that MicroPython's string pool takes at a stroke when it doubles at 630 names, which only their
 # names make it do. tests_host/test_firmware_memory.py measures that both are no less.
 HARDWARE_BYTES = 6592 + 4480
-# What IEC 62056-21 takes beyond the budget: its data blocks, the conversation, the pool doubled by their own names, and
-# the messages of the 31 registers of a P1 meter.
-IEC62056_21_BYTES = 28 * 1024
+# What IEC 62056-21 and DLMS take beyond the budget: data blocks, conversation, cipher, the pool doubled by their names,
+# and the messages of the 31 registers of a P1 meter.
+OTHERS_BYTES = 28 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -54,7 +54,7 @@ class VirtualBoard:
         self.log: list[str] = []
         self.reset_cause = reset_cause
         self._runtime = runtime_name
-        more = IEC62056_21_BYTES if settings and settings.get("protocol") == "iec62056-21" else 0
+        more = OTHERS_BYTES if settings and settings.get("protocol", "sml") != "sml" else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None

@@ -1,0 +1,61 @@
+"""Small state that outlasts a loss of power: one JSON file each, written whole or not at all, and rarely."""
+
+import json
+import os
+
+from micropython import const
+
+_MAX_FILE_BYTES = const(2048)
+_STEP = const(1024)  # telegrams between two writes: 84 a day at one a second
+
+
+def load(path):
+    """What save() left in `path`, None where there is nothing of use."""
+    try:
+        if os.stat(path)[6] > _MAX_FILE_BYTES:
+            return None
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def save(path, value):
+    """Replace what `path` holds; after a power cut it holds the old or the new. True when it was written."""
+    try:
+        with open(path + ".new", "w") as file:
+            json.dump(value, file)
+        os.rename(path + ".new", path)
+        return True
+    except OSError:
+        return False
+
+
+class Counters:
+    """Invocation counters kept over restarts, so that an old telegram is not taken for a new one after one.
+
+    Written at every 1,024th telegram: of what came since, up to so many could be replayed after a loss of power.
+    """
+
+    def __init__(self, path, listener):
+        self._path = path
+        self._listener = listener
+        self._kept = {}
+        rows = load(path)
+        for row in rows if isinstance(rows, list) else ():
+            try:
+                title, counter, key_check = bytes.fromhex(row[0]), int(row[1]), int(row[2])
+            except (TypeError, ValueError, IndexError):
+                continue
+            if key_check == listener.key_check:  # another key counts anew
+                listener.restore_counter(title, counter)
+                self._kept[title] = counter
+
+    def keep(self):
+        """Called with a telegram in the listener's hand."""
+        title, counter = self._listener.system_title, self._listener.invocation_counter
+        if title is None or 0 <= counter - self._kept.get(title, -_STEP) < _STEP:
+            return
+        self._kept[title] = counter
+        check = self._listener.key_check
+        save(self._path, [["".join("%02x" % b for b in t), c, check] for t, c in self._kept.items()])

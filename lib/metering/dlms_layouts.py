@@ -1,0 +1,69 @@
+"""What meters mean that do not say it: lists of values without OBIS codes, and scales that are not sent. Data only.
+
+A layout is told by the kinds of its elements, a letter each (t a date-time in octets, o other octets, s text, b h l
+unsigned of 1, 2, 4 or 8 bytes, H signed, e enum, a array or structure, B boolean), and says for each element the
+C.D.E of its code (A-B is 1-0, or as written), - for what is left out, I for the number of the meter, T for its clock.
+A family says by which power of ten each quantity is counted where no scaler is sent. Every row names what shows it.
+"""
+
+# kinds of the elements, family, what they are
+LAYOUTS = (
+    # Wiener Netze, optical port, Iskraemeco AM550 and L+G E450 (published example; hackaday.io 195440)
+    ("tllllllll", "", "T 1.8.0 2.8.0 3.8.0 4.8.0 1.7.0 2.7.0 3.7.0 4.7.0"),
+    # Netz Burgenland, L+G E450
+    (
+        "hhhhhhllllhhho",
+        "burgenland",
+        "32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 1.7.0 2.7.0 1.8.0 2.8.0 - - - I",
+    ),
+    # Kaifa MA105, MA304, Norway and Sweden (NVE, OBIS list of the maker)
+    ("l", "kaifa", "1.7.0"),
+    ("ooollllll", "kaifa", "- I - 1.7.0 2.7.0 3.7.0 4.7.0 31.7.0 32.7.0"),
+    ("ooollllll" + "tllll", "kaifa", "- I - 1.7.0 2.7.0 3.7.0 4.7.0 31.7.0 32.7.0 T 1.8.0 2.8.0 3.8.0 4.8.0"),
+    (
+        "ooollllllllll",
+        "kaifa",
+        "- I - 1.7.0 2.7.0 3.7.0 4.7.0 31.7.0 51.7.0 71.7.0 32.7.0 52.7.0 72.7.0",
+    ),
+    (
+        "ooolllllllllltllll",
+        "kaifa",
+        "- I - 1.7.0 2.7.0 3.7.0 4.7.0 31.7.0 51.7.0 71.7.0 32.7.0 52.7.0 72.7.0 T 1.8.0 2.8.0 3.8.0 4.8.0",
+    ),
+    # Iskraemeco AM550, Slovenia, by network operator (captures of amsreader-firmware issues 615, 869, 956)
+    (
+        "oollllhhhhhhllllll",
+        "iskra",
+        "I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0"
+        " 21.7.0 41.7.0 61.7.0 22.7.0 42.7.0 62.7.0",
+    ),
+    ("ooeollllllll", "iskra", "I - 0-0:96.3.10 - 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 3.8.0 4.8.0"),
+    (
+        "oohhhhhhllll",
+        "iskra",
+        "I - 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 1.7.0 2.7.0 3.7.0 4.7.0",
+    ),
+    ("oollllhll", "iskra", "I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 2.8.1 2.8.2"),
+    ("ollllllll", "iskra", "I 1.7.0 2.7.0 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2"),
+    ("oollllhhll", "iskra", "I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 31.7.0 21.7.0 22.7.0"),
+    ("obll", "iskra", "I - 1.8.0 2.8.0"),
+    # Iskraemeco IE.5, Croatia (amsreader-firmware issue 1072)
+    (
+        "ooollllllllllllhllllllhhhhhhlaaaB",
+        "iskra",
+        "I - - 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 5.8.0 6.8.0 7.8.0 8.8.0 1.7.0 2.7.0 13.7.0"
+        " 21.7.0 41.7.0 61.7.0 22.7.0 42.7.0 62.7.0 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 - - - - -",
+    ),
+)
+
+# family -> powers of ten of voltage, current, power factor and energy; None: not known
+SCALES = (
+    ("kamstrup", 0, -2, -2, 1),
+    ("kamstrup_ct", 0, -3, -2, 1),  # type 685, through current transformers
+    ("kaifa", -1, -3, None, 0),
+    ("iskra", -1, -2, -3, 0),
+    ("burgenland", 0, -2, None, 0),
+    ("lg", 0, -2, -3, 0),  # E450
+    ("lg_tenths", -1, -2, -3, 0),  # E360: a voltage above 1,000 says so
+    ("lg_whole", 0, 0, -3, 0),  # E570: 64-bit currents say so
+)
