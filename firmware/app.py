@@ -20,7 +20,6 @@ from metering.guard import Guard
 
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
-_COUNTERS_FILE = "counters.json"
 _DIAGNOSTICS_S = const(60)
 _LOOK_MS = const(500)
 
@@ -29,9 +28,11 @@ def _load_settings():
     """(values, problems); the code that checks them is dropped again."""
     from firmware import settings
 
-    loaded = settings.load(_SETTINGS_FILE)
-    _forget("settings")
-    return loaded
+    values, problems = settings.load(_SETTINGS_FILE)
+    settings.convert(values)
+    _forget("firmware", "settings")
+    _forget("metering", "keys")
+    return values, problems
 
 
 def _load_board():
@@ -44,24 +45,8 @@ def _load_board():
     except board.BoardError as error:
         name = head = led = None
         problem = str(error)
-    _forget("board")
+    _forget("firmware", "board")
     return name, head, led, problem
-
-
-def _prepare(settings, listener):
-    """Give the listener its line and keys; the counters to keep where it has any, else None."""
-    if settings["line"]:
-        from metering.line import line_of
-
-        listener.line = line_of(settings["line"])
-    if not hasattr(listener, "set_keys"):
-        return None
-    from firmware.store import Counters
-    from metering.keys import key_bytes
-
-    listener.set_keys(key_bytes(settings["meter_key"]), key_bytes(settings["meter_auth_key"]))
-    listener.refuses_replays = True
-    return Counters(_COUNTERS_FILE, listener)
 
 
 def _conversation(settings, listener):
@@ -78,9 +63,9 @@ def _conversation(settings, listener):
     )
 
 
-def _forget(module):
-    del sys.modules["firmware." + module]
-    delattr(sys.modules["firmware"], module)
+def _forget(package, module):
+    del sys.modules[package + "." + module]
+    delattr(sys.modules[package], module)
     gc.collect()
 
 
@@ -101,7 +86,13 @@ class App:
         )
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
         self._listener = protocols.load(settings["protocol"])()
-        self._counters = _prepare(settings, self._listener)
+        if settings["line"]:
+            self._listener.line = settings["line"]
+        self._counters = None
+        if hasattr(self._listener, "set_keys"):
+            from firmware.store import Counters
+
+            self._counters = Counters(self._listener, settings["meter_key"], settings["meter_auth_key"])
         self._conversation = _conversation(settings, self._listener)
         self._guard = Guard(settings["max_power_kw"] * 1000)
         self._publisher = Publisher(self._listener, self._guard, self._outbox, self._announcer)

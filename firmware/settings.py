@@ -9,7 +9,7 @@ from micropython import const
 
 from metering import protocols
 from metering.keys import key_bytes, key_digits
-from metering.line import line_of
+from metering.line import Line
 
 _FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
@@ -62,9 +62,17 @@ def _key(value):
     return True
 
 
+def _line_of(text):
+    words = text.split()
+    if len(words) != 2 or len(words[1]) != 3:
+        raise ValueError("line settings: such as 9600 8N1")
+    bits, parity, stop = words[1][:1], words[1][1:2].upper(), words[1][2:]
+    return Line(int(words[0]), int(bits), None if parity == "N" else parity, int(stop))
+
+
 def _line(value):
     try:
-        return value == "" or line_of(value) is not None
+        return value == "" or _line_of(value) is not None
     except (ValueError, AttributeError):
         return False
 
@@ -147,6 +155,13 @@ def load(path):
     if not isinstance(given, dict):
         return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)
     return check(given)
+
+
+def convert(values):
+    """Turn checked texts into what the device works with, in place: keys into bytes, the line into a Line, "" to None."""
+    for key in ("meter_key", "meter_auth_key"):
+        values[key] = key_bytes(values[key])
+    values["line"] = _line_of(values["line"]) if values["line"] else None
 
 
 def _defaults(problem):

@@ -5,6 +5,7 @@ import os
 
 from micropython import const
 
+_COUNTERS_FILE = "counters.json"
 _MAX_FILE_BYTES = const(2048)
 _STEP = const(1024)  # telegrams between two writes: 84 a day at one a second
 
@@ -37,11 +38,13 @@ class Counters:
     Written at every 1,024th telegram: of what came since, up to so many could be replayed after a loss of power.
     """
 
-    def __init__(self, path, listener):
-        self._path = path
+    def __init__(self, listener, key, auth_key):
+        """`listener` gets the meter's keys (bytes or None), and the counters kept of telegrams under this key."""
+        listener.set_keys(key, auth_key)
+        listener.refuses_replays = True
         self._listener = listener
         self._kept = {}
-        rows = load(path)
+        rows = load(_COUNTERS_FILE)
         for row in rows if isinstance(rows, list) else ():
             try:
                 title, counter, key_check = bytes.fromhex(row[0]), int(row[1]), int(row[2])
@@ -58,4 +61,4 @@ class Counters:
             return
         self._kept[title] = counter
         check = self._listener.key_check
-        save(self._path, [["".join("%02x" % b for b in t), c, check] for t, c in self._kept.items()])
+        save(_COUNTERS_FILE, [["".join("%02x" % b for b in t), c, check] for t, c in self._kept.items()])

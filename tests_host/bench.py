@@ -10,17 +10,16 @@ Each decoder is given one whole telegram at a time and has to find the frame, ch
 ours makes the exact text of each as well. Timed are the telegrams that all read rightly (those that leave values out or
 count them otherwise, as smllib's short cut, dsmr-parser and iec62056-21 do, need only not refuse them), in rounds that
 take turns, so that a slow spell of the machine hits all; figures are medians of the rounds. Of DLMS the others give the
-tree alone, and are right where its numbers add up to what they must; which register each is and its scale, they leave
-to their user, ours says. Where they do not know a framing they are given the APDU, out of frames that are
-checked here.
+tree alone, and are right where its numbers add up to what they must; which register each is and its scale they leave to
+their user, ours says. Where they do not know a framing they are given the APDU, out of frames that are checked here.
 
-Memory is the peak that tracemalloc sees while one
-telegram is decoded, with everything the decoder makes for it. What is made once and kept is not in it, for none:
-imported modules, dsmr-parser's parser with its compiled expressions, gurux-dlms' client, our listener with its buffer
-and what it made of a key; but each table has a row of ours with a listener made for each telegram too.
+Memory is the peak that tracemalloc sees while one telegram is decoded, with everything the decoder makes for it. What
+is made once and kept is not in it, for none: imported modules, dsmr-parser's parser with its compiled expressions,
+gurux-dlms' client, our listener with its buffer and what it made of a key (on a computer some 200 KB of tables where a
+tag is checked); but each table has a row of ours with a listener made for each telegram too.
 
-The last lines say which share of a telegram's time on the line its tag (GHASH) and its decryption take on MicroPython,
-32 bits, on this machine: a board is some 30 times slower.
+The last lines say which share of a telegram's time on the line its tag (GHASH) and its decryption take on MicroPython's
+unix port on this machine, usually its 32-bit one. A board is far slower.
 """
 
 from __future__ import annotations
@@ -711,7 +710,7 @@ def gcm_vector(n: int) -> str:
 
 def share_of_the_line(rounds: int) -> None:
     """Prints what tag and decryption take on MicroPython, and of the time in which the telegram comes."""
-    print("\nDLMS on MicroPython, core as bytecode, on this machine:")
+    print("\nDLMS on MicroPython, core as bytecode, on this machine; shares are of the telegram's time on the line:\n")
     try:
         program = runtime.micropython()
     except runtime.SetupError as error:

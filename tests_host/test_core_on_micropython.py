@@ -4,6 +4,7 @@ The scripts in on_micropython/ run in subprocesses; those that are plain Python 
 the same. The unix port computes floats in double precision, an ESP32 in single: no text here may come by way of either.
 """
 
+import functools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import test_dlms as dlms_tests
 import test_iec62056_21 as iec
 
 from metering import iec62056_21, protocols
@@ -20,7 +22,9 @@ from metering.characters import with_parity
 from metering.listener import NOTHING
 from metering.sml import BUFFER_SIZE
 from optoprobe import device_tree, runtime
+from optoprobe.virtual import dlms_encoder as dlms
 from optoprobe.virtual import sml_encoder as sml
+from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_encoder import Entry
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
@@ -30,6 +34,7 @@ CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
 IEC_CORPUS = CORPUS.with_name("iec62056_21")
 NO_CORPUS = "the corpus of real captures is not beside this clone"
 HEAP = "64k"
+ROOMY = "256k"  # where a script holds a whole stream
 IEC_BUFFER = 12 * 1024  # holds the longest read-out of the corpus, 9,528 bytes, with its history
 
 # Bytes measured on the 32-bit unix port 1.25 from .mpy, and 15 % to spare. What the README quotes comes from here.
@@ -48,6 +53,13 @@ IEC_MEASURED = {
     "listener": 3_728,  # with its buffer of 3,072
     "telegram_in_hand": 7_328,  # 37 readings kept at a time
     "guard_and_registers": 4_800,  # following these 37
+}
+DLMS_MEASURED = {
+    "listens": 30_880,  # metering.dlms and what it imports
+    "rest_of_core": 8_256,
+    "listener": 11_824,  # with its buffer of 3,072, metering.gcm and its windows
+    "telegram_in_hand": 2_560,  # 11 readings kept at a time, and the tables of a tag
+    "guard_and_registers": 1_328,  # following these 11
 }
 HIGH_WATER = 35_392  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
 
@@ -98,7 +110,7 @@ def test_this_is_micropython_and_its_core_is_bytecode(core):
 
 def parsed(out):
     """What decode_files.py printed: {file name: [[(OBIS or address, text, unit or None), ...], ...]}."""
-    files = {}
+    files, telegrams = {}, []
     for line in out.splitlines():
         word = line.split(" ")[0]
         if word == "file":
@@ -190,6 +202,41 @@ def test_corpus_of_printed_registers(core):
     assert out == printed_by_cpython("decode_files.py", "iec62056-21", 256, IEC_BUFFER, *captures)
 
 
+def decoded_dlms(core, folder, chunk, telegrams, heap=HEAP):
+    """What both runtimes print of `telegrams`, (name, bytes, key, auth_key) each."""
+    paths = []
+    for name, data, key, auth_key in telegrams:
+        paths.append(folder / name)
+        paths[-1].write_bytes(data)
+        (folder / f"{name}.keys").write_text(" ".join(k.hex() if k else "-" for k in (key, auth_key)))
+    out = ""
+    for k in range(0, len(paths), 8):  # few enough that their names do not fill the heap
+        out += printed(core, "decode_files.py", "dlms", chunk, 0, *paths[k : k + 8], heap=heap)
+    assert out == printed_by_cpython("decode_files.py", "dlms", chunk, 0, *paths)
+    return out
+
+
+def test_our_own_rows_of_dlms(core, tmp_path):
+    rows = [row for row in dlms_tests.ROWS if row.has_check]
+    telegrams = [(f"{k:02d}.bin", r.data + r.data[:40], r.meter.key, r.meter.auth_key) for k, r in enumerate(rows)]
+    for chunk in (1, 100):
+        found = parsed(decoded_dlms(core, tmp_path, chunk, telegrams))
+        assert found == {f"{k:02d}.bin": [r.expected] for k, r in enumerate(rows)}
+
+
+def test_corpus_of_dlms(core, tmp_path):
+    captures = list(dlms_tests.captures())  # skips where there is none
+    telegrams = [(name, data, content["key"], content["auth_key"]) for name, data, content in captures]
+    holds_p1 = [content.get("inner") == "p1" for _, _, content in captures]  # its decoder is needed besides
+    out = decoded_dlms(core, tmp_path, 256, [t for t, p1 in zip(telegrams, holds_p1, strict=True) if not p1])
+    out += decoded_dlms(core, tmp_path, 256, [t for t, p1 in zip(telegrams, holds_p1, strict=True) if p1], ROOMY)
+    found = parsed(out)
+    for name, _, content in captures:
+        wanted = map(dlms_tests.wanted_of, content["telegrams"]) if dlms_tests.is_read(content) else ()
+        assert dlms_tests.as_numbers(found[name]) == list(wanted), name
+    assert (len(found), out.count("rejected key needed 0 ")) == (84, 7)
+
+
 def test_texts_are_the_same_and_exact(core):
     out = printed(core, "texts.py")
     assert out == printed_by_cpython("texts.py")
@@ -264,12 +311,43 @@ def noisy_read_outs():
     )
 
 
-STREAMS = {"sml": (noisy_stream, 5, 2), "iec62056-21": (noisy_read_outs, 7, 3)}
+def noisy_pushes():
+    """The same of DLMS: HDLC, segments and M-Bus frames, with keys and a tag, without, and with another meter's key."""
+    meter = functools.partial(DlmsMeter, seed=4, key=dlms_tests.KEY, auth_key=dlms_tests.AUTH_KEY)
+    optical, tagged = meter("optical"), meter("hdlc", security=0x30)
+    mbus, plain = meter("mbus"), meter("hdlc", segment_bytes=90)
+    damaged = bytearray(plain.telegram(1))
+    damaged[100] ^= 4
+    return b"".join(
+        (
+            b"\x55\xff" * 300,
+            b"\x7e\xa1\x68\x68",
+            optical.telegram(1),
+            tagged.telegram(1),
+            bytes(damaged),
+            plain.telegram(2),
+            mbus.telegram(1),
+            mbus.telegram(2)[:270],
+            mbus.telegram(3),
+            DlmsMeter("optical", seed=9).telegram(1),
+            plain.telegram(3)[:200],
+            plain.telegram(4),
+            tagged.telegram(5)[:200],
+            tagged.telegram(6),
+            optical.telegram(7),
+            bytes(3000),
+        )
+    )
+
+
+STREAMS = {"sml": (noisy_stream, 5, 2), "iec62056-21": (noisy_read_outs, 7, 3), "dlms": (noisy_pushes, 8, 5)}
 
 
 def events_due(protocol, data):
     """After how many bytes each event is due, fed byte by byte."""
     listener = protocols.load(protocol)()
+    if protocol == "dlms":
+        listener.set_keys(dlms_tests.KEY, dlms_tests.AUTH_KEY)
     due = []
     for k in range(len(data)):
         listener.feed(data, k, k + 1)
@@ -287,10 +365,10 @@ def test_feeding_allocates_nothing(core, tmp_path, chunk, protocol):
     due = events_due(protocol, data)
     (tmp_path / "stream.bin").write_bytes(data)
     arguments = (protocol, tmp_path / "stream.bin", chunk, ",".join(map(str, due)))
-    words = printed(core, "heap_locked.py", *arguments).split()
+    words = printed(core, "heap_locked.py", *arguments, heap=ROOMY).split()
     assert (words[0], int(words[1]), words[2]) == ("events", len(due), "locked")
     assert int(words[3]) >= 2 * len(data) // chunk
-    code, _, errors = micropython(core, "heap_locked.py", *arguments, "plant")
+    code, _, errors = micropython(core, "heap_locked.py", *arguments, "plant", heap=ROOMY)
     assert code != 0 and "heap is locked" in errors
 
 
@@ -333,6 +411,19 @@ def test_heap_taken_by_printed_registers(core, tmp_path):
     assert figures["listener"] > iec62056_21.BUFFER_SIZE
 
 
+def test_heap_taken_by_dlms(core, tmp_path):
+    """A telegram in two M-Bus frames, encrypted and with a tag, so that every table of the keys is made."""
+    meter = DlmsMeter("mbus", security=0x30, seed=4, key=dlms_tests.KEY, auth_key=dlms_tests.AUTH_KEY)
+    telegram = meter.telegram(5)
+    (tmp_path / "telegram.bin").write_bytes(telegram)
+    figures = heap_figures(core, "dlms", tmp_path / "telegram.bin")
+    readings = figures.pop("readings")
+    print(f"\nheap, bytes (32-bit, from .mpy; telegram of {len(telegram)} bytes, {readings} readings): {figures}")
+    print("core + DLMS + listener + one telegram in hand:", sum(figures.values()))
+    assert readings == len(meter.expected())
+    check_heap(figures, DLMS_MEASURED)
+
+
 def test_heap_high_water(core):
     """The largest read-out of the corpus with its whole history, its readings walked one at a time."""
     if not IEC_CORPUS.is_dir():
@@ -356,4 +447,20 @@ def test_the_deepest_nesting_fits_the_small_stack_of_an_esp32_thread(core, tmp_p
     unknown_message = sml.transport(sml.message(0x4711, deep))  # well formed: stepped over
     not_ended = sml.transport(sml.message(0x4711, b"\x71" * 1400))
     (tmp_path / "deep.bin").write_bytes(unknown_message + not_ended + good)
-    assert printed(core, "small_stack.py", tmp_path / "deep.bin").strip() == "telegrams 2 rejected 1"
+    assert printed(core, "small_stack.py", tmp_path / "deep.bin", "sml").strip() == "telegrams 2 rejected 1"
+
+
+def test_dlms_bombs_fit_that_stack_too(core, tmp_path):
+    """Nested values, in the clear, ciphered, by segments; behind each a telegram."""
+    good = dlms_tests.PLAIN.data
+    data, n = b"", 0
+    for body in dlms_tests.bombs():
+        apdu = dlms.data_notification(body)
+        size = 1000 if len(apdu) > 2000 else 0
+        data += dlms.between_flags(dlms.hdlc_segments(apdu, size)) + good
+        n += 1
+    (tmp_path / "bombs.bin").write_bytes(data)
+    telegrams, rejected = printed(core, "small_stack.py", tmp_path / "bombs.bin", "dlms", heap=ROOMY).split()[1::2]
+    heard = dlms_tests.hear(data)
+    assert (int(telegrams), int(rejected)) == (len(heard.telegrams), len(heard.rejected))
+    assert int(telegrams) >= n and int(rejected) > n // 2

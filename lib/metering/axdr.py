@@ -120,7 +120,7 @@ class Axdr:
         todo = 1
         while todo:
             todo -= 1
-            if at + 3 > end:
+            if at + 2 > end:
                 raise Malformed("A-XDR truncated")
             tag = buf[at]
             at += 1

@@ -121,7 +121,12 @@ class Dlms(Staging):
 
     def _judge(self):
         while True:
-            if not self._find_start():
+            position = self._position
+            found = self._find_start()
+            if position != self._position and self._more and not self._next:  # HDLC segments have no numbers
+                self._more = False
+                return self._fail("incomplete", "bytes between two segments", 0)
+            if not found:
                 if self._ended and self._staged:
                     return self._fail("incomplete", "the stream ended before the last part", 0)
                 return NOTHING
@@ -405,6 +410,8 @@ class Dlms(Staging):
             length, at = ber_length(buf, 2 + _TITLE, end)
             if length > end - at or length < 5:
                 raise Malformed("ciphered length longer than data")
+            if length < end - at:  # a segment came twice
+                raise Malformed("ciphered length shorter than data")
         except Malformed as error:
             return "structure", str(error)
         end = at + length

@@ -73,7 +73,11 @@ class _GhashOfBoard:
         powers = _powers(int.from_bytes(h, "big"), 8)
         self._high = _limbs(_sums(powers[:4]))  # what the upper four bits of a byte give
         self._low = _limbs(_sums(powers[4:]))
-        self._fallen = array("H", _sums([0xE100 >> i for i in range(8)]))  # what the byte gives that a shift drops
+        self._fallen = array("H", bytes(512))  # what the byte gives that a shift drops; made without a list
+        for byte in range(256):
+            for i in range(8):
+                if byte & 0x80 >> i:
+                    self._fallen[byte] ^= 0xE100 >> i
         self.state = bytearray(BLOCK_BYTES)
 
     def restart(self):

@@ -8,7 +8,7 @@ frame without information has no HCS.
 """
 
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
-from metering.compat import const
+from metering.compat import SLICES_ARE_CHEAP, const
 
 _TABLE = crc_table(CCITT)
 _FLAG = const(0x7E)
@@ -21,6 +21,16 @@ NONE = const(-1)  # there is no frame here,
 WRONG_HEADER = const(-2)  # its HCS does not hold,
 NO_FLAG = const(-3)  # no flag where the length says,
 WRONG_CHECK = const(-4)  # its FCS does not hold
+
+
+def _holds(buf, view, at, end):
+    """Is the end of buf[at:end] its CRC? `view` is the same. Allocates nothing on MicroPython."""
+    if SLICES_ARE_CHEAP:
+        return crc16(view[at:end], X25_INIT, _TABLE) == _GOOD
+    crc = X25_INIT
+    for i in range(at, end):
+        crc = crc >> 8 ^ _TABLE[(crc ^ buf[i]) & 0xFF]
+    return crc == _GOOD
 
 
 class Frame:
@@ -59,7 +69,7 @@ class Frame:
         else:
             if n < i + 2:
                 return SHORT
-            if crc16(view[at + 1 : i + 2], X25_INIT, _TABLE) != _GOOD:
+            if not _holds(buf, view, at + 1, i + 2):
                 return WRONG_HEADER
             self.info_at = i + 2
             self.info_end = end - 2
@@ -69,7 +79,7 @@ class Frame:
             return SHORT
         if buf[end] != _FLAG:
             return NO_FLAG
-        if crc16(view[at + 1 : end], X25_INIT, _TABLE) != _GOOD:
+        if not _holds(buf, view, at + 1, end):
             return WRONG_CHECK
         self.more = bool(buf[at + 1] & 0x08)
         return end - at

@@ -53,12 +53,3 @@ class Line:
     def __repr__(self):
         inverted = " inverted" if self.invert else ""
         return "%d %d%s%d%s" % (self.baud, self.bits, self.parity or "N", self.stop, inverted)
-
-
-def line_of(text):
-    """The Line of settings as people write them: "2400 8E1". Raises ValueError for anything else."""
-    words = text.split()
-    if len(words) != 2 or len(words[1]) != 3:
-        raise ValueError("line settings: such as 9600 8N1")
-    bits, parity, stop = words[1][:1], words[1][1:2].upper(), words[1][2:]
-    return Line(int(words[0]), int(bits), None if parity == "N" else parity, int(stop))

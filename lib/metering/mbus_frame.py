@@ -37,7 +37,7 @@ class Frame:
         if buf[at] != _START or buf[at + 2] != announced or buf[at + 3] != _START:
             return NONE
         answer = NO_STOP
-        for length in (announced, announced + 256):
+        for length in range(announced, announced + 257, 256):  # a tuple would be an allocation
             if length < _HEAD:
                 continue
             end = at + 4 + length  # the checksum

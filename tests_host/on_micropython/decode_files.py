@@ -5,15 +5,24 @@
     file NAME, telegram OFFSET METER_ID N_VALUES, OBIS|TEXT|UNIT, rejected REASON OFFSET, end GOOD REJECTED
 
 Where the meter prints, OBIS|TEXT|UNIT is ADDRESS|VALUE|UNIT as printed, and what was made of it:
-|OBIS|TEXT|UNIT|KEY|ASIDE; and the telegram's line goes on with CHECKED FLAG BAUD ID.
+|OBIS|TEXT|UNIT|KEY|ASIDE; and the telegram's line goes on with CHECKED FLAG BAUD ID. Where it may be ciphered, both
+telegram and rejected go on with TITLE COUNTER SECURITY_CONTROL AUTHENTICATED; the keys are in FILE.keys: KEY AUTH_KEY,
+in hex, - for none.
 """
 
+import gc
 import sys
+from binascii import hexlify, unhexlify
 
 from metering import protocols
 from metering.listener import NOTHING, TELEGRAM
 from metering.obis import obis_text
 from metering.registers import describe, unit_symbol
+
+
+def cipher(listener):
+    title = hexlify(listener.system_title or b"-").decode()
+    return title, listener.invocation_counter, listener.security_control, listener.authenticated
 
 
 def drain(listener):
@@ -22,11 +31,14 @@ def drain(listener):
         if event == NOTHING:
             return
         if event != TELEGRAM:
-            print("rejected", listener.reason, listener.offset)
+            about = (listener.reason, listener.offset)
+            print("rejected", *(about + cipher(listener) if listener.NAME == "dlms" else about))
             continue
         about = (listener.offset, listener.meter_id() or "-", listener.n_values)
         if listener.NAME == "sml":
             print("telegram", *about)
+        elif listener.NAME == "dlms":
+            print("telegram", *(about + cipher(listener)))
         else:
             ident = (listener.ident_flag, listener.ident_baud, listener.ident_id)
             print("telegram", *about, listener.checked, *ident)
@@ -43,6 +55,10 @@ def drain(listener):
 def decode(listener_class, size, path, buffer):
     listener = listener_class(size) if size else listener_class()
     listener.history = size > 0
+    if listener.NAME == "dlms":
+        with open(path + ".keys") as stream:
+            keys = [None if word == "-" else unhexlify(word) for word in stream.read().split()]
+        listener.set_keys(*keys)
     with open(path, "rb") as stream:
         while True:
             n = stream.readinto(buffer)
@@ -63,6 +79,7 @@ def main():
     for path in sys.argv[4:]:
         print("file", path.split("/")[-1])
         decode(listener_class, int(sys.argv[3]), path, buffer)
+        gc.collect()
 
 
 main()

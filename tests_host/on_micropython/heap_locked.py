@@ -3,6 +3,7 @@
     heap_locked.py PROTOCOL FILE CHUNK_BYTES DUE [plant]     prints "events N locked N": calls that ran under the lock
 
 DUE: after how many bytes each event is due, in order, joined by commas (an event may allocate: it tells a text).
+A listener that takes keys has those of the Green Book's examples.
 With `plant` a listener is used that makes one object in feed(): it must fail, or this check could not.
 """
 
@@ -53,4 +54,7 @@ def main(path, chunk, due, listener):
 chosen = protocols.load(sys.argv[1])
 if sys.argv[5:]:
     chosen = wasteful(chosen)
-main(sys.argv[2], int(sys.argv[3]), [int(n) for n in sys.argv[4].split(",")], chosen())
+ear = chosen()
+if hasattr(ear, "set_keys"):
+    ear.set_keys(bytes(range(16)), bytes(range(0xD0, 0xE0)))
+main(sys.argv[2], int(sys.argv[3]), [int(n) for n in sys.argv[4].split(",")], ear)

@@ -2,6 +2,8 @@
 
     heap_used.py PROTOCOL BUFFER_BYTES FILE     FILE: one telegram; BUFFER_BYTES 0: the listener's own
 
+A listener that takes keys has those of the Green Book's examples.
+
 Prints NAME BYTES a line, NAME as in test_core_on_micropython.py. With BUFFER_BYTES it prints the high-water mark
 instead, history and all: the most that is taken while the file is fed and its readings are walked one at a time.
 """
@@ -48,6 +50,8 @@ def main(module, path):
     report[1] = ("rest_of_core", after - before)
     before = after
     ear = protocol.LISTENER()
+    if hasattr(ear, "set_keys"):
+        ear.set_keys(bytes(range(16)), bytes(range(0xD0, 0xE0)))
     after = used()
     report[2] = ("listener", after - before)
     piece = bytearray(64)

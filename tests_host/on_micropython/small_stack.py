@@ -1,23 +1,23 @@
 """Decode a file in a thread whose stack is as small as an ESP32's: `_thread.stack_size(24 KiB)` leaves some 16 KiB.
 
-    small_stack.py FILE     prints "telegrams N rejected N"; a recursion that is too deep would be a RuntimeError
-    small_stack.py recurse  shows that this stack is small: prints every depth of a recursion until it ends, by a
-                            RuntimeError or, as in half of the runs the unix port does not see it, by the stack's end
+    small_stack.py FILE PROTOCOL  prints "telegrams N rejected N"; a recursion that is too deep would be a RuntimeError
+    small_stack.py recurse        shows that this stack is small: prints every depth of a recursion until it ends, by
+                                  a RuntimeError or, as in half of the runs the unix port does not see it, by a crash
 """
 
 import _thread
 import sys
 import time
 
+from metering import protocols
 from metering.listener import NOTHING, TELEGRAM
-from metering.sml import Sml
 
 _STACK_BYTES = 24 * 1024
 _PATIENCE_MS = 20000
 
 
 def decode(data):
-    listener = Sml()
+    listener = protocols.load(sys.argv[2])()
     telegrams = rejected = at = 0
     while at < len(data):
         at += listener.feed(data, at, len(data))
