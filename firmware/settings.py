@@ -158,7 +158,7 @@ def load(path):
 
 
 def convert(values):
-    """Turn checked texts into what the device works with, in place: keys into bytes, the line into a Line, "" to None."""
+    """Turn checked texts into what the device works with, in place: keys into bytes, a line into a Line; "" is None."""
     for key in ("meter_key", "meter_auth_key"):
         values[key] = key_bytes(values[key])
     values["line"] = _line_of(values["line"]) if values["line"] else None

@@ -556,10 +556,22 @@ def test_replays():
     heard = Heard([stream(2, 1, 3, title=other), stream(7, 8)], listener=listener)
     assert heard.telegrams == [energy_row(2), energy_row(3), energy_row(8)]
     assert heard.reasons == ["replay"] * 2
+    for k in range(3):  # two titles are known, four are followed
+        one_more = Heard([stream(1, title=b"OPT\x67\x09\x09\x0a" + bytes((k,)))], listener=listener)
+        assert one_more.reasons == (["replay"] if k == 2 else [])
     damaged = bytearray(ciphered(0xFFFFFFFF))
     damaged[-1] ^= 1
     heard = Heard([in_hdlc(bytes(damaged)), stream(9)], listener=listener)  # what is refused moves no counter
     assert (heard.telegrams, heard.reasons) == ([energy_row(9)], ["tag"])
+
+
+def test_a_damaged_frame_is_not_said_to_be_of_the_telegram_before():
+    listener = make(KEY, AUTH_KEY)
+    damaged = bytearray(in_hdlc(notification(energy_body())))
+    damaged[-3] ^= 1
+    heard = Heard([in_hdlc(ciphered(1)) + bytes(damaged)], listener=listener)
+    assert heard.reasons == ["checksum"]
+    assert (listener.system_title, listener.invocation_counter, listener.authenticated) == (None, None, False)
     assert Heard([in_hdlc(notification(energy_body()))] * 2, listener=listener).telegrams == [energy_row()] * 2
 
 

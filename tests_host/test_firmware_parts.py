@@ -188,6 +188,11 @@ class FakeListener:
         self.system_title: bytes | None = b"OPTg\0\0\0\1"
         self.invocation_counter = 0
         self.restored: list[tuple[bytes, int]] = []
+        self.keys: tuple[bytes | None, bytes | None] | None = None
+        self.refuses_replays = False
+
+    def set_keys(self, key: bytes | None, auth_key: bytes | None) -> None:
+        self.keys = (key, auth_key)
 
     def restore_counter(self, title: bytes, counter: int) -> None:
         self.restored.append((title, counter))
@@ -196,12 +201,12 @@ class FakeListener:
 def test_counters_are_written_rarely_and_come_back(
     device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = str(tmp_path / "counters.json")
+    monkeypatch.chdir(tmp_path)
     written = []
     save = device.store.save
     monkeypatch.setattr(device.store, "save", lambda *given: written.append(given) or save(*given))
     listener = FakeListener()
-    counters = device.store.Counters(path, listener)
+    counters = device.store.Counters(listener, b"k" * 16, None)
     for counter in range(5000, 8000):
         listener.invocation_counter = counter
         counters.keep()
@@ -209,21 +214,23 @@ def test_counters_are_written_rarely_and_come_back(
     counters.keep()
     assert len(written) == 3  # one in 1,024
     again = FakeListener()
-    device.store.Counters(path, again)
+    device.store.Counters(again, b"k" * 16, None)
+    assert (again.keys, again.refuses_replays) == ((b"k" * 16, None), True)
     assert again.restored == [(b"OPTg\0\0\0\1", 5000 + 2 * 1024)]
     other_key = FakeListener(key_check=2)
-    device.store.Counters(path, other_key)
+    device.store.Counters(other_key, b"k" * 16, None)
     assert other_key.restored == []
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"5", b'[["zz", 1, 1]]', b"[[1]]", b"[" * 3000, b'[["00", "x", 1]]', b"null"]
 )
-def test_broken_state_is_no_state(device: Any, tmp_path: Path, content: bytes) -> None:
+def test_broken_state_is_no_state(device: Any, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "counters.json"
     file.write_bytes(content)
     listener = FakeListener()
-    device.store.Counters(str(file), listener)
+    device.store.Counters(listener, b"k" * 16, None)
     assert listener.restored == []
     assert device.store.save(str(file), [1]) and device.store.load(str(file)) == [1]
     assert not device.store.save(str(tmp_path / "no" / "folder"), [1])
@@ -696,7 +703,7 @@ def test_an_address_once_resolved_outlasts_the_name_server(device: Any, monkeypa
 
 # --- whole boards ----------------------------------------------------------------------------------------------------
 
-USER, PASSWORD, WIFI_PASSWORD = "höchst", "Zwölf Boxkämpfer \"jagen\" Viktor %s", "Grüße aus dem Äther {0}"
+USER, PASSWORD, WIFI_PASSWORD = "höchst", 'Zwölf Boxkämpfer "jagen" Viktor %s', "Grüße aus dem Äther {0}"
 SECRETS_S = 6
 BROKEN_S = 3
 

@@ -24,9 +24,9 @@ COMPACT = const(0x13)
 
 # tag -> bytes of its value, 255 where it has a length of its own or is unknown
 _SIZES = (
-    b"\x00\xff\xff\x01\xff\x04\x04\xff\xff\xff\xff\xff\xff\x01\xff\x01\x02\x01\x02\xff\x08\x08"
-    b"\x01\x04\x08\x0c\x05\x04"
+    b"\x00\xff\xff\x01\xff\x04\x04\xff\xff\xff\xff\xff\xff\x01\xff\x01\x02\x01\x02\xff\x08\x08\x01\x04\x08\x0c\x05\x04"
 )
+_N_SIZES = len(_SIZES)
 _STRINGS = (OCTETS, VISIBLE, UTF8)
 _INTEGERS = b"\x05\x06\x0f\x10\x11\x12\x14\x15\x16"
 _SIGNED = b"\x05\x0f\x10\x14"
@@ -67,16 +67,15 @@ class Axdr:
     def parse(self, buf, at, end):
         """Take apart the value that begins at buf[at]; returns where it ends, `end` at the most. Raises Malformed."""
         left, opened, depth = self._left, self._open, 0
-        self.count = 0
+        offsets, ends = self.offsets, self.ends
+        self.count = i = 0
         while True:
             if at >= end:
                 raise Malformed("A-XDR truncated")
-            if self.count == MAX_ELEMENTS:
+            if i == MAX_ELEMENTS:
                 raise Malformed("A-XDR has more than %d elements" % MAX_ELEMENTS)
             tag = buf[at]
-            i = self.count
-            self.offsets[i] = at
-            self.count += 1
+            offsets[i] = at
             at += 1
             if tag == ARRAY or tag == STRUCTURE:
                 n, at = ber_length(buf, at, end)
@@ -88,17 +87,27 @@ class Axdr:
                     left[depth] = n
                     opened[depth] = i
                     depth += 1
+                    i += 1
                     continue
             else:
-                at = self._skip(buf, at, end, tag)
-            self.ends[i] = self.count
+                size = _SIZES[tag] if tag < _N_SIZES else 255
+                if size == 255 and tag == OCTETS and at < end and buf[at] < 0x80:
+                    size = buf[at] + 1
+                if size == 255 or size > end - at:
+                    at = self._skip(buf, at, end, tag)
+                else:
+                    at += size
+            ends[i] = i + 1
+            i += 1
             while depth:
-                left[depth - 1] -= 1
-                if left[depth - 1]:
+                n = left[depth - 1] - 1
+                if n:
+                    left[depth - 1] = n
                     break
                 depth -= 1
-                self.ends[opened[depth]] = self.count
+                ends[opened[depth]] = i
             if not depth:
+                self.count = i
                 return at
 
     def _skip(self, buf, at, end, tag):

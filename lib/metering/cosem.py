@@ -83,6 +83,13 @@ class Cosem:
                 self._positional(buf)
         return behind
 
+    def end_of(self, buf, at, end):
+        """Where the body at buf[at] ends, before it is taken apart. Raises Malformed."""
+        try:
+            return self._axdr.parse(buf, at, end)
+        except Malformed:
+            return self.parse(buf, at, end)
+
     @property
     def n_values(self):
         return self._n
@@ -237,10 +244,14 @@ class Cosem:
     def _family_of(self, buf):
         """By the name of a list, or of the meter: it says by which powers of ten the values are counted."""
         axdr = self._axdr
+        offsets, end = axdr.offsets, self._end
         for i in range(1, axdr.count):
-            at, n = string_at(buf, axdr.offsets[i], self._end)
-            if n < 6:
+            at = offsets[i]
+            if not 0x09 <= buf[at] <= 0x0C or buf[at + 1] < 6:
                 continue
+            if buf[at + 1] == 6 and buf[at + 7] == 0xFF:
+                continue
+            at, n = string_at(buf, at, end)
             head = bytes(buf[at : at + 4])
             if self.family == "kamstrup":
                 if n == _KAMSTRUP_TYPE and head[:3] == b"685":

@@ -18,9 +18,10 @@ does not continue it (a gap, a repeat, another start) ends it, counted. Silence 
 """
 
 from metering.axdr import Malformed, ber_length
-from metering.checksum import CCITT, X25_INIT, crc16, crc_table
-from metering.compat import const, hex_text, signed
+from metering.checksum import X25_INIT, crc16
+from metering.compat import const, copy_bytes, hex_text, signed
 from metering.cosem import Cosem
+from metering.hdlc import X25_TABLE
 from metering.hdlc import Frame as HdlcFrame
 from metering.line import Line
 from metering.listener import NOTHING, REJECTED
@@ -106,7 +107,7 @@ class Dlms(Staging):
         """The meter's keys, 16 bytes each or None; write-only."""
         self._gcm = None
         self._auth_key = auth_key
-        self.key_check = crc16((key or b"") + (auth_key or b""), X25_INIT, crc_table(CCITT))
+        self.key_check = crc16((key or b"") + (auth_key or b""), X25_INIT, X25_TABLE)
         if key is not None:
             from metering.gcm import Gcm
 
@@ -125,9 +126,11 @@ class Dlms(Staging):
             found = self._find_start()
             if position != self._position and self._more and not self._next:  # HDLC segments have no numbers
                 self._more = False
+                self._reset_telegram()
                 return self._fail("incomplete", "bytes between two segments", 0)
             if not found:
                 if self._ended and self._staged:
+                    self._reset_telegram()
                     return self._fail("incomplete", "the stream ended before the last part", 0)
                 return NOTHING
             event = self._take_frame()
@@ -150,6 +153,7 @@ class Dlms(Staging):
 
     def _give_up(self, reason, detail):
         """The frame at _at is none: what was gathered before it stays gathered."""
+        self._reset_telegram()
         if self._staged:  # it is looked at again byte by byte; the parts before it are lost with it
             self._more = False
         else:
@@ -257,7 +261,7 @@ class Dlms(Staging):
         try:
             if buf[at] == _NOTIFICATION:
                 body = self._notification_body(at, n)
-                return self._cosem.parse(buf, body, n)
+                return self._cosem.end_of(buf, body, n)
             if buf[at] == _BLOCK:
                 length, body = ber_length(buf, at + 6, n)
                 return body + length if body + length <= n else None
@@ -270,6 +274,7 @@ class Dlms(Staging):
 
     def _take_info(self, at, end, used, more, segment):
         """A frame's information _buf[at:end], `used` bytes with its frame; None to go on."""
+        self._reset_telegram()  # nothing of the telegram before is said of this one
         buf = self._buf
         llc = end - at > _LLC and buf[at] == 0xE6 and buf[at + 1] in b"\xe6\xe7" and buf[at + 2] == 0
         if llc:
@@ -304,8 +309,7 @@ class Dlms(Staging):
             self._start = self._position
         if self._staged + end - at > _MAX_APDU:
             return self._refuse("too long", "an APDU of more than %d bytes" % _MAX_APDU, used)
-        for i in range(end - at):  # towards the start, over what has been taken
-            buf[self._staged + i] = buf[at + i]
+        copy_bytes(buf, self._staged, buf, at, end - at)
         self._staged += end - at
         self._more = not last
         self._next = (block or segment) + 1 if block or segment >= 0 else 0
@@ -352,7 +356,6 @@ class Dlms(Staging):
 
     def _take_apdu(self, used):
         buf, end = self._buf, self._staged
-        self._reset_telegram()
         self._apdu_length = end
         at = 0
         tag = buf[0]
@@ -449,13 +452,15 @@ class Dlms(Staging):
         return None
 
     def _is_new(self):
-        """Is the invocation counter above the last one of this meter? Remembers it."""
+        """Is the invocation counter above the last one of this meter? Remembers it; a fifth meter is not believed."""
         for row in self._last_counters:
             if row[0] == self.system_title:
                 if self.refuses_replays and self.invocation_counter <= row[1]:
                     return False
                 row[1] = self.invocation_counter
                 return True
+        if self.refuses_replays and len(self._last_counters) == _MAX_METERS:
+            return False
         self.restore_counter(self.system_title, self.invocation_counter)
         return True
 

@@ -10,7 +10,7 @@ frame without information has no HCS.
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
 from metering.compat import SLICES_ARE_CHEAP, const
 
-_TABLE = crc_table(CCITT)
+X25_TABLE = crc_table(CCITT)
 _FLAG = const(0x7E)
 _GOOD = const(0xF0B8)  # the CRC register over data and its own CRC
 _LEAST = const(7)  # bytes between the flags: format, two addresses, control, FCS
@@ -26,10 +26,10 @@ WRONG_CHECK = const(-4)  # its FCS does not hold
 def _holds(buf, view, at, end):
     """Is the end of buf[at:end] its CRC? `view` is the same. Allocates nothing on MicroPython."""
     if SLICES_ARE_CHEAP:
-        return crc16(view[at:end], X25_INIT, _TABLE) == _GOOD
+        return crc16(view[at:end], X25_INIT, X25_TABLE) == _GOOD
     crc = X25_INIT
     for i in range(at, end):
-        crc = crc >> 8 ^ _TABLE[(crc ^ buf[i]) & 0xFF]
+        crc = crc >> 8 ^ X25_TABLE[(crc ^ buf[i]) & 0xFF]
     return crc == _GOOD
 
 

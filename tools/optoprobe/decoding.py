@@ -6,13 +6,13 @@ The core is driven exactly as on the device: fed in chunks, asked for events unt
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
+from metering.keys import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.registers import describe, unit_symbol
@@ -21,7 +21,6 @@ AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
 _CHUNK_BYTES = 4096
-_KEY_DIGITS = 32  # AES-128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -106,10 +105,10 @@ def decode(
     """
     if protocol not in protocol_names():
         raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
-    key, auth_key = clean_key("key", key), clean_key("auth_key", auth_key)
+    keys = clean_key("key", key), clean_key("auth_key", auth_key)
     names = protocols.names() if protocol == AUTO else [protocol]
     whole = bytes(data)
-    return heapq.merge(*(_listen(name, whole, key, auth_key) for name in names), key=lambda event: event.offset)
+    return heapq.merge(*(_listen(name, whole, *keys) for name in names), key=lambda event: event.offset)
 
 
 def protocol_names() -> list[str]:
@@ -117,22 +116,25 @@ def protocol_names() -> list[str]:
     return [AUTO, *protocols.names()]
 
 
-def clean_key(name: str, key: str | None) -> str | None:
-    """`key` as 32 lower-case hex digits, None for none. Raises ValueError, which never shows the key itself."""
-    if key is None:
-        return None
-    digits = re.sub(r"0x|[\s:,_-]", "", key.lower())
-    if len(digits) != _KEY_DIGITS or not re.fullmatch(r"[0-9a-f]+", digits):
-        raise ValueError(f"{name}: give {_KEY_DIGITS} hexadecimal digits (16 bytes), as your network operator sent it")
-    return digits
+def clean_key(name: str, key: str | None) -> bytes | None:
+    """The 16 bytes of `key`, None for none. Raises ValueError, which never shows the key itself."""
+    try:
+        cleaned = None if key is None else key_bytes(key)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: {error}; give {KEY_DIGITS} hexadecimal digits, as your network operator sent them"
+        ) from None
+    if key is not None and cleaned is None:
+        raise ValueError(f"{name} is empty; give {KEY_DIGITS} hexadecimal digits, as your network operator sent them")
+    return cleaned
 
 
 def _listen(
-    name: str, data: bytes, key: str | None = None, auth_key: str | None = None
+    name: str, data: bytes, key: bytes | None = None, auth_key: bytes | None = None
 ) -> Iterator[Telegram | Rejected]:
     listener = new_listener(name)
     if key is not None and hasattr(listener, "set_keys"):
-        listener.set_keys(bytes.fromhex(key), bytes.fromhex(auth_key) if auth_key else None)
+        listener.set_keys(key, auth_key)
     fed = 0
     finished = False
     while True:
