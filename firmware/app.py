@@ -12,7 +12,7 @@ from firmware import VERSION
 from firmware.health import Health, chip_number
 from firmware.homeassistant import Announcer
 from firmware.network import Network
-from firmware.outbox import Outbox
+from firmware.outbox import Outbox, member
 from firmware.publisher import Publisher
 from firmware.reader import Reader
 from metering import protocols
@@ -143,13 +143,19 @@ class App:
                 if news != told or self._health.uptime_s >= due_s:
                     told = news
                     due_s = self._health.uptime_s + _DIAGNOSTICS_S
-                    payload = json.dumps(self.diagnostics()).encode()
-                    self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
+                    self._put_diagnostics()
             except MemoryError:  # tell it in the next minute
                 gc.collect()
             if self._reader is None:
                 self._health.reader_progressed()
             await asyncio.sleep_ms(_LOOK_MS)
+
+    def _put_diagnostics(self):
+        payload = bytearray()
+        for key, value in self.diagnostics().items():
+            member(payload, key, json.dumps(value))
+        payload += b"}"
+        self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""

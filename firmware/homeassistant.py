@@ -126,18 +126,22 @@ class Announcer:
         component["val_tpl"] = "{{ value_json.%s | default('') }}" % key
         return component
 
-    def _origin(self):
-        return {"name": "optoprobe", "sw": VERSION}
+    def _common(self, meter):
+        """What every payload has, of a device or of one entity of it."""
+        origin = {"name": "optoprobe", "sw": VERSION}
+        return {"dev": self._device(meter), "o": origin, "avty_t": self.topic("status").decode()}
 
     def device_payload(self, meter):
         """Yields the pieces (bytes) of the one payload that announces `meter`, or the probe itself for None."""
         object_id = self._object_id(meter)
-        head = {"dev": self._device(meter), "o": self._origin(), "avty_t": self.topic("status").decode()}
-        yield (json.dumps(head)[:-1] + ', "cmps": {').encode()
+        yield (json.dumps(self._common(meter))[:-1] + ', "cmps": {').encode()
         comma = ""
         for key, component in self._sensors(meter):
-            yield ('%s"%s": ' % (comma, key)).encode()
-            yield json.dumps(self._component(key, component, object_id)).encode()
+            opening = '%s"%s": {' % (comma, key)
+            for name, value in self._component(key, component, object_id).items():
+                yield ('%s"%s": %s' % (opening, name, json.dumps(value))).encode()
+                opening = ", "
+            yield b"}"
             comma = ", "
         yield b"}}"
 
@@ -148,7 +152,7 @@ class Announcer:
     def entities(self, meter):
         """Yields (topic, payload) of each entity alone, for hubs that do not know device-based discovery."""
         object_id = self._object_id(meter)
-        common = {"dev": self._device(meter), "o": self._origin(), "avty_t": self.topic("status").decode()}
+        common = self._common(meter)
         for key, component in self._sensors(meter):
             component = self._component(key, component, object_id)
             component.update(common)

@@ -12,6 +12,14 @@ _RETAIN = const(2)
 _UNSENT = const(3)
 
 
+def member(payload, key, value):
+    """Make `payload` (bytearray) one member longer on its way to a JSON object: `value` (JSON text) under `key`.
+
+    A message grows in place, and lacks its closing brace till the last: its parts never stand in memory beside it.
+    """
+    payload += b'%s"%s": %s' % (b", " if payload else b"{", key.encode(), value.encode())
+
+
 class Outbox:
     """`replaced` counts messages that a newer one of their topic overtook unsent, `refused` those beyond the limit."""
 
@@ -23,7 +31,7 @@ class Outbox:
         self.refused = 0
 
     def put(self, topic, payload, retain):
-        """Leave `payload` (bytes) for `topic` (bytes); a retained one is kept for after a reconnect."""
+        """Leave `payload` (bytes or bytearray) for `topic` (bytes); a retained one is kept for after a reconnect."""
         with self._lock:
             for slot in self._slots:
                 if slot[_TOPIC] == topic:

@@ -6,6 +6,7 @@ import json
 from micropython import const
 
 from firmware.homeassistant import Meter, slug
+from firmware.outbox import member
 from metering.guard import MAX_REGISTERS
 from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, describe, unnamed
 
@@ -49,14 +50,14 @@ class Publisher:
             gc.collect()
         maker = listener.maker() or self.meter.maker
         self.clock = ""
-        live = []
+        live = bytearray()
         for reading in listener.readings():
             register = None if reading.aside else self._register(reading)
             if register is None or not self._guard.admits(reading, register, uptime_s):
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
-                live.append(b'"%s": "%s"' % (register.key.encode(), text.encode()))  # a number: nothing to escape
+                member(live, register.key, '"%s"' % text)  # a number: nothing to escape
             elif register.kind == CLOCK:
                 self.clock = text
             else:
@@ -69,7 +70,10 @@ class Publisher:
             model = listener.model() or meter.model
             self.meter = Meter(meter_id, meter.slug, maker, model, tuple(self._order), expires_s)
             self._outbox.announce(self.meter)
-        self._put(live)
+        if live:
+            live += b"}"
+            self._outbox.put(self._announcer.live_topic(meter), live, False)
+        self._put_state()
         self.notice = PIN_NEEDED if listener.pin_needed else ""
         return True
 
@@ -90,22 +94,14 @@ class Publisher:
             self._registers[reading.obis] = register
         return register
 
-    def _put(self, live):
-        state = []
+    def _put_state(self):
+        state = bytearray()
         for register in self._order:
             if register.text is not None:
-                state.append(b'"%s": %s' % (register.key.encode(), json.dumps(register.text).encode()))
-        payload = _object(state)
-        if state and payload != self._state:
-            self._outbox.put(self._announcer.state_topic(self.meter), payload, True)
-            self._state = payload
-        if live:
-            self._outbox.put(self._announcer.live_topic(self.meter), _object(live), False)
-
-
-def _object(members):
-    """The JSON object of `members` ('"key": value' each), joined once: it is the largest thing made of a telegram."""
-    if members:
-        members[0] = b"{" + members[0]
-        members[-1] += b"}"
-    return b", ".join(members)
+                member(state, register.key, json.dumps(register.text))
+        if not state:
+            return
+        state += b"}"
+        if state != self._state:
+            self._outbox.put(self._announcer.state_topic(self.meter), state, True)
+            self._state = state
