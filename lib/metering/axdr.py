@@ -143,15 +143,6 @@ class Axdr:
                 raise Malformed("A-XDR counts more elements than bytes")
         return at
 
-    def children(self, i):
-        """How many elements element `i` contains directly."""
-        n = 0
-        k = i + 1
-        while k < self.ends[i]:
-            k = self.ends[k]
-            n += 1
-        return n
-
 
 def is_integer(buf, at):
     """Is the element at buf[at] an integer or an enum?"""

@@ -347,7 +347,7 @@ class Cosem:
             quantity = (buf[self._codes[k] + 2] - 1) % 20 + 1
             if buf[self._codes[k] + 3] != 7:
                 continue
-            if quantity == 12 and untagged(buf, self._values[k], self._tags[k]) > 1000:
+            if quantity == 12 and (untagged(buf, self._values[k], self._tags[k]) or 0) > 1000:
                 return "lg_tenths"
             if quantity == 11 and self._tags[k] == 0x14:
                 return "lg_whole"

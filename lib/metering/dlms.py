@@ -111,7 +111,7 @@ class Dlms(Staging):
         if key is not None:
             from metering.gcm import Gcm
 
-            self._gcm = Gcm(key)
+            self._gcm = Gcm(key, auth_key is not None)
 
     def restore_counter(self, title, counter):
         """Take `counter` for the last one heard of the meter `title`."""
@@ -185,11 +185,9 @@ class Dlms(Staging):
             return NOTHING
         if used < 0:
             return self._give_up("structure" if used == -3 else "checksum", mistakes[-2 - used])
-        if first == 0x7E:
-            if frame.info_at == frame.info_end:  # UA and the like
-                self._drop(used)
-                return None
-            return self._take_info(frame.info_at, frame.info_end, used, frame.more, -1)
+        if first == 0x7E and frame.info_at == frame.info_end:  # UA and the like
+            self._drop(used)
+            return None
         return self._take_info(frame.info_at, frame.info_end, used, frame.more, frame.segment)
 
     def _take_bare(self):

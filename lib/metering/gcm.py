@@ -151,16 +151,20 @@ class _GhashOfComputer:
 class Gcm:
     """Decryption and tags by one key of 16 bytes; ValueError when it has another length.
 
-    On a 32-bit board it takes 1 KiB, and 1.4 KiB more once a tag is asked for. After that no call makes an object
-    there: a telegram leaves nothing on the heap, and can be read with the heap locked.
+    On a 32-bit board it takes 1 KiB, and 1.4 KiB more `with_tags`, without which tag_holds() is not to be asked. After
+    that no call makes an object there: a telegram leaves nothing on the heap, and can be read with the heap locked.
     """
 
-    def __init__(self, key):
+    def __init__(self, key, with_tags=True):
         self._cipher = cipher(key)
         self._counters = bytearray(_WINDOW)
         self._stream = bytearray(_WINDOW)
         self._block = bytearray(BLOCK_BYTES)
         self._ghash = None
+        if with_tags:
+            h = bytearray(BLOCK_BYTES)
+            self._cipher.encrypt_blocks(h, h)
+            self._ghash = _GhashOfComputer(h) if SLICES_ARE_CHEAP else _GhashOfBoard(h)
 
     def decrypt(self, buf, at, n, title, counter):
         """Decrypt buf[at:at + n] (a bytearray) in place, or encrypt it, which is the same.
@@ -203,11 +207,6 @@ class Gcm:
         if not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
             return False
         block = self._block
-        if self._ghash is None:
-            for i in range(BLOCK_BYTES):
-                block[i] = 0
-            self._cipher.encrypt_blocks(block, block)
-            self._ghash = _GhashOfComputer(block) if SLICES_ARE_CHEAP else _GhashOfBoard(block)
         ghash = self._ghash
         ghash.restart()
         ghash.absorb(aad, 0, len(aad))

@@ -36,6 +36,8 @@ def _holds(buf, view, at, end):
 class Frame:
     """Of the frame found last: `info_at`, `info_end` its information in the buffer, `more` another segment follows."""
 
+    segment = -1  # they have no numbers
+
     def __init__(self):
         self.info_at = self.info_end = 0
         self.more = False

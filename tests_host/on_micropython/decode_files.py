@@ -12,6 +12,10 @@ in hex, - for none.
 
 import gc
 import sys
+
+if hasattr(gc, "threshold"):  # not CPython's
+    gc.threshold(2048)  # as boot.py sets it: what stays lies together
+
 from binascii import hexlify, unhexlify
 
 from metering import protocols
