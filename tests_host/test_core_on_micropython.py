@@ -39,8 +39,8 @@ IEC_BUFFER = 12 * 1024  # holds the longest read-out of the corpus, 9,528 bytes,
 
 # Bytes measured on the 32-bit unix port 1.25 from .mpy, and 15 % to spare. What the README quotes comes from here.
 MEASURED = {
-    "listens": 12_912,  # the listener's module and what it imports
-    "rest_of_core": 7_792,  # guard, obis, protocols, registers
+    "listens": 12_848,  # the listener's module and what it imports
+    "rest_of_core": 7_888,  # guard, obis, protocols, registers
     "listener": 1_968,  # with its buffer of 1,536
     "telegram_in_hand": 2_224,  # 22 readings kept at a time
     "guard_and_registers": 2_400,  # following these 22
@@ -48,8 +48,8 @@ MEASURED = {
 
 
 IEC_MEASURED = {
-    "listens": 21_728,  # metering.iec62056_21 and what it imports
-    "rest_of_core": 10_624,
+    "listens": 22_384,  # metering.iec62056_21 and what it imports
+    "rest_of_core": 10_720,
     "listener": 3_728,  # with its buffer of 3,072
     "telegram_in_hand": 7_328,  # 37 readings kept at a time
     "guard_and_registers": 4_800,  # following these 37
@@ -61,7 +61,7 @@ DLMS_MEASURED = {
     "telegram_in_hand": 1_120,  # 11 readings kept at a time
     "guard_and_registers": 1_328,  # following these 11
 }
-HIGH_WATER = 35_392  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
+HIGH_WATER = 36_112  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
 
 
 @pytest.fixture(scope="module")
