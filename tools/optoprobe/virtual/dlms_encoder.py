@@ -23,6 +23,8 @@ from datetime import datetime
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .sml_encoder import crc_bytes  # X-25, here too
+
 DATA_NOTIFICATION = 0x0F
 GENERAL_GLO, GENERAL_DED, GENERAL_BLOCK = 0xDB, 0xDC, 0xE0
 LLC_PUSH = b"\xe6\xe7\x00"  # the meter's direction; E6 E6 00 is the client's
@@ -61,32 +63,6 @@ def ber_length(n: int, least: int = 0) -> bytes:
     width = 0 if n < 128 else -(-n.bit_length() // 8)
     width = max(width, least)
     return bytes((n,)) if not width else bytes((0x80 | width,)) + n.to_bytes(width, "big")
-
-
-def _crc_table() -> list[int]:
-    """The polynomial 0x1021 reflected, over every byte."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x8408 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _crc_table()
-
-
-def crc_x25(data: bytes) -> int:
-    """CRC-16/X-25: polynomial 0x1021 reflected, start FFFF, inverted. 0x906E over b"123456789"."""
-    value = 0xFFFF
-    for byte in data:
-        value = value >> 8 ^ _TABLE[(value ^ byte) & 0xFF]
-    return value ^ 0xFFFF
-
-
-def crc_bytes(data: bytes) -> bytes:
-    """The checksum as it stands on the line: low byte first."""
-    return crc_x25(data).to_bytes(2, "little")
 
 
 # --- A-XDR values --------------------------------------------------------------------------------------------------
