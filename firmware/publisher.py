@@ -10,6 +10,7 @@ from firmware.outbox import member
 from metering.guard import MAX_REGISTERS
 from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, describe, unnamed
 
+_NAME_WAIT_S = const(12)  # Norwegian meters name themselves every 10 s
 _LIVE_EXPIRES_S = const(60)  # the slowest meter met that talks by itself sends every 30 s
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
@@ -24,6 +25,8 @@ class Publisher:
         self._announcer = announcer
         self.meter = None  # homeassistant.Meter, replaced when anything of it changes
         self.pause_s = 0  # between two read-outs of a meter that is asked
+        self._series = 0  # of the guard
+        self._nameless_s = None  # when the first telegram came, if it did not name the meter
         self._registers = {}  # OBIS -> Register, its text the one admitted last
         self._order = []  # the same as the meter sends them; a dict has no order here
         self._state = b""
@@ -37,9 +40,15 @@ class Publisher:
         if not listener.n_values:  # an attention message: nothing to publish, and it may not name the meter
             return False
         meter_id = listener.meter_id()
+        if not meter_id and self.meter is None and listener.name_may_follow:
+            if self._nameless_s is None:
+                self._nameless_s = uptime_s
+            if uptime_s - self._nameless_s < _NAME_WAIT_S:
+                return False
         if not self._guard.admits_meter(meter_id):
             return False
-        if self.meter is None or self.meter.meter_id != meter_id:
+        if self.meter is None or self._series != self._guard.series:
+            self._series = self._guard.series
             self.meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
             self._registers = {}
             self._order = []
@@ -68,7 +77,7 @@ class Publisher:
         expires_s = max(_LIVE_EXPIRES_S, 3 * self.pause_s)
         if len(self._order) != len(meter.registers) or maker != meter.maker or expires_s != meter.live_expires_s:
             model = listener.model() or meter.model
-            self.meter = Meter(meter_id, meter.slug, maker, model, tuple(self._order), expires_s)
+            self.meter = Meter(self._guard.meter_id, meter.slug, maker, model, tuple(self._order), expires_s)
             self._outbox.announce(self.meter)
         if live:
             live += b"}"

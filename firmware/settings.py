@@ -11,6 +11,8 @@ from metering import protocols
 from metering.keys import key_bytes, key_digits
 from metering.line import Line
 
+_LEAST_BAUD = const(300)
+_MOST_BAUD = const(921600)
 _FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _MAX_FILE_BYTES = const(8192)
@@ -67,7 +69,10 @@ def _line_of(text):
     if len(words) != 2 or len(words[1]) != 3:
         raise ValueError("line settings: such as 9600 8N1")
     bits, parity, stop = words[1][:1], words[1][1:2].upper(), words[1][2:]
-    return Line(int(words[0]), int(bits), None if parity == "N" else parity, int(stop))
+    baud = int(words[0])
+    if not _LEAST_BAUD <= baud <= _MOST_BAUD:
+        raise ValueError("baud: 300 to 921600")
+    return Line(baud, int(bits), None if parity == "N" else parity, int(stop))
 
 
 def _line(value):
@@ -128,7 +133,7 @@ def check(given):
             values[key] = default
             shown = '"%s"' % default if isinstance(default, str) else default
             if accepts is _key:
-                words = _digits(given[key]) + words
+                words += _digits(given[key])
             problems.append("settings: %s is not accepted, %s is used; give %s" % (key, shown, words))
     return values, problems
 
@@ -136,7 +141,7 @@ def check(given):
 def _digits(value):
     """How many digits a key has, in words: people paste one too few."""
     try:
-        return "it has %d digits; " % len(key_digits(value))
+        return " (it has %d)" % len(key_digits(value))
     except (ValueError, AttributeError):
         return ""
 

@@ -7,6 +7,7 @@ from micropython import const
 
 _COUNTERS_FILE = "counters.json"
 _MAX_FILE_BYTES = const(2048)
+_TITLE_BYTES = const(8)
 _STEP = const(1024)  # telegrams between two writes: 84 a day at one a second
 
 
@@ -32,6 +33,18 @@ def save(path, value):
         return False
 
 
+def _checked(row, key_check):
+    """(title, counter) of a row of the file; (None, 0) of anything else, and where another key counts anew."""
+    try:
+        text, counter, check = row
+        title = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return None, 0
+    if check != key_check or len(title) != _TITLE_BYTES or not isinstance(counter, int) or not 0 <= counter < 1 << 32:
+        return None, 0
+    return title, counter
+
+
 class Counters:
     """Invocation counters kept over restarts, so that an old telegram is not taken for a new one after one.
 
@@ -46,11 +59,8 @@ class Counters:
         self._kept = {}
         rows = load(_COUNTERS_FILE)
         for row in rows if isinstance(rows, list) else ():
-            try:
-                title, counter, key_check = bytes.fromhex(row[0]), int(row[1]), int(row[2])
-            except (TypeError, ValueError, IndexError):
-                continue
-            if key_check == listener.key_check:  # another key counts anew
+            title, counter = _checked(row, listener.key_check)
+            if title:
                 listener.restore_counter(title, counter)
                 self._kept[title] = counter
 

@@ -12,6 +12,7 @@ import json
 import random
 import re
 import tracemalloc
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from hearing import in_pieces
 
 from metering.axdr import MAX_DEPTH, MAX_ELEMENTS, Axdr, Malformed, ber_length, integer, string_at
 from metering.dlms import BUFFER_SIZE, Dlms
+from metering.line import LISTEN, SWITCH
 from metering.listener import NOTHING
 from metering.obis import obis_text
 from metering.registers import unit_symbol
@@ -54,11 +56,12 @@ class Heard(hearing.Heard):
     """What a listener, a new one unless given, made of a stream; `ids` and `authenticated` beside the telegrams."""
 
     def __init__(self, chunks, finish=False, listener=None):
-        self.ids, self.authenticated = [], []
+        self.ids, self.names, self.authenticated = [], [], []
         hearing.Heard.__init__(self, listener or make(), chunks, triple, finish)
 
     def note(self):
-        self.ids.append(self.listener.meter_id())
+        self.ids.append(self.listener.printed_id())
+        self.names.append(self.listener.meter_id())
         self.authenticated.append(self.listener.authenticated)
         hearing.Heard.note(self)
 
@@ -186,6 +189,10 @@ def test_every_layout(layout):
             assert (heard.telegrams, heard.rejected) == (wanted, []), (framing, security)
             if meter.meter_id:
                 assert heard.ids == [meter.meter_id] * 2
+            if security:  # that is in every list, the number in some
+                assert heard.names == [f"OPT{meter.serial & 0xFFFFFFF}"] * 2
+            else:
+                assert heard.names == heard.ids
 
 
 def noises_of(draw, others):
@@ -487,11 +494,11 @@ def test_a_wrong_key(kind):
 
 
 def test_what_has_no_tag_must_parse_to_its_last_byte():
-    for security in (0x00, 0x20):
+    for security, keys in ((0x00, (None, None)), (0x20, (KEY, AUTH_KEY))):
         for extra in (b"", b"\x00", bytes(12)):
             plain = notification(energy_body()) + extra
             sealed = enc.protect(plain, security, KEY, AUTH_KEY, TITLE, 9)
-            heard = hear(in_hdlc(enc.general_ciphering(sealed, TITLE)), None, False, KEY, AUTH_KEY)
+            heard = hear(in_hdlc(enc.general_ciphering(sealed, TITLE)), None, False, *keys)
             assert heard.telegrams == ([] if extra else [energy_row()])
             assert heard.reasons == (["key wrong"] if extra else [])
 
@@ -541,6 +548,16 @@ def test_what_is_ciphered_otherwise_is_named_and_refused():
     assert (heard.telegrams, heard.reasons) == ([], ["no push"])
 
 
+def test_with_a_key_nothing_less_protected_is_believed():
+    """It would move the counter, and shut the meter out."""
+    listener = make(KEY, AUTH_KEY)
+    listener.refuses_replays = True
+    heard = Heard([in_hdlc(ciphered(1)) + in_hdlc(ciphered(0xFFFFFFFF, 0x00)) + in_hdlc(ciphered(2))], listener=listener)
+    assert (heard.telegrams, heard.reasons) == ([energy_row(1), energy_row(2)], ["security"])
+    heard = hear(in_hdlc(ciphered(3, 0x10)), None, False, KEY)  # its tag cannot be checked
+    assert (heard.telegrams, heard.reasons) == ([], ["security"])
+
+
 def test_replays():
     def stream(*counters, title=TITLE):
         return b"".join(in_hdlc(ciphered(counter, title=title)) for counter in counters)
@@ -563,6 +580,47 @@ def test_replays():
     damaged[-1] ^= 1
     heard = Heard([in_hdlc(bytes(damaged)), stream(9)], listener=listener)  # what is refused moves no counter
     assert (heard.telegrams, heard.reasons) == ([energy_row(9)], ["tag"])
+
+
+def test_p1_in_the_clear_is_no_dlms():
+    inner = b"/ABC5\\1\r\n\r\n1-0:1.8.0(000001.000*kWh)\r\n!\r\n"
+    listener = make()
+    listener.refuses_replays = True
+    heard = Heard([b"".join(enc.mbus_frames(inner)) * 2], listener=listener)
+    assert (heard.telegrams, heard.reasons) == ([], ["no push"] * 2)
+
+
+def test_what_has_no_frame_is_found_again_behind_a_silence():
+    egd = row("EG.D", layout="egd", framing="raw", security=0)
+    wrapped = row("wrapped", framing="wrapper", security=0x30, layout="wienernetze9")
+    for one in (egd, wrapped):
+        listener = one.listener()
+        reasons = []
+
+        def then_silence(data, listener=listener, reasons=reasons):
+            heard = Heard([data], listener=listener)
+            listener.silence()
+            reasons.extend(heard.reasons)
+            return heard.telegrams
+
+        assert then_silence(one.data[20:]) == []  # who begins to listen midway
+        for noise in (b"", b"\x00", b"\x0f", b"\xdb", b"\xe6"):
+            assert then_silence(one.data + noise) == [one.expected]
+        assert then_silence(one.data[:-9]) == []  # its end is lost
+        assert then_silence(one.data) == [one.expected]
+        assert set(reasons) == {"incomplete"}
+
+
+def test_the_reader_is_asked_for_silences():
+    listener = make()
+    actions = listener.run()
+    assert next(actions)[0] == SWITCH
+    kind, whose, first_ms, gap_ms = next(actions)
+    assert (kind, whose) == (LISTEN, listener) and 100 <= first_ms == gap_ms <= 900
+    listener.feed(b"\xaa" * 9, 0, 9)
+    assert listener.next_event() == NOTHING
+    actions.send(NOTHING)
+    assert Heard([row("EG.D", layout="egd", framing="raw", security=0).data], listener=listener).telegrams
 
 
 def test_a_damaged_frame_is_not_said_to_be_of_the_telegram_before():
@@ -660,6 +718,89 @@ def test_an_unknown_layout_publishes_nothing_but_counts():
     ):
         heard = hear(in_hdlc(notification(body)))
         assert (heard.telegrams, heard.rejected, heard.listener.good) == ([[]], [], 1)
+
+
+def code(text):
+    return enc.octets(enc.obis_bytes(text))
+
+
+IMPORT, POWER, KWH = code("1-0:1.8.0*255"), code("1-0:1.7.0*255"), enc.scaler_unit(2, 30)
+TOTAL, WATTS, CLASS = enc.number(enc.UINT32, 99999), enc.number(enc.UINT32, 500), enc.number(enc.UINT16, 3)
+ATTRIBUTE, SCALER = enc.number(enc.INT8, 2), enc.number(enc.INT8, -1)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        [CLASS, IMPORT, ATTRIBUTE, TOTAL],
+        [CLASS, IMPORT, ATTRIBUTE, TOTAL] * 2,
+        [CLASS, IMPORT, SCALER, TOTAL],
+        [IMPORT, ATTRIBUTE, TOTAL],
+        [IMPORT, CLASS, TOTAL],
+        [TOTAL, CLASS, KWH, IMPORT, WATTS, CLASS, KWH, POWER],
+        [TOTAL, IMPORT, WATTS, POWER],
+        [IMPORT, TOTAL, enc.number(enc.INT8, 2), enc.enum(30)],
+        [IMPORT, TOTAL, enc.structure([enc.number(enc.INT16, 2), enc.enum(30)])],
+        [IMPORT, TOTAL, enc.structure([enc.enum(30), enc.number(enc.INT8, 2)])],
+        [IMPORT, enc.float32(5.5)],
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_not_read(elements):
+    for body in (enc.structure(elements), enc.array([enc.structure(elements)] * 2)):
+        heard = hear(in_hdlc(notification(body)))
+        assert (heard.telegrams, heard.rejected) == ([[]], []), body.hex()
+
+
+def test_object_lists_with_scales_and_other_attributes():
+    def about(class_id, name, attribute):
+        return enc.structure([enc.number(enc.UINT16, class_id), name, enc.number(enc.INT8, attribute),
+                              enc.number(enc.UINT16, 0)])  # fmt: skip
+
+    clock = enc.octets(enc.date_time_octets(datetime(2026, 1, 1), deviation=-60))
+    listed = [about(8, code("0-0:1.0.0*255"), 2), about(8, code("0-0:1.0.0*255"), 3), about(3, IMPORT, 2),
+              about(3, IMPORT, 3), about(3, POWER, 2), about(4, code("1-0:1.6.0*255"), 4)]  # fmt: skip
+    body = enc.structure([enc.array(listed), clock, enc.number(enc.INT16, -60), TOTAL, KWH, WATTS, ATTRIBUTE])
+    assert hear(in_hdlc(notification(body))).telegrams == [
+        [("1-0:1.8.0*255", "9999900", "Wh"), ("1-0:1.7.0*255", "500", "W")]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("description", "contents", "wanted"),
+    [
+        (b"\x02\x02\x09\x06", IMPORT[1:] + TOTAL[1:], [("1-0:1.8.0*255", "99999", "Wh")]),
+        (b"\x02\x02\x09\x17", IMPORT[1:] + bytes(4), []),  # a float
+        (b"\x02\x03\x09\x19\x06", IMPORT[1:] + bytes(12) + TOTAL[1:], [("1-0:1.8.0*255", "99999", "Wh")]),
+        (b"\x02\x03\x09\x11\x06", IMPORT[1:] + b"\x02" + TOTAL[1:], []),  # a status, or the value?
+        (b"\x00", b"\xff", []),
+        (b"\x02\x00", b"\xff", []),
+    ],
+)
+def test_compact_arrays(description, contents, wanted):
+    body = b"\x13" + description + bytes((len(contents),)) + contents
+    for whole in (body, enc.structure([body])):
+        heard = hear(in_hdlc(notification(whole)))
+        assert heard.telegrams in ([wanted], []) and len(heard.telegrams) + len(heard.rejected) == 1
+        assert not wanted or heard.telegrams
+
+
+@pytest.mark.parametrize(
+    ("volts", "amperes", "wanted"),
+    [
+        ((231,), enc.number(enc.UINT16, 1234), ["231", "12.34"]),
+        ((2310, 0, 0), enc.number(enc.UINT16, 1234), ["231.0", "0.0", "0.0", "12.34"]),
+        ((900,), enc.number(enc.UINT16, 1234), ["900", "12.34"]),
+        ((20123,), enc.number(enc.INT64, 12), ["20123", "12"]),
+    ],
+)
+def test_which_landis_gyr_it_is(volts, amperes, wanted):
+    named = [code(f"1-0:{32 + 20 * k}.7.0*255") for k in range(len(volts))] + [code("1-0:31.7.0*255")]
+    values = [enc.number(enc.UINT16, v) for v in volts] + [amperes]
+    pairs = [part for pair in zip(named, values, strict=True) for part in pair]
+    body = enc.structure([enc.octets(b"LGZ1030012345678"), *pairs])
+    (found,) = hear(in_hdlc(notification(body))).telegrams
+    assert [text for _, text, _ in found] == wanted
+    assert found[0][2] == (None if volts == (900,) else "V")
 
 
 def test_codes_without_a_value():

@@ -306,6 +306,20 @@ def test_another_id_that_does_not_come_twice_in_a_row_is_no_other_meter(guard):
     assert counts(guard) == {"other meter": 8}
 
 
+def test_lists_of_one_meter_name_it_differently(guard):
+    for name in ("ISK1020784605887", "", "84605887", "ISK1020784605887", ""):
+        assert guard.admits_meter(name)
+    assert (guard.meter_id, guard.series, counts(guard)) == ("ISK1020784605887", 1, {})
+    assert not guard.admits_meter("5887")  # too short to tell
+
+
+def test_a_meter_that_names_itself_late_is_the_same(guard):
+    assert guard.admits_meter("") and admits(guard, 100, -1, 0)
+    assert guard.admits_meter("6970631401234567") and not admits(guard, 99, -1, 1)
+    assert (guard.meter_id, guard.series) == ("6970631401234567", 1)
+    assert not guard.admits_meter("6970631409999999")
+
+
 def test_the_last_values_of_a_meter_outlive_a_foreign_telegram(guard):
     guard.admits_meter("a")
     assert admits(guard, 100, -1, 0) and admits(guard, 100, -1, 1)

@@ -12,6 +12,7 @@ from metering.compat import const, signed
 MAX_ELEMENTS = const(320)  # a Danish list of 65 items has 68, an object list of 16 entries 102
 MAX_DEPTH = const(8)  # object lists nest three deep
 
+NULL = const(0x00)
 ARRAY = const(0x01)
 STRUCTURE = const(0x02)
 OCTETS = const(0x09)
@@ -19,6 +20,7 @@ VISIBLE = const(0x0A)
 UTF8 = const(0x0C)
 ENUM = const(0x16)
 INT8 = const(0x0F)
+INT64 = const(0x14)
 _BITS = const(0x04)
 COMPACT = const(0x13)
 

@@ -18,6 +18,8 @@ from metering.axdr import (
     COMPACT,
     ENUM,
     INT8,
+    INT64,
+    NULL,
     OCTETS,
     STRUCTURE,
     Axdr,
@@ -39,7 +41,9 @@ _DATE_TIME = const(12)
 _KAMSTRUP_TYPE = const(18)  # characters, as 6841131BN243101040
 _LG_SETUP = const(8)  # Landis+Gyr's is 0-8:25.9.0, also where no name says whose it is
 _PUSH_SETUP = const(40)  # class of an object list's entry for itself
-_LETTERS = b"0aaB.Hl..os.s..HHbh.HleffTDt"  # by tag; 8-byte unsigned ones as those of 4
+_VALUE = const(2)  # attributes of a register
+_SCALER_UNIT = const(3)
+_LETTERS = b"0aaB.Hl..os.s..HHbh.HleffTDm"  # by tag; 8-byte unsigned ones as those of 4
 
 
 class Cosem:
@@ -124,6 +128,7 @@ class Cosem:
         offsets, ends = axdr.offsets, axdr.ends
         last = ends[i]
         k = i + 1
+        before = 0  # integers before the first code
         while k < last:
             code = self._code_at(buf, k)
             value = ends[k]
@@ -133,9 +138,12 @@ class Cosem:
                 if self._code_at(buf, value):  # a code where the value is due: this one was no code
                     k = value
                     continue
-                self._take(buf, code, offsets[value], scale)
+                if not before and (scale or behind == last or self._may_follow(buf, behind)):
+                    self._take(buf, code, offsets[value], scale)
                 k = ends[behind] if scale else behind
                 continue
+            if is_integer(buf, offsets[k]):
+                before = k
             tag = buf[offsets[k]]
             if tag == COMPACT:
                 self._compact(buf, offsets[k] + 1)
@@ -147,6 +155,11 @@ class Cosem:
             elif k > i + 1 and ends[k] == last and not self._id_at and string_at(buf, offsets[k], self._end)[1]:
                 self._id_at = offsets[k]  # a lone string at the end
             k = ends[k]
+
+    def _may_follow(self, buf, i):
+        """May element `i` stand behind a value? Anything else and the value could as well be something else."""
+        at = self._axdr.offsets[i]
+        return buf[at] == NULL or self._is_date(buf, at) or self._code_at(buf, i)
 
     def _compact(self, buf, at):
         """A compact array of structures of a code, a number, and perhaps scaler and unit: their types once, untagged.
@@ -169,7 +182,8 @@ class Cosem:
         n, at = ber_length(buf, at, self._end)
         end = at + n
         while at < end:
-            code = value = scaler = unit = value_tag = 0
+            began = at
+            code = value = scaler = unit = value_tag = numbers = 0
             for tag in types:
                 first = at
                 if tag == OCTETS:
@@ -181,15 +195,18 @@ class Cosem:
                     if size_of(tag) == 255:
                         return
                     at += size_of(tag)
-                    if not value and tag not in (INT8, ENUM):
-                        value, value_tag = first, tag
-                    elif tag == INT8:
+                    if tag == INT8:
                         scaler = first
                     elif tag == ENUM:
                         unit = first
+                    elif untagged(buf, first, tag) is not None:
+                        value, value_tag = first, tag
+                        numbers += 1
                 if at > end:
                     return
-            if code and value:
+            if at == began:  # of types without bytes
+                return
+            if code and numbers == 1:  # of two, which would it be?
                 self._add(code, value, value_tag, scaler if unit else 0, unit)
 
     def _is_date(self, buf, at):
@@ -208,6 +225,13 @@ class Cosem:
         if rank > self._id_rank and string_at(buf, value, self._end)[1]:
             self._id_rank = rank
             self._id_at = value
+
+    def _take_scale(self, buf, code, scale):
+        """Scaler and unit of the register `code` that was taken last."""
+        n = self._n - 1
+        if n >= 0 and buf[self._codes[n] : self._codes[n] + 6] == buf[code : code + 6]:
+            self._scales[n] = scale + 3
+            self._units[n] = scale + 5
 
     def _rank(self, buf, code):
         b, c, d, e = buf[code + 1], buf[code + 2], buf[code + 3], buf[code + 4]
@@ -229,14 +253,17 @@ class Cosem:
             if ends[k] < k + 4 or integer(buf, offsets[k + 1]) is None:
                 return False
             code = self._code_at(buf, k + 2)
+            attribute = integer(buf, offsets[k + 3])
             setup = integer(buf, offsets[k + 1]) == _PUSH_SETUP
             if setup and not self.family and buf[code + 1] == _LG_SETUP:
                 self.family = "lg"
             if setup and not self._code_at(buf, value):  # it lists itself by two attributes and sends one
                 k = ends[k]
                 continue
-            if code and not setup:
+            if code and attribute == _VALUE:
                 self._take(buf, code, offsets[value], 0)
+            elif code and attribute == _SCALER_UNIT and self._is_scale(buf, value):
+                self._take_scale(buf, code, offsets[value])
             value = ends[value]
             k = ends[k]
         return True
@@ -342,16 +369,17 @@ class Cosem:
             yield Reading(obis, value, exponent, unit if unit != 255 else None)
 
     def _lg(self, buf):
-        """Which of Landis+Gyr's: an E360 counts tenths of a volt, an E570 sends 64 bits and whole amperes."""
+        """Which of Landis+Gyr's: an E570 sends 64 bits and whole amperes, an E360 counts tenths of a volt."""
+        most = 0  # of the phases: one of them may be dead
         for k in range(self._n):
             quantity = (buf[self._codes[k] + 2] - 1) % 20 + 1
             if buf[self._codes[k] + 3] != 7:
                 continue
-            if quantity == 12 and (untagged(buf, self._values[k], self._tags[k]) or 0) > 1000:
-                return "lg_tenths"
-            if quantity == 11 and self._tags[k] == 0x14:
+            if quantity == 11 and self._tags[k] == INT64:
                 return "lg_whole"
-        return "lg"
+            if quantity == 12:
+                most = max(most, untagged(buf, self._values[k], self._tags[k]) or 0)
+        return "lg_tenths" if most > 1000 else "lg_unsure" if most > 500 else "lg"
 
     def meter_id(self, buf):
         """The text that names the meter, "" where none does."""

@@ -7,14 +7,16 @@ refused by its tag: questions and answers of clients do not occur on these ports
     7E .. 7E       HDLC frame      segments are gathered, LLC E6 E7 00 in the first   metering.hdlc
     68 L L 68 ..   M-Bus frames    segments by number                                 metering.mbus_frame
     00 01 ..       wrapper         ports and length                  (TCP and UDP)
-    E6 E7 00, 0F, DB ...           bare                              (recordings)
+    E6 E7 00, 0F, DB ...           bare
 
     E0 control block 2 acknowledged 2 length data        a block of a general block transfer, gathered by number
     DB|DC title length SC counter 4 ciphertext [tag 12]  ciphered: AES-128-GCM, metering.gcm
     0F invoke id 4 date-time body                        DataNotification; its body is metering.cosem's
 
 A frame whose check fails is looked into again from the byte behind its start. Gathered is at the buffer's start; what
-does not continue it (a gap, a repeat, another start) ends it, counted. Silence never ends a telegram, structure does.
+does not continue it (a gap, a repeat, another start) ends it, counted. Silence ends no frame, structure does. An APDU
+without a frame has no check of its own: it begins a stream, follows another, or stands behind a silence, and has none
+inside.
 """
 
 from metering.axdr import Malformed, ber_length
@@ -23,7 +25,7 @@ from metering.compat import const, copy_bytes, hex_text, signed
 from metering.cosem import Cosem
 from metering.hdlc import X25_TABLE
 from metering.hdlc import Frame as HdlcFrame
-from metering.line import Line
+from metering.line import LISTEN, SWITCH, Line
 from metering.listener import NOTHING, REJECTED
 from metering.mbus_frame import Frame as MbusFrame
 from metering.reading import Reading
@@ -41,6 +43,7 @@ _NOTIFICATION = const(0x0F)
 _GLO = const(0xDB)
 _DED = const(0xDC)
 _BLOCK = const(0xE0)
+_BLOCK_HEAD = const(6)  # before the length
 _LAST_BLOCK = const(0x80)
 _MAX_P1_HEADER = const(64)
 _GET_REQUEST = const(0xC0)
@@ -52,6 +55,8 @@ _ENCRYPTED = const(0x20)
 _COMPRESSED = const(0x80)
 _SUITE = const(0x0F)
 _SLASH = const(0x2F)
+_SILENCE_MS = const(300)  # longer than a pause inside a telegram; the fastest meters push every second
+_POSITION_MASK = const(0x3FFFFFFF)
 _MAX_METERS = const(4)  # whose counters are followed
 
 
@@ -64,6 +69,7 @@ class Dlms(Staging):
     """
 
     NAME = "dlms"
+    name_may_follow = True
     LINES = (Line(9600), Line(2400, 8, "E"), Line(2400), Line(115200))
     SOURCE = "DLMS UA 1000-2; IEC 62056-46; EN 13757"
     REASONS = (
@@ -91,7 +97,8 @@ class Dlms(Staging):
         self._more = False  # gathered: another segment or block is due
         self._next = 0  # its number, where it has one
         self._date_at = self._apdu_length = 0
-        self._bare_from = 0  # where in the stream an APDU without a frame may begin: at the start, or behind another
+        self._bare_from = 0  # where in the stream an APDU without a frame may begin: at the start, behind another,
+        self._quiet_at = 0  # or behind a silence
         self._last_counters = []  # [title, counter] of each meter heard
         self.refuses_replays = False
 
@@ -118,6 +125,20 @@ class Dlms(Staging):
         if len(self._last_counters) < _MAX_METERS:
             self._last_counters.append([title, counter])
 
+    def run(self):  # pyright: ignore[reportIncompatibleMethodOverride] - it sees other types, not other actions
+        """As every listener's; a silence is where an APDU without a frame may begin."""
+        yield SWITCH, self.line or self.LINES[0]
+        while True:
+            event = yield LISTEN, self, _SILENCE_MS, _SILENCE_MS
+            if event == NOTHING:
+                self.silence()
+
+    def silence(self):
+        """Nothing has come for a while."""
+        if self._quiet_at == self._position:  # what began there is not judged yet
+            self._bare_from = self._position
+        self._quiet_at = (self._position + self._n - self._at) & _POSITION_MASK
+
     # -- frames
 
     def _judge(self):
@@ -140,16 +161,20 @@ class Dlms(Staging):
     def _find_start(self):
         """Skip to what may begin a frame; False where nothing of that kind is held."""
         buf = self._buf
-        at, n = self._at, self._n
-        while at < n:
-            byte = buf[at]
+        first, n = self._at, self._n
+        i = 0
+        bare = self._position == self._bare_from
+        quiet = (self._quiet_at - self._position) & _POSITION_MASK
+        while first + i < n:
+            byte = buf[first + i]
             if byte == 0x7E or byte == 0x68:
                 break
-            if at == self._at and self._position == self._bare_from and byte in b"\x00\xe6\x0f\xdb\xdc\xe0\xc0/":
+            if (bare or i == quiet) and byte in b"\x00\xe6\x0f\xdb\xdc\xe0\xc0/":
                 break
-            at += 1
-        self._skip_noise(at - self._at)
-        return at < n
+            bare = False
+            i += 1
+        self._skip_noise(i)
+        return first + i < n
 
     def _give_up(self, reason, detail):
         """The frame at _at is none: what was gathered before it stays gathered."""
@@ -200,11 +225,11 @@ class Dlms(Staging):
             if buf[at + 1] != 1 or buf[at + 8] not in b"\x0f\xdb\xdc\xe0\xe6" or not 0 < length <= _MAX_APDU:
                 self._skip_noise(1)
                 return None
-            if n - at < _WRAPPER_HEAD + length:
-                if self._is_over():
-                    return self._give_up("incomplete", "wrapper truncated")
-                return NOTHING
             used = _WRAPPER_HEAD + length
+            if self._was_quiet(used) or n - at < used and self._is_over():
+                return self._give_up("incomplete", "wrapper truncated")
+            if n - at < used:
+                return NOTHING
             self._bare_from = self._position + used
             return self._take_info(at + _WRAPPER_HEAD, at + used, used, False, -1)
         if buf[at] == _SLASH:  # GAMA 350 and Kaifa in Poland: a P1 identification, then ciphered without a title
@@ -233,6 +258,8 @@ class Dlms(Staging):
                 self._skip_noise(1)
                 return None
         end = self._apdu_end(apdu, n)
+        if self._was_quiet(n - at + 1 if end is None else end - at):
+            return self._give_up("incomplete", "a silence in an APDU without a frame")
         if end is None:
             if n - at > _MAX_APDU or self._is_over():
                 return self._give_up("A-XDR" if buf[apdu] == _NOTIFICATION else "incomplete", "APDU truncated")
@@ -247,8 +274,12 @@ class Dlms(Staging):
         """Will no byte come that has room: is the stream at its end, or the buffer full?"""
         return self._ended or self._n - self._at + self._staged >= len(self._buf)
 
+    def _was_quiet(self, n):
+        """Was there a silence inside the n bytes from _buf[_at]? What has no frame has no other sign of a gap."""
+        return 0 < (self._quiet_at - self._position) & _POSITION_MASK < min(n, self._n - self._at + 1)
+
     def _wait_or_skip(self):
-        if self._ended:
+        if self._ended or self._was_quiet(_MAX_APDU):
             self._skip_noise(1)
             return None
         return NOTHING
@@ -261,7 +292,7 @@ class Dlms(Staging):
                 body = self._notification_body(at, n)
                 return self._cosem.end_of(buf, body, n)
             if buf[at] == _BLOCK:
-                length, body = ber_length(buf, at + 6, n)
+                length, body = ber_length(buf, at + _BLOCK_HEAD, n)
                 return body + length if body + length <= n else None
             length, body = ber_length(buf, at + 2 + _TITLE, n)
             return body + length if body + length <= n else None
@@ -283,9 +314,9 @@ class Dlms(Staging):
             begins = llc or not self._more or self._next > 0
         block = 0
         last = not more
-        if begins and buf[at] == _BLOCK and end - at > 7:
+        if begins and buf[at] == _BLOCK and end - at > _BLOCK_HEAD:
             try:
-                length, data = ber_length(buf, at + 6, end)
+                length, data = ber_length(buf, at + _BLOCK_HEAD, end)
             except Malformed:
                 length, data = -1, end
             block = buf[at + 2] << 8 | buf[at + 3]
@@ -330,7 +361,9 @@ class Dlms(Staging):
                 detail if self.security_control & _AUTHENTICATED else tag,
             )
         elif reason == "replay":
-            self.advice = "the meter's counter went back (%s): a replay, or the meter was reset" % self._title()
+            self.advice = (
+                "the meter's counter went back (%s): a replay; if the meter was reset, delete counters.json" % self._title()
+            )
         return self._fail(reason, detail, used)
 
     def _title(self):
@@ -365,7 +398,7 @@ class Dlms(Staging):
             tag = buf[at]
             if tag != _NOTIFICATION and tag != _SLASH and not self.authenticated:
                 return self._refuse("key wrong", "decryption gives no DataNotification", used)
-        if tag == _SLASH:
+        if tag == _SLASH and self.system_title is not None and bytes(self._view[at + 1 : at + 4]).isalpha():
             return self._take_p1(at, end, used)
         if tag != _NOTIFICATION:
             return self._refuse("no push", "not a DataNotification (0x%02X)" % tag, used)
@@ -400,6 +433,7 @@ class Dlms(Staging):
         self._inner = inner
         for _ in self.readings():
             self.n_values += 1
+        self.advice = ""
         return self._believe(used)
 
     def _decipher(self, end):
@@ -425,11 +459,7 @@ class Dlms(Staging):
         at += 5
         if control & _COMPRESSED or control & _SUITE > 1:
             return "security", "security control 0x%02X is not known" % control
-        if not control & _ENCRYPTED:
-            if not control & _AUTHENTICATED:
-                self._plain_at, self._plain_end = at, end
-                return None
-        elif self._gcm is None:
+        if control & _ENCRYPTED and self._gcm is None:
             return "key needed", "encrypted, key needed (%s)" % self._title()
         if control & _AUTHENTICATED:
             end -= _TAG
@@ -444,6 +474,8 @@ class Dlms(Staging):
                 if not self._gcm.tag_holds(buf, at, n, title, counter, aad, bytes(self._view[end : end + _TAG])):
                     return "tag", "key wrong or telegram changed: GCM tag mismatch"
                 self.authenticated = True
+        if self._gcm is not None and not self.authenticated and not control & _ENCRYPTED:
+            return "security", "neither encrypted nor with a tag that holds, though there is a key"
         if control & _ENCRYPTED:
             self._gcm.decrypt(buf, at, end - at, title, counter)
         self._plain_at, self._plain_end = at, end
@@ -498,11 +530,11 @@ class Dlms(Staging):
         return "" if self._inner is not None else self._cosem.meter_id(self._buf)
 
     def meter_id(self):
-        """The number that a register tells, else the system title's (its last 28 bits, as ISK and LGZ print them)."""
-        text = self.printed_id()
+        """The system title's number (its last 28 bits, as ISK and LGZ print them): every list has it. In the clear the
+        number that a register tells, which some lists have."""
         title = self.system_title
-        if text or title is None:
-            return text
+        if title is None:
+            return self.printed_id()
         if not title[:3].isalpha():
             return hex_text(title)
         return title[:3].decode() + str(int.from_bytes(title[4:], "big") & 0x0FFFFFFF)

@@ -65,5 +65,6 @@ SCALES = (
     ("burgenland", 0, -2, None, 0),
     ("lg", 0, -2, -3, 0),  # E450
     ("lg_tenths", -1, -2, -3, 0),  # E360: a voltage above 1,000 says so
+    ("lg_unsure", None, -2, -3, 0),  # a voltage between the two
     ("lg_whole", 0, 0, -3, 0),  # E570: 64-bit currents say so
 )

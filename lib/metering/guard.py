@@ -8,6 +8,7 @@ A register's value passes at once when it is plausible. Otherwise it is held, co
     counter fell                                                         held, and the last value stands
     counter fell to the last value with fewer digits (the PIN is off)    nothing new: kept back without a word
     another meter id                                                     held; a new series when the next one agrees
+    no meter id, or the end of the one followed                          that meter's: some send lists of several kinds
 
 A counter that was seen only once and then stays below for TELEGRAMS_TO_CORRECT telegrams was wrong that once: then, and
 only then, a lower value passes. Home Assistant books a fall as consumption, so this is never done lightly.
@@ -20,6 +21,7 @@ from metering.registers import CUMULATIVE
 
 MAX_REGISTERS = const(64)  # 22 is the longest list met; what comes beyond is not followed and not passed
 TELEGRAMS_TO_CORRECT = const(10)
+_LEAST_NAME = const(6)  # characters of a name that may stand for a longer one
 _SLACK_S = const(60)  # meters refresh a register late, and clocks differ
 _MOST_GAP_S = const(900)  # after a longer silence a larger rise is possible, but worth a second telegram
 _SECONDS_PER_HOUR = const(3600)
@@ -27,6 +29,15 @@ _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
 
 REASONS = ("went back", "jumped", "too much power", "other meter", "too many")
+
+
+def _one_meter(followed, meter_id):
+    """Can both be names of one meter: the same, none, or one the end of the other (ISK1020784605887 and 84605887)?"""
+    if not followed or not meter_id or followed == meter_id:
+        return True
+    if min(len(followed), len(meter_id)) < _LEAST_NAME:
+        return False
+    return followed.endswith(meter_id) or meter_id.endswith(followed)
 
 
 class _Value:
@@ -53,7 +64,8 @@ class Guard:
 
     def __init__(self, max_power_w):
         self._max_power_w = max_power_w
-        self._meter = None
+        self.meter_id = None  # whose registers these are, by its fullest name heard; None before the first telegram
+        self.series = 0
         self._next_meter = None
         self._last = {}  # OBIS -> _Value that passed last
         self._waiting = {}  # OBIS -> _Value that the next telegram may confirm
@@ -61,18 +73,25 @@ class Guard:
         self.explanation = ""
 
     def admits_meter(self, meter_id):
-        """Is this telegram of the meter that is followed? The first one is; another id must come twice in a row."""
-        if meter_id == self._meter:
+        """Is this telegram of the meter that is followed? The first one is; another id must come twice in a row.
+
+        `series` is another one whenever another meter is followed.
+        """
+        followed = self.meter_id
+        if followed is not None and _one_meter(followed, meter_id):
+            if len(meter_id) > len(followed):
+                self.meter_id = meter_id
             self._next_meter = None
             return True
-        if self._meter is None or meter_id == self._next_meter:
-            self._meter = meter_id
+        if followed is None or meter_id == self._next_meter:
+            self.meter_id = meter_id
             self._next_meter = None
             self._last = {}
             self._waiting = {}
+            self.series += 1
             return True
         self._next_meter = meter_id
-        return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, self._meter))
+        return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, followed))
 
     def admits(self, reading, register, now_s):
         """May this reading be published? `now_s`: any clock in whole seconds that never goes back.

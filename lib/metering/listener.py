@@ -38,6 +38,7 @@ class Listener:
     LINES = ()  # type: tuple
     SOURCE = ""
     REASONS = ()  # type: tuple[str, ...]
+    name_may_follow = False  # may a telegram without an id be followed by one of the same meter with it?
     LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
 
     def __init__(self, size):

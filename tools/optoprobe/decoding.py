@@ -196,11 +196,11 @@ def _date_time_text(date: tuple[int, ...] | None) -> str | None:
     *local, deviation = date
     try:
         moment = datetime(*local)  # type: ignore[arg-type]
-    except ValueError:
+        if deviation is None:
+            return moment.isoformat()
+        return (moment + timedelta(minutes=deviation)).isoformat() + "Z"
+    except (ValueError, OverflowError):
         return None
-    if deviation is None:
-        return moment.isoformat()
-    return (moment + timedelta(minutes=deviation)).isoformat() + "Z"
 
 
 def _identification(listener: Any) -> Identification | None:
