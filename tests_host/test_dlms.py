@@ -552,7 +552,8 @@ def test_with_a_key_nothing_less_protected_is_believed():
     """It would move the counter, and shut the meter out."""
     listener = make(KEY, AUTH_KEY)
     listener.refuses_replays = True
-    heard = Heard([in_hdlc(ciphered(1)) + in_hdlc(ciphered(0xFFFFFFFF, 0x00)) + in_hdlc(ciphered(2))], listener=listener)
+    stream = in_hdlc(ciphered(1)) + in_hdlc(ciphered(0xFFFFFFFF, 0x00)) + in_hdlc(ciphered(2))
+    heard = Heard([stream], listener=listener)
     assert (heard.telegrams, heard.reasons) == ([energy_row(1), energy_row(2)], ["security"])
     heard = hear(in_hdlc(ciphered(3, 0x10)), None, False, KEY)  # its tag cannot be checked
     assert (heard.telegrams, heard.reasons) == ([], ["security"])

@@ -361,9 +361,8 @@ class Dlms(Staging):
                 detail if self.security_control & _AUTHENTICATED else tag,
             )
         elif reason == "replay":
-            self.advice = (
-                "the meter's counter went back (%s): a replay; if the meter was reset, delete counters.json" % self._title()
-            )
+            cure = "a replay; if the meter was reset, delete counters.json"
+            self.advice = "the meter's counter went back (%s): %s" % (self._title(), cure)
         return self._fail(reason, detail, used)
 
     def _title(self):
