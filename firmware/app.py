@@ -31,7 +31,7 @@ def _load_settings():
     values, problems = settings.load(_SETTINGS_FILE)
     settings.convert(values)
     _forget("firmware", "settings")
-    _forget("metering", "keys")
+    _forget("metering", "meter_key")
     return values, problems
 
 

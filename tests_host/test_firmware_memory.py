@@ -36,7 +36,7 @@ METERS = {
 }
 
 HARDWARE = ("machine", "network", "umqtt.simple")
-TRANSIENT = ("firmware.settings", "firmware.board", "metering.keys")  # read their files and are dropped again
+TRANSIENT = ("firmware.settings", "firmware.board", "metering.meter_key")  # read their files and are dropped again
 ASKED = ("metering.iec62056_21", "metering.iec62056_21_conversation")  # loaded in the place of sml
 PUSHED = ("metering.dlms", "metering.gcm", "firmware.store")  # likewise, last here
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
-from metering.keys import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
+from metering.meter_key import KEY_DIGITS, key_bytes
 from metering.obis import obis_text
 from metering.registers import describe, unit_symbol
 
