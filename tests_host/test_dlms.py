@@ -555,6 +555,9 @@ def test_with_a_key_nothing_less_protected_is_believed():
     stream = in_hdlc(ciphered(1)) + in_hdlc(ciphered(0xFFFFFFFF, 0x00)) + in_hdlc(ciphered(2))
     heard = Heard([stream], listener=listener)
     assert (heard.telegrams, heard.reasons) == ([energy_row(1), energy_row(2)], ["security"])
+    assert listener.advice == ""  # the last telegram was good
+    Heard([in_hdlc(ciphered(3, 0x00))], listener=listener)
+    assert "protected" in listener.advice and "though there is a key" in listener.advice
     heard = hear(in_hdlc(ciphered(3, 0x10)), None, False, KEY)  # its tag cannot be checked
     assert (heard.telegrams, heard.reasons) == ([], ["security"])
 
@@ -752,6 +755,26 @@ def test_what_could_be_read_in_two_ways_is_not_read(elements):
         assert (heard.telegrams, heard.rejected) == ([[]], []), body.hex()
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [],
+        [enc.NULL],
+        [enc.octets(b"12345678")],
+        [enc.visible("12345678")],
+        [enc.bit_string("0101")],
+        [enc.boolean(True)],
+        [enc.structure([POWER, WATTS])],
+        [enc.array([enc.structure([POWER, WATTS])])],
+        [POWER, WATTS],
+    ],
+)
+def test_what_may_stand_behind_a_value(behind):
+    (found,) = hear(in_hdlc(notification(enc.structure([IMPORT, TOTAL, *behind])))).telegrams
+    assert found[0][:2] == ("1-0:1.8.0*255", "99999")
+    assert found[1:] in ([], [("1-0:1.7.0*255", "500", "W")]) and len(found) + 1 >= len(behind)
+
+
 def test_object_lists_with_scales_and_other_attributes():
     def about(class_id, name, attribute):
         return enc.structure([enc.number(enc.UINT16, class_id), name, enc.number(enc.INT8, attribute),
@@ -764,6 +787,11 @@ def test_object_lists_with_scales_and_other_attributes():
     assert hear(in_hdlc(notification(body))).telegrams == [
         [("1-0:1.8.0*255", "9999900", "Wh"), ("1-0:1.7.0*255", "500", "W")]
     ]
+    demand, state = code("1-0:1.4.0*255"), code("0-0:96.3.10*255")  # their third attributes are values too
+    listed = [about(40, code("0-0:25.9.0*255"), 2), about(5, demand, 2), about(5, demand, 3), about(70, state, 3)]
+    body = enc.structure([enc.array(listed), code("0-0:25.9.0*255"), WATTS, TOTAL, enc.enum(1)])
+    (found,) = hear(in_hdlc(notification(body))).telegrams
+    assert [row[:2] for row in found] == [("1-0:1.4.0*255", "500"), ("0-0:96.3.10*255", "1")]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 from conftest import Listener, PausableMeter, closed_port
 
+from metering.guard import Guard
 from metering.line import Line
 from metering.reading import Reading
 from metering.registers import describe
@@ -53,7 +54,7 @@ def device() -> Iterator[Any]:
         patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)
         patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
         patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)
-        names = ("board", "head", "homeassistant", "mqtt_socket", "outbox", "settings", "store")
+        names = ("board", "head", "homeassistant", "mqtt_socket", "outbox", "publisher", "settings", "store")
         yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names})
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
         del sys.modules[name]
@@ -549,6 +550,53 @@ def test_entities_alone_for_other_hubs(announcer: Any, meter: Any) -> None:
         common = {name: joined[name] for name in ("dev", "o", "avty_t")}
         assert entity == {name: value for name, value in component.items() if name != "p"} | common
     assert all("+" not in topic and "#" not in topic for topic in alone)
+
+
+class Lists:
+    """Of a listener what the publisher looks at: lists of one meter, some with its name."""
+
+    name_may_follow = True
+    n_values = 1
+    pin_needed = False
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.reading = READINGS[0]
+
+    def meter_id(self) -> str:
+        return self.name
+
+    def readings(self) -> Iterator[Reading]:
+        yield self.reading
+
+    def maker(self) -> str:
+        return ""
+
+    model = maker
+
+
+def test_a_name_is_waited_for_and_lists_without_it_are_the_same_meters(device: Any, announcer: Any) -> None:
+    lists, outbox = Lists(), device.outbox.Outbox()
+    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer)
+    assert not publisher.take(100) and not publisher.take(109)
+    lists.name = "6970631401234567"
+    assert publisher.take(110)
+    lists.name, lists.reading = "", READINGS[3]
+    assert publisher.take(112)
+    meter = outbox.meter()
+    assert meter.meter_id == "6970631401234567"
+    assert [register.key for register in meter.registers] == ["energy_import", "voltage_l1"]
+    topics = {message[0] for message in iter(outbox.take, None)}
+    assert topics == {announcer.state_topic(meter), announcer.live_topic(meter)}
+
+
+def test_a_meter_that_never_names_itself_is_published_all_the_same(device: Any, announcer: Any) -> None:
+    lists, outbox = Lists(), device.outbox.Outbox()
+    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer)
+    assert [publisher.take(second) for second in (3, 8, 14, 15, 16)] == [False, False, False, True, True]
+    lists.name, lists.reading = "6970631401234567", READINGS[3]  # an hourly list has it after all
+    assert publisher.take(3600)
+    assert (outbox.meter().meter_id, outbox.meter().slug) == ("6970631401234567", "meter")
 
 
 def test_slugs_fit_topics_and_none_collide(device: Any) -> None:

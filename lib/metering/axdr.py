@@ -12,7 +12,6 @@ from metering.compat import const, signed
 MAX_ELEMENTS = const(320)  # a Danish list of 65 items has 68, an object list of 16 entries 102
 MAX_DEPTH = const(8)  # object lists nest three deep
 
-NULL = const(0x00)
 ARRAY = const(0x01)
 STRUCTURE = const(0x02)
 OCTETS = const(0x09)

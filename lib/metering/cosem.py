@@ -19,7 +19,6 @@ from metering.axdr import (
     ENUM,
     INT8,
     INT64,
-    NULL,
     OCTETS,
     STRUCTURE,
     Axdr,
@@ -43,6 +42,8 @@ _LG_SETUP = const(8)  # Landis+Gyr's is 0-8:25.9.0, also where no name says whos
 _PUSH_SETUP = const(40)  # class of an object list's entry for itself
 _VALUE = const(2)  # attributes of a register
 _SCALER_UNIT = const(3)
+_ONE_VALUE = (3, 4, 8)  # classes of which no other attribute is a value: register, extended register, clock
+_FLOATS = b"\x17\x18"
 _LETTERS = b"0aaB.Hl..os.s..HHbh.HleffTDm"  # by tag; 8-byte unsigned ones as those of 4
 
 
@@ -128,7 +129,7 @@ class Cosem:
         offsets, ends = axdr.offsets, axdr.ends
         last = ends[i]
         k = i + 1
-        before = 0  # integers before the first code
+        stray = False  # an integer that is no code's: what follows may belong to what is before it
         while k < last:
             code = self._code_at(buf, k)
             value = ends[k]
@@ -138,12 +139,12 @@ class Cosem:
                 if self._code_at(buf, value):  # a code where the value is due: this one was no code
                     k = value
                     continue
-                if not before and (scale or behind == last or self._may_follow(buf, behind)):
+                if not stray and (scale or behind == last or self._may_follow(buf, behind)):
                     self._take(buf, code, offsets[value], scale)
                 k = ends[behind] if scale else behind
                 continue
             if is_integer(buf, offsets[k]):
-                before = k
+                stray = True
             tag = buf[offsets[k]]
             if tag == COMPACT:
                 self._compact(buf, offsets[k] + 1)
@@ -157,9 +158,12 @@ class Cosem:
             k = ends[k]
 
     def _may_follow(self, buf, i):
-        """May element `i` stand behind a value? Anything else and the value could as well be something else."""
-        at = self._axdr.offsets[i]
-        return buf[at] == NULL or self._is_date(buf, at) or self._code_at(buf, i)
+        """May element `i` stand behind a value? No number, alone or first in a structure: which were the value?"""
+        offsets = self._axdr.offsets
+        at = offsets[i]
+        if (buf[at] == STRUCTURE or buf[at] == ARRAY) and self._axdr.ends[i] > i + 1:
+            at = offsets[i + 1]
+        return not is_integer(buf, at) and buf[at] not in _FLOATS
 
     def _compact(self, buf, at):
         """A compact array of structures of a code, a number, and perhaps scaler and unit: their types once, untagged.
@@ -228,10 +232,14 @@ class Cosem:
 
     def _take_scale(self, buf, code, scale):
         """Scaler and unit of the register `code` that was taken last."""
-        n = self._n - 1
-        if n >= 0 and buf[self._codes[n] : self._codes[n] + 6] == buf[code : code + 6]:
-            self._scales[n] = scale + 3
-            self._units[n] = scale + 5
+        if self._is_last(buf, code):
+            self._scales[self._n - 1] = scale + 3
+            self._units[self._n - 1] = scale + 5
+
+    def _is_last(self, buf, code):
+        """Is it the code of the register that was taken last?"""
+        last = self._codes[self._n - 1]
+        return self._n > 0 and buf[last : last + 6] == buf[code : code + 6]
 
     def _rank(self, buf, code):
         b, c, d, e = buf[code + 1], buf[code + 2], buf[code + 3], buf[code + 4]
@@ -254,16 +262,17 @@ class Cosem:
                 return False
             code = self._code_at(buf, k + 2)
             attribute = integer(buf, offsets[k + 3])
-            setup = integer(buf, offsets[k + 1]) == _PUSH_SETUP
+            class_id = integer(buf, offsets[k + 1])
+            setup = class_id == _PUSH_SETUP
             if setup and not self.family and buf[code + 1] == _LG_SETUP:
                 self.family = "lg"
             if setup and not self._code_at(buf, value):  # it lists itself by two attributes and sends one
                 k = ends[k]
                 continue
-            if code and attribute == _VALUE:
-                self._take(buf, code, offsets[value], 0)
-            elif code and attribute == _SCALER_UNIT and self._is_scale(buf, value):
+            if code and attribute == _SCALER_UNIT and self._is_scale(buf, value):
                 self._take_scale(buf, code, offsets[value])
+            elif code and (attribute == _VALUE or class_id not in _ONE_VALUE and not self._is_last(buf, code)):
+                self._take(buf, code, offsets[value], 0)
             value = ends[value]
             k = ends[k]
         return True

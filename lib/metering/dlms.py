@@ -23,7 +23,7 @@ from metering.axdr import Malformed, ber_length
 from metering.checksum import X25_INIT, crc16
 from metering.compat import const, copy_bytes, hex_text, signed
 from metering.cosem import Cosem
-from metering.hdlc import X25_TABLE
+from metering.hdlc import NO_FLAG, NONE, SHORT, WRONG_HEADER, X25_TABLE
 from metering.hdlc import Frame as HdlcFrame
 from metering.line import LISTEN, SWITCH, Line
 from metering.listener import NOTHING, REJECTED
@@ -177,9 +177,9 @@ class Dlms(Staging):
         return first + i < n
 
     def _give_up(self, reason, detail):
-        """The frame at _at is none: what was gathered before it stays gathered."""
+        """The frame at _at is none: it is looked at again byte by byte, and what was gathered before it is lost."""
         self._reset_telegram()
-        if self._staged:  # it is looked at again byte by byte; the parts before it are lost with it
+        if self._staged:
             self._more = False
         else:
             self._start = self._position
@@ -198,10 +198,10 @@ class Dlms(Staging):
             mistakes = ("", "M-Bus frame: no stop byte at the announced length", "M-Bus checksum mismatch")
         else:
             return self._take_bare()
-        if used == -1:
+        if used == NONE:
             self._skip_noise(1)
             return None
-        if used == 0:
+        if used == SHORT:
             if self._ended and n - at < _LEAST_FRAME:  # the flag behind the last frame
                 self._skip_noise(n - at)
                 return None
@@ -209,7 +209,7 @@ class Dlms(Staging):
                 return self._give_up("incomplete", "frame truncated")
             return NOTHING
         if used < 0:
-            return self._give_up("structure" if used == -3 else "checksum", mistakes[-2 - used])
+            return self._give_up("structure" if used == NO_FLAG else "checksum", mistakes[WRONG_HEADER - used])
         if first == 0x7E and frame.info_at == frame.info_end:  # UA and the like
             self._drop(used)
             return None
@@ -239,6 +239,7 @@ class Dlms(Staging):
             if end < 0:
                 self._skip_noise(1)
                 return None
+            self.advice = "the meter encrypts without telling its system title: this cannot be read"
             return self._give_up("security", "P1 header, then ciphered without a system title: title and key missing")
         apdu = at
         if buf[at] == 0xE6:
@@ -248,7 +249,6 @@ class Dlms(Staging):
                 self._skip_noise(1)
                 return None
             apdu += _LLC
-        self._start = self._position
         tag = buf[apdu]
         if tag == _GET_REQUEST:
             return self._give_up("no push", "not a DataNotification (0xC0)")
@@ -360,6 +360,8 @@ class Dlms(Staging):
                 self._title(),
                 detail if self.security_control & _AUTHENTICATED else tag,
             )
+        elif reason == "security":
+            self.advice = "the meter's telegrams are protected in another way (%s): %s" % (self._title(), detail)
         elif reason == "replay":
             cure = "a replay; if the meter was reset, delete counters.json"
             self.advice = "the meter's counter went back (%s): %s" % (self._title(), cure)

@@ -16,7 +16,7 @@ _GOOD = const(0xF0B8)  # the CRC register over data and its own CRC
 _LEAST = const(7)  # bytes between the flags: format, two addresses, control, FCS
 _MAX_ADDRESS = const(4)
 
-SHORT = const(0)  # answers of frame_at(): more bytes are needed,
+SHORT = const(0)  # answers of find(), as of mbus_frame's: more bytes are needed,
 NONE = const(-1)  # there is no frame here,
 WRONG_HEADER = const(-2)  # its HCS does not hold,
 NO_FLAG = const(-3)  # no flag where the length says,

@@ -13,7 +13,7 @@ _STOP = const(0x16)
 _HEAD = const(5)  # C, A, CI, STSAP, DTSAP
 _LAST = const(0x10)
 
-SHORT = const(0)  # answers of find(): more bytes are needed,
+SHORT = const(0)  # answers of find(), as of hdlc's: more bytes are needed,
 NONE = const(-1)  # there is no frame here,
 NO_STOP = const(-3)  # no stop byte where the length says,
 WRONG_CHECK = const(-4)  # its checksum does not hold
