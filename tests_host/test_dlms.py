@@ -28,7 +28,8 @@ from metering.obis import obis_text
 from metering.registers import unit_symbol
 from optoprobe import runtime
 from optoprobe.virtual import dlms_encoder as enc
-from optoprobe.virtual.dlms_meter import KINDS, LAYOUTS, SECURITY, DlmsMeter
+from optoprobe.virtual.dlms_lists import LAYOUTS
+from optoprobe.virtual.dlms_meter import KINDS, SECURITY, DlmsMeter
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "dlms"
 NO_CORPUS = "the corpus of real captures is not beside this clone"

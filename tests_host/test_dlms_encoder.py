@@ -15,7 +15,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from optoprobe.virtual import dlms_encoder as dlms
-from optoprobe.virtual.dlms_meter import FRAMINGS, KINDS, LAYOUTS, QUIRKS, SECURITY, DlmsMeter
+from optoprobe.virtual.dlms_lists import LAYOUTS
+from optoprobe.virtual.dlms_meter import FRAMINGS, KINDS, QUIRKS, SECURITY, DlmsMeter
 from optoprobe.virtual.sml_meter import Household
 
 TITLE = bytes.fromhex("4d4d4d0000bc614e")  # the Green Book's
