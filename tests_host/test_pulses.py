@@ -1,0 +1,263 @@
+"""Pulses: what an LED emitted is what is counted. Flashes are light on the virtual line, seen by a UART bit by bit."""
+
+import random
+import struct
+from fractions import Fraction
+
+import pytest
+import test_core_on_micropython as on_micropython
+from test_core_on_micropython import core  # noqa: F401 - a fixture
+
+from metering.line import Line
+from metering.pulses import RATES, Pulses, Total, zeros_of
+from optoprobe.virtual.line import NS, Receiver
+
+MS = NS // 1000
+LOOK_MS = 10
+
+
+class Bench:
+    """A probe that looks at `flashes`, (start, end) in ms and in order, every LOOK_MS, but not during `stalls`."""
+
+    def __init__(self, pulses, flashes, stalls=(), ticks_from=0):
+        self.pulses = pulses
+        self.now_ms = 0
+        self.powers = []  # (ms, power, count)
+        self.looks = bytearray()  # as on_micropython/pulses_counted.py reads them
+        self._ticks_from = ticks_from
+        self._stalls = list(stalls)
+        self._edges = []
+        for start, end in flashes:
+            assert not self._edges or start * MS > self._edges[-1][0], "flashes overlap"
+            self._edges += [(round(start * MS), 1), (round(end * MS), 0)]
+        self._next = 0
+        self._light = 0
+        self._switch_on(pulses.rate)
+
+    def _switch_on(self, rate):
+        self._rate = rate
+        self._uart = Receiver(Line(RATES[rate]), light=self._light)
+
+    def _see(self, until_ns):
+        first = self._next
+        while self._next < len(self._edges) and self._edges[self._next][0] <= until_ns:
+            self._light = self._edges[self._next][1]
+            self._next += 1
+        return bytes(byte for _, byte in self._uart.receive(self._edges[first : self._next], until_ns))
+
+    def run(self, until_ms):
+        """Looks that see nothing new are left out, a few a second excepted."""
+        pulses = self.pulses
+        kept = b""
+        last_ms = self.now_ms
+        while self.now_ms < until_ms:
+            self.now_ms += LOOK_MS
+            kept += self._see(self.now_ms * MS)
+            if self._stalls and self._stalls[0][0] <= self.now_ms < self._stalls[0][1]:
+                continue
+            if self._stalls and self.now_ms >= self._stalls[0][1]:
+                self._stalls.pop(0)
+            pulses.tick((self._ticks_from + self.now_ms) & 0x3FFFFFFF, bool(self._light))
+            assert pulses.feed(kept, 0, len(kept)) == len(kept)
+            self.looks += struct.pack(">HBH", self.now_ms - last_ms, self._light, len(kept)) + kept
+            last_ms = self.now_ms
+            kept = b""
+            if pulses.rate != self._rate:
+                self._switch_on(pulses.rate)
+            if self.now_ms % 250 == 0:
+                self.powers.append((self.now_ms, pulses.power_w, pulses.count))
+        return self
+
+
+def regular(n, period_ms, width_ms, start_ms=500.0):
+    return [(start_ms + k * period_ms, start_ms + k * period_ms + width_ms) for k in range(n)]
+
+
+def test_zeros():
+    assert [zeros_of(0xFF << k & 0xFF) for k in range(9)] == list(range(9))
+    assert sum(zeros_of(byte) >= 0 for byte in range(256)) == 9
+
+
+@pytest.mark.parametrize("width_ms", [0.6, 1, 2, 5, 7, 9, 14, 20, 30, 50, 75, 100, 200])
+def test_every_width_is_learned_and_counted(width_ms):
+    period = max(3 * width_ms, 23)
+    bench = Bench(Pulses(1000, 170_000), regular(60, period, width_ms)).run(500 + 61 * period + 3000)
+    assert bench.pulses.count == 60
+    assert sum(bench.pulses.ghosts.values()) == 0
+
+
+@pytest.mark.parametrize("per_s", [44, 40, 10, 3, 1, 0.5, 0.1])
+def test_power_is_the_mean_over_the_same_pulses(per_s):
+    period = 1000 / per_s
+    n = max(30, int(10 * per_s))
+    bench = Bench(Pulses(10_000, 17_000, width=2), regular(n, period, 2.5)).run(500 + n * period)
+    true = 3.6e9 / (10_000 * period)
+    seen = [power for ms, power, _ in bench.powers if ms > 500 + 5000 + 2 * period and power]
+    assert seen and all(abs(power - true) <= true * 0.02 + 1 for power in seen)
+
+
+@pytest.mark.parametrize("ticks_from", [0, 0x3FFFFFFF - 5000])
+def test_stalls_lose_no_pulse(ticks_from):
+    flashes = regular(44 * 100, 1000 / 44, 2.5)
+    stalls = [(10_000, 30_000), (40_000, 40_500), (50_000, 51_000)]
+    bench = Bench(Pulses(10_000, 17_000), flashes, stalls, ticks_from).run(104_000)
+    assert bench.pulses.count == len(flashes) and not any(bench.pulses.ghosts.values())
+    true = 3.6e9 * 44 / 10_000_000
+    assert all(abs(power - true) < true * 0.02 for ms, power, _ in bench.powers if power and 4000 < ms < 100_000)
+
+
+def test_without_pulses_power_falls_and_is_never_0():
+    bench = Bench(Pulses(1000, 17_000, width=2), regular(5, 3000, 2.5)).run(10 * 3600 * 1000 // 20)
+    after = [power for ms, power, _ in bench.powers if ms > 13_000]
+    assert after[0] == 1200 and sorted(after, reverse=True) == after and after[-1] >= 1
+    quiet_s = 1800 - 12.5
+    assert abs(after[-1] - 3600 / quiet_s) < 2
+
+
+def test_steady_light_is_no_pulse_and_no_power():
+    flashes = [*regular(20, 500, 2.5), (11_000, 300_000), *regular(20, 500, 2.5, 300_500)]
+    for pulses in (Pulses(1000, 17_000), Pulses(1000, 17_000, rate=4, width=8)):
+        if pulses.rate:
+            flashes = [*regular(20, 500, 100), (11_000, 300_000), *regular(20, 500, 100, 300_500)]
+        bench = Bench(pulses, flashes).run(315_000)
+        assert bench.pulses.count == 40
+        assert {power for ms, power, _ in bench.powers if 13_000 < ms < 300_000} == {0}
+        assert bench.pulses.power_w > 0
+
+
+def bursts(draw, free_ms):
+    """A remote control: a mark of 9 ms, a space, 33 marks of 0.56 ms."""
+    at = free_ms
+    marks = [(at, at + 9)]
+    at += 13.5
+    for _ in range(33):
+        marks.append((at, at + 0.56))
+        at += 0.56 + draw.choice((0.56, 1.69))
+    return marks
+
+
+def test_ghosts_are_not_counted():
+    draw = random.Random(1)
+    for width in (2.5, 30):
+        flashes, ghosts, at = [], 0, 1000.0
+        for k in range(400):
+            flashes.append((at, at + width))
+            at += 900
+            if k > 20 and k % 5 == 0:
+                flashes += bursts(draw, at)
+                ghosts += 1
+                at = flashes[-1][1] + 500
+            elif k > 20 and k % 5 == 1:  # sun through leaves
+                length = draw.uniform(300, 3000)
+                flashes.append((at, at + length))
+                ghosts += length < 900  # a longer one is steady light
+                at += length + 500
+        bench = Bench(Pulses(1000, 17_000), flashes).run(int(at) + 3000)
+        assert bench.pulses.count == 400, width
+        assert sum(bench.pulses.ghosts.values()) >= ghosts
+
+
+@pytest.mark.parametrize("per_s", [50, 60, 100, 120])
+@pytest.mark.parametrize("pulses_per_kwh", [1000, 10_000])
+def test_lamps_are_not_counted(per_s, pulses_per_kwh):
+    for width in (1, 3, 4.5):
+        bench = Bench(Pulses(pulses_per_kwh, 70_000), regular(20 * per_s, 1000 / per_s, width)).run(24_000)
+        assert bench.pulses.count == 0 and sum(bench.pulses.ghosts.values()) > 0, width
+        assert bench.pulses.power_w is None
+
+
+def household(draw):
+    """Three minutes of pulses, remote control, sun, and light that stays on."""
+    flashes, at = regular(100, 250, 2.5), 26_000.0
+    for k in range(60):
+        flashes += regular(8, 100, 2.5, at)
+        at += 1500
+        if k % 10 == 5:
+            flashes += bursts(draw, at)
+            at += 800
+        elif k % 10 == 8:
+            flashes.append((at, at + 400 * k % 7000 + 300))
+            at = flashes[-1][1] + 500
+    return flashes, int(at)
+
+
+def test_the_same_on_micropython_with_the_heap_locked(core, tmp_path):  # noqa: F811
+    flashes, until = household(random.Random(2))
+    bench = Bench(Pulses(1000, 40_000), flashes, [(30_000, 45_000)]).run(until + 3000)
+    assert bench.pulses.count == 580
+    (tmp_path / "looks").write_bytes(bench.looks)
+    arguments = ("pulses_counted.py", tmp_path / "looks", 1000, 40_000)
+    out = on_micropython.printed(core, *arguments, heap="512k")
+    assert out == on_micropython.printed_by_cpython(*map(str, arguments))
+    assert out.startswith("580 0 2 ")
+    code, _, errors = on_micropython.micropython(core, *arguments, "plant", heap="512k")
+    assert code != 0 and "heap is locked" in errors
+
+
+def a_day(pulses_per_kwh, draw):
+    """Flashes of 24 hours under a load that changes every minute, and steady light for an hour."""
+    flashes, at = [], 1000.0
+    while at < 86_400_000:
+        power = draw.choice((80, 150, 300, 600, 2500, 9000))
+        until = at + 60_000
+        if int(at) // 3_600_000 == 13 and not any(end - start > 1e6 for start, end in flashes[-2:]):
+            flashes.append((at, at + 3_600_000))
+            at += 3_601_000
+            continue
+        period = 3.6e9 / (pulses_per_kwh * power)
+        while at < until:
+            flashes.append((at, at + 2.4 + draw.random() * 0.2))
+            at += period * (0.98 + 0.04 * draw.random())
+    return flashes
+
+
+def test_a_day():
+    draw = random.Random(4)
+    for pulses_per_kwh in (1000, 10_000):
+        flashes = a_day(pulses_per_kwh, draw)
+        pulses = [f for f in flashes if f[1] - f[0] < 1000]
+        bench = Bench(Pulses(pulses_per_kwh, 17_000), flashes).run(86_400_000 + 120_000)
+        assert bench.pulses.count == len(pulses)
+
+
+# --- the reading -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("constant", "decimals"),
+    [(1, 0), (100, 2), (500, 3), (640, 7), (800, 5), (1000, 3), (2000, 4), (10_000, 4), (75, 3), (375, 4), (6000, 5)],
+)
+def test_a_reading_is_exact(constant, decimals):
+    total = Total(constant)
+    assert total.decimals() == decimals
+    draw = random.Random(constant)
+    before = -1
+    for _ in range(2000):
+        total.count += draw.choice((1, 1, 2, 50, 10**6))
+        exact = Fraction(total.count, constant) * 10**decimals
+        assert total.value() == exact.numerator // exact.denominator
+        if 10**7 % constant == 0:
+            assert total.value() == exact
+        assert total.value() > before
+        before = total.value()
+
+
+def test_a_reading_goes_on_from_the_display_and_keeps_its_history():
+    total = Total(1000, count=123)
+    total.set(1479811, 2)
+    assert (total.value(), total.decimals()) == (14798110, 3)
+    total.count += 5
+    assert total.value() == 14798115
+    total.change(800)
+    assert (total.value(), total.decimals()) == (1479811500, 5)
+    total.count += 800
+    assert total.value() == 1479911500
+    for wrong in ((-1, 0), (1, 8), (1, -1)):
+        with pytest.raises(ValueError, match="reading"):
+            total.set(*wrong)
+    for wrong in (0, -5):
+        with pytest.raises(ValueError, match="above 0"):
+            total.change(wrong)
+        with pytest.raises(ValueError, match="above 0"):
+            Total(wrong)
+    assert total.value() == 1479911500
