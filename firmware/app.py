@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import sys
-import time
 
 from micropython import const
 
@@ -13,10 +12,7 @@ from firmware.health import Health, chip_number
 from firmware.homeassistant import Announcer
 from firmware.network import Network
 from firmware.outbox import Outbox, member
-from firmware.publisher import Publisher
-from firmware.reader import Reader
-from metering import protocols
-from metering.guard import Guard
+from metering.protocols import BLINK
 
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
@@ -49,20 +45,6 @@ def _load_board():
     return name, head, led, problem
 
 
-def _conversation(settings, listener):
-    """What asks the meter, None where the protocol's meters talk by themselves."""
-    conversation = protocols.load_conversation(settings["protocol"])
-    if conversation is None:
-        return None
-    return conversation(
-        listener,
-        settings["meter_address"],
-        settings["meter_password"],
-        settings["wake_up"],
-        settings["interval_s"],
-    )
-
-
 def _forget(package, module):
     del sys.modules[package + "." + module]
     delattr(sys.modules[package], module)
@@ -85,43 +67,25 @@ class App:
             settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
         )
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
-        self._listener = protocols.load(settings["protocol"])()
-        if settings["line"]:
-            self._listener.line = settings["line"]
-        self._counters = None
-        if hasattr(self._listener, "set_keys"):
-            from firmware.store import Counters
-
-            self._counters = Counters(self._listener, settings["meter_key"], settings["meter_auth_key"])
-        self._conversation = _conversation(settings, self._listener)
-        self._guard = Guard(settings["max_power_kw"] * 1000)
-        self._publisher = Publisher(self._listener, self._guard, self._outbox, self._announcer)
-        self._clock_off_s = None
-        self._reader = None
+        self._meter = None
         if self._head is not None:
-            source = self._conversation or self._listener
             try:
-                self._reader = Reader(self._head, self._listener, source, self._health, self._take)
+                self._meter = self._make_meter(settings)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _take(self):
-        """A telegram is in the listener's hand; where anything of it is published, the LED changes."""
-        publisher = self._publisher
-        if self._conversation:
-            publisher.pause_s = self._conversation.pause_s
-        if self._counters is not None:
-            self._counters.keep()
-        if not publisher.take(self._health.uptime_s):
-            return
-        if publisher.clock:
-            self._network.wants_time = True
-            if self._network.time_known:
-                from metering.clock import deviation_s
+    def _make_meter(self, settings):
+        """What reads on the head, its code loaded."""
+        if settings["protocol"] == BLINK:
+            from firmware.pulse_meter import PulseMeter as Meter
+        else:
+            from firmware.telegram_meter import TelegramMeter as Meter
+        return Meter(settings, self._head, self._health, self._outbox, self._announcer, self._network, self._blink)
 
-                self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
+    def _blink(self):
+        """Something was published."""
         if self._led is not None:
             self._led.value(not self._led.value())
 
@@ -129,8 +93,8 @@ class App:
         """Started by main(), runs for ever."""
         self._network.start()
         tasks = [self._health.run(), self._report()]
-        if self._reader is not None:
-            tasks.append(self._reader.run())
+        if self._meter is not None:
+            tasks.append(self._meter.run())
         await asyncio.gather(*tasks)
 
     async def _report(self):
@@ -146,7 +110,7 @@ class App:
                     self._put_diagnostics()
             except MemoryError:  # tell it in the next minute
                 gc.collect()
-            if self._reader is None:
+            if self._meter is None:
                 self._health.reader_progressed()
             await asyncio.sleep_ms(_LOOK_MS)
 
@@ -161,9 +125,7 @@ class App:
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        if self._conversation:
-            return self._publisher.notice or self._conversation.explanation
-        return self._publisher.notice or self._listener.advice
+        return self._meter.notice() if self._meter else ""
 
     def diagnostics(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
@@ -181,25 +143,10 @@ class App:
             "messages_replaced": self._outbox.replaced,
             "messages_refused": self._outbox.refused,
         }
-        if self._reader is not None:
-            listener, guard = self._listener, self._guard
+        if self._meter is not None:
             counts["board"] = self._board_name
-            counts["protocol"] = listener.NAME
-            counts["telegrams"] = listener.good
-            counts["rejected"] = sum(listener.rejected.values())
-            counts["rejected_by_reason"] = listener.rejected
-            counts["skipped_bytes"] = listener.skipped
-            counts["held"] = sum(guard.held.values())
-            counts["held_by_reason"] = guard.held
-            counts["held_last"] = guard.explanation
-            counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.unkept
-            counts["out_of_memory"] = self._reader.out_of_memory
             counts["overruns"] = self._head.overruns
-            counts["meter_clock_off_s"] = self._clock_off_s
-            counts["attempts_failed"] = 0
-            if self._conversation:
-                counts["attempts_failed"] = self._conversation.failures
-                counts["failed_by_reason"] = self._conversation.failed
+            self._meter.count_into(counts)
         return counts
 
 

@@ -62,9 +62,9 @@ def load(path):
     tx = _pin(uart, "tx", True)  # left out, the driver takes its own, on some chips the flash's
     led = data.get("led", {})
     led_pin = _pin(led, "pin", False)
-    head = Head(number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size)
     try:
-        Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
+        rx_pin = Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
+        head = Head(number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size, rx_pin)
         signal = None if led_pin is None else Signal(Pin(led_pin, Pin.OUT), invert=bool(led.get("active_low")))
     except (ValueError, OSError) as error:
         raise BoardError("board: this chip has not got what %s names (%s): choose another board" % (path, error))

@@ -16,8 +16,10 @@ _TX_POLL_MS = const(1)
 class Head:
     """One UART of the board. `data` holds what read() last brought; `overruns` counts how often it came too late."""
 
-    def __init__(self, number, rx, tx, invert_rx, invert_tx, buffer_bytes):
+    def __init__(self, number, rx, tx, invert_rx, invert_tx, buffer_bytes, rx_pin):
         self._number = number
+        self._rx_pin = rx_pin
+        self._lit = 1 if invert_rx else 0  # level of the pin while there is light
         self._pins = {"rx": rx, "tx": tx}
         self._inverted = (UART.INV_RX if invert_rx else 0, UART.INV_RX if not invert_rx else 0)
         self._inverted_tx = UART.INV_TX if invert_tx else 0
@@ -52,6 +54,10 @@ class Head:
         else:
             self._uart.init(**settings)
         self._echo = b""
+
+    def light(self):
+        """Is there light on the head now? The pin can be read beside the UART."""
+        return self._rx_pin.value() == self._lit
 
     def read(self):
         """Fetch what has arrived into data[0:n]; returns n, 0 for nothing. Never waits, allocates nothing."""

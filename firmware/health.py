@@ -8,7 +8,9 @@ import time
 import machine
 from micropython import const
 
-_MAGIC = b"OPR1"  # in RTC memory: magic, restarts since power-on (1 byte), quick restarts in a row (1 byte)
+from firmware import rtc_memory
+
+_MAGIC = b"OPR1"  # followed in RTC memory by restarts since power-on and quick restarts in a row, a byte each
 _QUICK_RESTARTS = const(5)
 _QUICK_S = const(60)  # a run of a minute ends the row
 _SAFE_WAIT_S = const(30)
@@ -41,14 +43,14 @@ def _cause():
 
 def _restarts():
     """(restarts since power-on, quick restarts in a row) from RTC memory, which survives all but a loss of power."""
-    memory = machine.RTC().memory()
-    if len(memory) != 6 or bytes(memory[:4]) != _MAGIC:
+    memory = rtc_memory.read_health()
+    if memory[:4] != _MAGIC:
         return 0, 0
     return memory[4], memory[5]
 
 
 def _remember(restarts, quick):
-    machine.RTC().memory(_MAGIC + bytes((min(restarts, 255), min(quick, 255))))
+    rtc_memory.write_health(_MAGIC + bytes((min(restarts, 255), min(quick, 255))))
 
 
 def note_start():

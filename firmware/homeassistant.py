@@ -20,12 +20,13 @@ _CLASSES = (
 )
 
 # key, name, unit, device class; + before a count that grows, - before what is disabled at first
-_DIAGNOSTICS = """+telegrams,Telegrams,,
+_TELEGRAMS = """+telegrams,Telegrams,,
 +rejected,Telegrams rejected,,
 +held,Values held back,,
 +attempts_failed,Read-outs failed,,
 -meter_clock_off_s,Meter clock deviation,s,duration
- notice,Notice,,
+"""
+_DIAGNOSTICS = """ notice,Notice,,
 -uptime_s,Uptime,s,duration
 -restarts,Restarts,,
 -restart_cause,Restart cause,,
@@ -46,6 +47,11 @@ class Meter:
         self.registers = registers
         self.live_expires_s = live_expires_s
 
+    def components(self, state, live):
+        """Yields (key, component) of each entity; `state` and `live` are the topics' texts."""
+        for register in self.registers:
+            yield register.key, register_component(register, state, live, self.live_expires_s)
+
 
 def slug(text):
     """`text` fit for a topic or an entity id; every other character becomes its hex code, so that none collide."""
@@ -59,13 +65,17 @@ def slug(text):
 
 
 class Announcer:
-    """Discovery payloads of one probe; `prefix` and `probe_id` make its topics, `discovery_prefix` is the hub's."""
+    """Discovery payloads of one probe; `prefix` and `probe_id` make its topics, `discovery_prefix` is the hub's.
 
-    def __init__(self, prefix, probe_id, probe_name, discovery_prefix):
+    `telegrams` is False where none are read, but the flashes of an LED.
+    """
+
+    def __init__(self, prefix, probe_id, probe_name, discovery_prefix, telegrams=True):
         self._prefix = prefix
         self._probe_id = probe_id
         self._probe_name = probe_name
         self._discovery_prefix = discovery_prefix
+        self._telegrams = telegrams
 
     def topic(self, *levels):
         """`prefix/probe id/level/...` as bytes."""
@@ -102,7 +112,7 @@ class Announcer:
         """Yields (key, component) of each entity."""
         if meter is None:
             topic = self.topic("diagnostics").decode()
-            for line in _DIAGNOSTICS.split("\n"):
+            for line in ((_TELEGRAMS if self._telegrams else "") + _DIAGNOSTICS).split("\n"):
                 key, name, unit, device_class = line[1:].split(",")
                 component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}
                 if unit:
@@ -115,15 +125,13 @@ class Announcer:
                     component["en"] = False
                 yield key, component
         else:
-            state, live = self.state_topic(meter).decode(), self.live_topic(meter).decode()
-            for register in meter.registers:
-                yield register.key, _register_component(register, state, live, meter.live_expires_s)
+            yield from meter.components(self.state_topic(meter).decode(), self.live_topic(meter).decode())
 
     def _component(self, key, component, object_id):
-        component["p"] = "sensor"
+        component.setdefault("p", "sensor")
         component["uniq_id"] = "%s_%s" % (object_id, key)
-        component["def_ent_id"] = ("sensor.%s_%s" % (object_id, key)).lower().replace("-", "_")
-        component["val_tpl"] = "{{ value_json.%s | default('') }}" % key
+        component["def_ent_id"] = ("%s.%s_%s" % (component["p"], object_id, key)).lower().replace("-", "_")
+        component.setdefault("val_tpl", "{{ value_json.%s | default('') }}" % key)
         return component
 
     def _common(self, meter):
@@ -156,12 +164,13 @@ class Announcer:
         for key, component in self._sensors(meter):
             component = self._component(key, component, object_id)
             component.update(common)
-            del component["p"]  # the topic says it
-            topic = "%s/sensor/%s/%s/config" % (self._discovery_prefix, object_id, key)
+            platform = component.pop("p")  # the topic says it
+            topic = "%s/%s/%s/%s/config" % (self._discovery_prefix, platform, object_id, key)
             yield topic.encode(), json.dumps(component).encode()
 
 
-def _register_component(register, state, live, live_expires_s):
+def register_component(register, state, live, live_expires_s):
+    """What a register is to the hub."""
     component = {"name": register.name()}
     if register.kind == INSTANTANEOUS:
         component["stat_t"] = live

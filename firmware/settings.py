@@ -90,7 +90,7 @@ def _one_of(words):
     return lambda value: isinstance(value, str) and value in words
 
 
-_PROTOCOLS = protocols.names()
+_PROTOCOLS = protocols.names() + [protocols.BLINK]
 _DISCOVERY = ("device", "entity", "off")
 
 # key, default, accepts?, the accepted values in words
@@ -115,6 +115,7 @@ _KEYS = (
     ("meter_auth_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
     ("line", "", _line, "such as 2400 8E1, empty: what the protocol usually has"),
     ("ntp_host", "pool.ntp.org", _text(128), "a time server of up to 128 bytes, empty: none"),
+    ("pulses_per_kwh", 1000, _whole(1, 100000), "a whole number from 1 to 100000, as printed beside the LED"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
 

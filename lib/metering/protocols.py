@@ -7,6 +7,7 @@ import gc
 import sys
 
 LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"), ("dlms", "metering.dlms"))
+BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, neither of the two
 CONVERSATIONS = (("iec62056-21", "metering.iec62056_21_conversation"),)
 
 

@@ -10,7 +10,8 @@ say how long it was. The receive buffer keeps the count through any stall of the
     more than one a byte   zeros and ones in turn              no meter's: a remote control, a lamp, the sun
 
 The rate is found from the flashes: from 1200 baud downwards until they are shorter than a byte (RATES). All flashes of
-a meter have one width, so the first ALIKE that agree set it, and what differs by more than one bit is a ghost.
+a meter have one width, so the first ALIKE that agree set it, and what differs by more than one bit is a ghost. Where
+there is nothing but ghosts of one other width, or nothing at a low rate for an hour, both are found anew.
 
     seen                                                  counted         power
     flash of the width, not faster than MOST_PER_S and    yes, within     pulses over the time between first and last,
@@ -28,11 +29,13 @@ from metering.compat import const
 
 RATES = (1200, 600, 300, 150, 110)  # baud; an ESP32 goes down to 77. Flashes of 0.5 to 80 ms have a width at one
 ALIKE = const(3)
+_OTHERS = const(20)  # ghosts of one width in a row without a pulse: it is the meter's
+_FORGET_MS = const(3600000)
 MOST_PER_S = const(48)  # 17 kW at 10,000 pulses a kWh; lamps flicker at 100 or 120 a second, old ones at 50 or 60
 STEADY_MS = const(1000)
 _LONG = const(8)  # zeros of a byte of zeros
 _GHOST = const(-1)
-_UNKNOWN = const(-2)  # far from 0
+UNKNOWN = -2  # a width; far from 0
 _WINDOW_MS = const(1000)  # flashes are counted when twice so much has passed: a lamp is known by then
 _LEAST_MS = const(2000)  # of an interval that gives a power
 _LATE = const(64)  # a look that is later than 1/64 of the interval says nothing about power
@@ -41,6 +44,10 @@ _TICKS_HALF = const(0x1FFFFFFF)
 _MS_LIMIT = const(0x1FFFFFFF)  # times stop there, at 6 days: two of them still are a small int
 _WATT_MS = 3600000000  # of a kWh
 _DECIMALS = const(7)  # of a kWh; 1/640 kWh has as many
+_POINT = const(0x2E)
+_MOST_DIGITS = const(24)  # of a reading as typed, zeros at its end and the point among them
+_MOST_WHOLE = const(8)
+_TYPED = "a reading is given in kWh, such as 14798.1"
 
 
 def zeros_of(byte):
@@ -59,13 +66,13 @@ class Pulses:
     """Counts one LED. Call tick() at each look, then feed() with what was read, then take changes of `rate`.
 
     `count` pulses since made, exact; `ghosts` by reason; `rate` the index in RATES to listen at; `width` zeros of the
-    meter's flashes, _UNKNOWN until learned; `power_w` the last interval's, None before the first; `steady` True while
+    meter's flashes, UNKNOWN until learned; `power_w` the last interval's, None before the first; `steady` True while
     the light stays on. Nothing is allocated per flash.
     """
 
     REASONS = ("shape", "width", "flicker")
 
-    def __init__(self, pulses_per_kwh, max_power_w, rate=0, width=_UNKNOWN):
+    def __init__(self, pulses_per_kwh, max_power_w, rate=0, width=UNKNOWN):
         """`rate` and `width` as learned before, so that nothing need be learned again."""
         self._pulses_per_kwh = pulses_per_kwh
         self._per_s = min(MOST_PER_S, max_power_w * pulses_per_kwh // (_WATT_MS // 1000) + 1)
@@ -73,10 +80,12 @@ class Pulses:
         self.width = width
         self.count = 0
         self.ghosts = dict.fromkeys(self.REASONS, 0)
+        self.last_ghost = ""
         self.steady = False
         self._alike = 0  # flashes in a row of the width _candidate, while none is learned
-        self._candidate = _UNKNOWN
+        self._candidate = UNKNOWN
         self._learning = 0  # flashes that will have been pulses if the width agrees
+        self._others = 0  # ghosts in a row of the width _candidate, once one is learned
         self._pending = 0  # in this window
         self._held = 0  # of the window before
         self._flickered = False  # it was a lamp's
@@ -87,7 +96,7 @@ class Pulses:
         self._light_ms = 0  # that it has been on without a byte
         self._ticks = None
         self._gap_ms = 0  # between the last two looks
-        self._since_ms = _MS_LIMIT  # since the last flash that was counted or waits for it
+        self.since_ms = _MS_LIMIT  # since the last flash that was counted or waits for it; it stops there
         self._span_ms = 0  # from the flash that opened the interval to now
         self._span_open = False
         self._span_end_ms = 0  # to its last flash
@@ -106,7 +115,12 @@ class Pulses:
             gap = 0
         self._ticks = ticks_ms
         self._gap_ms = gap
-        self._since_ms = min(self._since_ms + gap, _MS_LIMIT)
+        if self._window_ms >= _WINDOW_MS:
+            self._close_window()
+            if self.rate and self.since_ms > _FORGET_MS:
+                self.rate = 0
+                self._learn_anew()
+        self.since_ms = min(self.since_ms + gap, _MS_LIMIT)
         self._span_ms = min(self._span_ms + gap, _MS_LIMIT)
         self._window_ms += gap
         self._odd_ms = min(self._odd_ms + gap, _MS_LIMIT)
@@ -118,23 +132,21 @@ class Pulses:
             self._open = False
 
     def feed(self, data, start, end):
-        """What was read at this look; returns how much was taken: all."""
+        """What was read at this look, all at once or in parts; returns how much was taken: all."""
         for i in range(start, end):
             if self._open:  # another began, so it has ended
                 self._end_long()
             zeros = zeros_of(data[i])
             if zeros == _GHOST:
-                self.ghosts["shape"] += 1
+                self._ghost("shape", 1)
                 if self._gap_ms < _BURST_MS:  # after a late look who knows how close
                     self._odd_ms = 0
             elif self._odd_ms < _BURST_MS:
-                self.ghosts["shape"] += 1
+                self._ghost("shape", 1)
             elif zeros == _LONG:
                 self._open = True
             else:
                 self._flash(zeros)
-        if self._window_ms >= _WINDOW_MS:
-            self._close_window()
         return end - start
 
     def _end_long(self):
@@ -143,12 +155,15 @@ class Pulses:
 
     def _flash(self, zeros):
         """A single flash, over by now."""
-        if self.width == _UNKNOWN:
+        if self.width == UNKNOWN:
             self._learn(zeros)
         elif zeros == self.width or zeros != _LONG and abs(zeros - self.width) <= 1:
-            self._take()
+            self._others = 0
+            self._pending += 1
+            self._see()
         else:
-            self.ghosts["width"] += 1
+            self._ghost("width", 1)
+            self._other(zeros)
 
     def _learn(self, zeros):
         self._learning += 1
@@ -161,7 +176,7 @@ class Pulses:
             return
         if zeros == _LONG and self.rate + 1 < len(RATES):
             self.rate += 1
-            self._candidate = _UNKNOWN
+            self._candidate = UNKNOWN
             self._alike = 0
             return
         self.width = self._candidate
@@ -169,15 +184,28 @@ class Pulses:
         self._excused = self._learning
         self._learning = 0
 
-    def _take(self):
-        self._pending += 1
-        self._see()
+    def _other(self, zeros):
+        """A ghost of another width: when nothing else comes, it was the meter's."""
+        if abs(zeros - self._candidate) > 1 or (zeros == _LONG) != (self._candidate == _LONG):
+            self._candidate = zeros
+            self._others = 0
+        self._others += 1
+        if self._others >= _OTHERS:
+            self._learn_anew()
+
+    def _learn_anew(self):
+        self.width = self._candidate = UNKNOWN
+        self._alike = self._others = 0
+
+    def _ghost(self, reason, n):
+        self.ghosts[reason] += n
+        self.last_ghost = reason
 
     # -- counting
 
     def _see(self):
         """A flash that is likely to count: what its time says about power."""
-        self._since_ms = 0
+        self.since_ms = 0
         if self._gap_ms > max(self._span_ms if self._span_open else 0, _LEAST_MS) // _LATE:
             self._span_open = False
         elif not self._span_open:
@@ -194,10 +222,10 @@ class Pulses:
         self._pending = 0
         flickers = pending > allowed
         if flickers or self._flickered:  # a lamp goes on and off inside a window, so its neighbours are in doubt too
-            self.ghosts["flicker"] += pending
+            self._ghost("flicker", pending)
             pending = 0
         if flickers:
-            self.ghosts["flicker"] += self._held
+            self._ghost("flicker", self._held)
             self._held = 0
             self._span_open = False
         self._flickered = flickers
@@ -211,17 +239,26 @@ class Pulses:
 
     # -- what comes out
 
-    @property
-    def power_w(self):
-        """Whole watts; None before two pulses."""
+    def pace(self):
+        """(pulses, ms) of the last interval, (1, ms since) where none has come for longer, (0, 1) in steady light;
+        None before two pulses.
+        """
         if self.steady:
-            return 0
+            return 0, 1
         if not self.interval_count:
             return None
+        if self.since_ms * self.interval_count <= self.interval_ms:
+            return self.interval_count, self.interval_ms
+        return 1, self.since_ms
+
+    @property
+    def power_w(self):
+        """Whole watts, rounded, or rounded up where it is only known not to be more; None before two pulses."""
+        pace = self.pace()
+        if pace is None:
+            return None
         power = _power(self.interval_count, self._pulses_per_kwh, self.interval_ms)
-        if self._since_ms * self.interval_count <= self.interval_ms:
-            return power
-        return min(power, -(-_WATT_MS // (self._pulses_per_kwh * self._since_ms)))
+        return min(power, -(-pace[0] * _WATT_MS // (self._pulses_per_kwh * pace[1])))
 
 
 def _power(count, pulses_per_kwh, ms):
@@ -231,44 +268,96 @@ def _power(count, pulses_per_kwh, ms):
 
 
 class Total:
-    """The meter's reading by its pulses: what the display showed once, and the pulses counted since, exactly.
+    """An energy that pulses add to, exact: `origin` in 10**-7 kWh, and `count` pulses of 1 / `pulses_per_kwh` since.
 
-    `origin` is that in 10**-7 kWh, `count` the pulses since. The reading has as many decimals as a pulse, where
-    1 / `pulses_per_kwh` comes to an end; else one more than the constant has digits, and the rest is cut off but kept
-    in `count`.
+    It is shown with `decimals`: as many as a pulse has where 1 / `pulses_per_kwh` comes to an end, else one more than
+    the constant has digits (the rest is cut off, but kept in `count`); never fewer than before. All that is shown
+    grows; but where more may have been shown before than is known now, as after a loss of power, `least` (10**-7 kWh)
+    says how much, and below it is not to be shown.
     """
 
-    def __init__(self, pulses_per_kwh, origin=0, count=0):
+    def __init__(self, pulses_per_kwh, origin=0, count=0, decimals=0, least=0):
         """Raises ValueError for no positive constant."""
+        self.origin = origin
+        self.count = count
+        self.least = least
+        self._count_in(pulses_per_kwh, decimals)
+
+    def _count_in(self, pulses_per_kwh, decimals):
         if pulses_per_kwh <= 0:
             raise ValueError("pulses per kWh: above 0")
         self.pulses_per_kwh = pulses_per_kwh
-        self.origin = origin
-        self.count = count
-
-    def decimals(self):
+        own = min(len(str(pulses_per_kwh)) + 1, _DECIMALS)
         for n in range(_DECIMALS + 1):
-            if 10**n % self.pulses_per_kwh == 0:
-                return n
-        return min(len(str(self.pulses_per_kwh)) + 1, _DECIMALS)
+            if 10**n % pulses_per_kwh == 0:
+                own = n
+                break
+        self.decimals = max(own, decimals)
+
+    def exact(self):
+        """The energy in 10**-7 kWh, the rest cut off."""
+        return self.origin + self.count * 10**_DECIMALS // self.pulses_per_kwh
 
     def value(self):
-        """The reading as an integer of 10**-decimals() kWh; never less than it was while pulses come."""
-        exact = self.origin * self.pulses_per_kwh + self.count * 10**_DECIMALS
-        return exact // (self.pulses_per_kwh * 10 ** (_DECIMALS - self.decimals()))
+        """The energy as an integer of 10**-decimals kWh; None where it is not to be shown."""
+        exact = self.exact()
+        return exact // 10 ** (_DECIMALS - self.decimals) if exact >= self.least else None
+
+    def pulses_to(self, value, decimals):
+        """How many pulses are missing until value * 10**-decimals kWh is shown; none or less where it has been."""
+        missing = value * 10 ** (_DECIMALS - decimals) - self.origin
+        return -(-missing * self.pulses_per_kwh // 10**_DECIMALS) - self.count
+
+    def shows(self, value, decimals):
+        """Is value * 10**-decimals kWh what a display with so many decimals shows now?"""
+        return self.exact() // 10 ** (_DECIMALS - decimals) == value
+
+    def highest(self):
+        """What was shown so far, in 10**-7 kWh."""
+        value = self.value()
+        return self.least if value is None else value * 10 ** (_DECIMALS - self.decimals)
+
+    def stands(self, pulses):
+        """It is not to be shown until so many more pulses have come."""
+        self.least = max(self.least, self.origin + (self.count + pulses) * 10**_DECIMALS // self.pulses_per_kwh)
 
     def set(self, value, decimals):
-        """The display shows value * 10**-decimals kWh now. Raises ValueError where that has too many decimals."""
-        if value < 0 or not 0 <= decimals <= _DECIMALS:
-            raise ValueError("a reading of 0 or more, with up to %d decimals" % _DECIMALS)
+        """The display shows value * 10**-decimals kWh now; what was shown so far stays the least."""
+        self.least = self.highest()
+        self.go_on(value, decimals, 0)
+
+    def go_on(self, value, decimals, count):
+        """It was value * 10**-decimals kWh, shown so, `count` pulses ago."""
         self.origin = value * 10 ** (_DECIMALS - decimals)
-        self.count = 0
+        self.count = count
+        self.decimals = max(self.decimals, decimals)
 
     def change(self, pulses_per_kwh):
         """Another constant holds from now on; what was counted so far stays what it was. ValueError as when made."""
-        if pulses_per_kwh <= 0:
-            raise ValueError("pulses per kWh: above 0")
-        exact = self.origin * self.pulses_per_kwh + self.count * 10**_DECIMALS
-        self.origin = exact // self.pulses_per_kwh
+        exact = self.exact()
+        self._count_in(pulses_per_kwh, self.decimals)
+        self.origin = exact
         self.count = 0
-        self.pulses_per_kwh = pulses_per_kwh
+
+
+def parse_kwh(data):
+    """(value, decimals) of a reading as typed, b"14798.1" is (147981, 1). Raises ValueError for all else.
+
+    No sign, no exponent; up to 8 digits before the point and 7 behind it, where zeros at the end are dropped.
+    """
+    value = decimals = zeros = 0
+    point = -1
+    for i, byte in enumerate(data):
+        if byte == _POINT and point < 0 and i:
+            point = i
+        elif 0x30 <= byte <= 0x39 and i < _MOST_DIGITS:
+            value = value * 10 + byte - 0x30
+            decimals += point >= 0
+            zeros = zeros + 1 if byte == 0x30 else 0
+        else:
+            raise ValueError(_TYPED)
+    zeros = min(zeros, decimals)
+    whole = len(data) if point < 0 else point
+    if not 0 < whole <= _MOST_WHOLE or point == len(data) - 1 or decimals - zeros > _DECIMALS:
+        raise ValueError(_TYPED)
+    return value // 10**zeros, decimals - zeros

@@ -1,0 +1,284 @@
+"""The totals of a blinking meter over every kind of end: exact, and never lower than one that was published.
+
+    what ended         where the totals go on from                    they are published again
+    a reset            RTC memory, written at every batch of pulses   at once
+    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; else
+                       that is further                                when they have passed what may have been published
+    all of it erased   the broker's retained state                    at once
+
+Flash is written when an hour has passed, and before more is published than was *granted* beyond what it holds: twice
+what was counted between the last two writes. So what may have been published before a loss of power is known.
+"""
+
+import json
+
+from micropython import const
+
+from firmware import store
+from firmware.rtc_record import RtcRecord
+from metering.pulses import RATES, UNKNOWN, Total, parse_kwh
+from metering.reading import decimal_text
+
+COUNTED = "energy_counted"  # keys of the two totals
+READING = "energy_import"
+
+_FILE = "energy.json"
+_HOUR_S = const(3600)
+_LEAST_GRANT = const(10)  # a tenth of a kWh
+_MOST = 10**16  # of any number kept: 10**9 kWh
+_NUMBERS = const(8)  # of a record, in front of its totals
+_MOST_SERIES = const(99)
+_SETTLED = const(-1)
+_KWH_DECIMALS = const(7)  # of Total.origin
+_FAR_KWH = const(10)  # a reading that is set farther away is set twice
+_CONFIRM_LEAST_S = const(2)
+_CONFIRM_MOST_S = const(600)
+
+
+def _is_count(number, least=0):
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number < _MOST
+
+
+def _total(row, pulses_per_kwh):
+    """A Total of a record's row; ValueError or TypeError for anything else."""
+    origin, count, decimals, least = row
+    if not all(_is_count(number) for number in row) or decimals > _KWH_DECIMALS:
+        raise ValueError
+    return Total(pulses_per_kwh, origin, count, decimals, least)
+
+
+def _row(total):
+    return [total.origin, total.count, total.decimals, total.least] if total else None
+
+
+def _text(total):
+    """What is shown of a total, None for nothing."""
+    value = total.value() if total else None
+    return None if value is None else decimal_text(value, -total.decimals)
+
+
+def _published(state, key):
+    """(value, decimals) of a key in the retained state, None where there is none."""
+    try:
+        return parse_kwh(state[key].encode())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+class KeptEnergy:
+    """`counted`: the pulses' energy since the first one; `reading`: the meter's, None until it was set once.
+
+    Both are metering.pulses.Total. `rate` and `width` are the owner's, to be kept too. `writes` to flash in this run.
+    """
+
+    def __init__(self, pulses_per_kwh):
+        self._rtc = RtcRecord()
+        self._written_s = 0
+        self._asked = None  # a reading that waits to be set again: (value, decimals, uptime_s, session)
+        self._sentence = ""
+        self._said_s = 0
+        self.writes = 0
+        self.failed_writes = 0
+        record = None
+        try:
+            record = json.loads(self._rtc.data) if self._rtc.data else None
+        except ValueError:
+            pass
+        if not self._restore(record):
+            if not self._restore(store.load(_FILE)):
+                self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, [0, 0, 0, 0], None])
+            elif self._since == _SETTLED:
+                self._since = 0
+                self._doubt = self._granted
+        if pulses_per_kwh != self.counted.pulses_per_kwh:
+            self._change(pulses_per_kwh)
+
+    def _restore(self, record):
+        """Take over what _record() made; False where it is none."""
+        try:
+            for i in range(_NUMBERS):
+                if not _is_count(record[i], UNKNOWN):
+                    return False
+            pulses_per_kwh, series, rate, width, granted, spent, doubt, since = record[:_NUMBERS]
+            if min(rate, series, granted, spent, doubt) < 0 or since < _SETTLED:
+                return False
+            self.counted = _total(record[_NUMBERS], pulses_per_kwh)
+            self.reading = _total(record[-1], pulses_per_kwh) if record[-1] else None
+        except (ValueError, TypeError, IndexError, KeyError):
+            return False
+        if rate >= len(RATES) or width > 8 or series > _MOST_SERIES:
+            return False
+        self._series = series  # of the reading: another one where it was set lower than it had been
+        self.rate = rate
+        self.width = width
+        self._granted = granted  # pulses that may be published beyond what flash holds
+        self._spent = spent  # of them
+        self._doubt = doubt  # pulses that may have been published beyond `counted`
+        self._since = since  # pulses since that doubt arose, _SETTLED once the broker was asked
+        return True
+
+    def _record(self):
+        numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, self._granted, self._spent]
+        return numbers + [self._doubt, self._since, _row(self.counted), _row(self.reading)]
+
+    def _totals(self):
+        return (self.counted, self.reading) if self.reading else (self.counted,)
+
+    def _change(self, pulses_per_kwh):
+        old = self.counted.pulses_per_kwh
+        for total in self._totals():
+            total.change(pulses_per_kwh)
+        self._doubt = -(-self._doubt * pulses_per_kwh // old)
+        if self._since != _SETTLED:
+            self._since = -(-self._since * pulses_per_kwh // old)
+        self._write(0)
+
+    # -- counting and keeping
+
+    def add(self, n):
+        """`n` more pulses."""
+        for total in self._totals():
+            total.count += n
+        self._spent += n
+        self._doubt = max(0, self._doubt - n)
+        if self._since != _SETTLED:
+            self._since += n
+
+    def keep(self, uptime_s):
+        """Store what has changed: in RTC memory, and in flash where that is due. Called before anything is published."""
+        if self._spent > self._granted or self._spent and uptime_s - self._written_s >= _HOUR_S:
+            self._write(uptime_s)
+        self._rtc.write(json.dumps(self._record()).encode())
+
+    def _write(self, uptime_s):
+        spent = self._spent
+        self._granted = max(self.counted.pulses_per_kwh // _LEAST_GRANT, _LEAST_GRANT, 2 * spent)
+        self._spent = 0
+        self._written_s = uptime_s
+        self.writes += 1
+        if not store.save(_FILE, self._record()):
+            self._spent = spent  # again when twice as much is to be stored
+            self.failed_writes += 1
+
+    # -- what was published before
+
+    @property
+    def settled(self):
+        """Is it known what was published before? Else nothing is shown, and read_back() is waited for."""
+        return self._since == _SETTLED
+
+    def read_back(self, state, status):
+        """What the broker has kept of the topics `state` and `status`, bytes or None, before this run said anything.
+
+        A `status` of offline is our last will: the broker was there when we ended, so its state is the last.
+        """
+        if self.settled:
+            return
+        try:
+            state = json.loads(state) if state else None
+        except ValueError:
+            state = None
+        published = _published(state, COUNTED)
+        since = self._since
+        self._since = _SETTLED
+        if self.counted.origin == 0 and self.counted.count == since:  # nothing was kept here
+            if published:
+                self._take_over(state, since)
+        else:
+            missing = None
+            if published:
+                missing = self.counted.pulses_to(*published) + since
+                if missing > self._doubt + since:  # more than we can have said: not ours
+                    missing = None
+                elif missing > 0:
+                    self.add(missing)
+            if missing is None or status != b"offline":
+                for total in self._totals():
+                    total.stands(self._doubt)
+        self._doubt = 0
+        self._write(self._written_s)
+
+    def _take_over(self, state, since):
+        pulses_per_kwh = self.counted.pulses_per_kwh
+        for series in range(_MOST_SERIES, -1, -1):
+            published = _published(state, _reading_key(series))
+            if published:
+                self._series = series
+                self.reading = Total(pulses_per_kwh)
+                self.reading.go_on(*published, since)
+                break
+        self.counted.go_on(*_published(state, COUNTED), since)
+
+    # -- what is shown, and set
+
+    @property
+    def reading_key(self):
+        """The key of the reading; another one whenever it has been set lower than it was."""
+        return _reading_key(self._series)
+
+    def shown(self):
+        """(energy counted, reading) as exact texts in kWh, None for what is not to be published."""
+        if not self.settled:
+            return None, None
+        return _text(self.counted), _text(self.reading)
+
+    def set_reading(self, typed, uptime_s, session):
+        """The meter's display shows `typed` (bytes) kWh. True where that is the reading now; else explanation() says why.
+
+        `session`: a number of the connection it came by: what comes again by itself confirms nothing.
+        """
+        asked = self._asked
+        self._asked = None
+        self._said_s = uptime_s
+        try:
+            value, decimals = parse_kwh(typed)
+        except ValueError as error:
+            self._sentence = "%s: not set" % error
+            return False
+        reading = self.reading or Total(self.counted.pulses_per_kwh)
+        exact = value * 10 ** (_KWH_DECIMALS - decimals)
+        rise = exact - reading.exact()
+        lower = exact < reading.highest()
+        text = decimal_text(value, -decimals)
+        if self.reading and reading.shows(value, decimals):
+            self._sentence = ""
+            return True
+        if self.reading and abs(rise) > _FAR_KWH * 10**_KWH_DECIMALS:
+            waited_s = uptime_s - asked[2] if asked else 0
+            if not asked or asked[:2] != (value, decimals) or asked[3] != session or waited_s > _CONFIRM_MOST_S:
+                waited_s = 0
+            if waited_s < _CONFIRM_LEAST_S:
+                self._asked = (value, decimals, uptime_s, session)
+                become = "a new entity begins then" if lower else "Home Assistant books the difference then"
+                self._sentence = "%s kWh is %s %s than counted: set it again within 10 minutes if it is right; %s" % (
+                    text,
+                    decimal_text(abs(rise), -_KWH_DECIMALS),
+                    "less" if rise < 0 else "more",
+                    become,
+                )
+                return False
+            if lower:
+                self._series = min(self._series + 1, _MOST_SERIES)
+                reading = Total(self.counted.pulses_per_kwh)
+        reading.set(value, decimals)
+        self.reading = reading
+        self._sentence = ""
+        self._write(uptime_s)
+        return True
+
+    def explanation(self, uptime_s):
+        """One sentence for the owner: why something was not set, is not shown or not stored; "" where all is well."""
+        if self._sentence and uptime_s - self._said_s < _CONFIRM_MOST_S:
+            return self._sentence
+        if self.failed_writes:
+            return "the totals could not be written to flash %d times: copy the firmware anew" % self.failed_writes
+        if self.settled:
+            for total in self._totals():
+                if total.value() is None:
+                    to_come = decimal_text(total.least - total.exact(), -_KWH_DECIMALS)
+                    return "a total stands for %s kWh more: so much may have been published before" % to_come
+        return ""
+
+
+def _reading_key(series):
+    return "%s_s%d" % (READING, series + 1) if series else READING
