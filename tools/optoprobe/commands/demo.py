@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import decoding
+from ..virtual.blink_meter import GHOSTS
 from ..virtual.dlms_meter import QUIRKS as DLMS_QUIRKS
 from ..virtual.iec62056_21_meter import QUIRKS as IEC_QUIRKS
 from ..virtual.sml_meter import QUIRKS
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     from ..virtual.broker import Broker
     from ..virtual.optical_server import OpticalServer
 
-METERS = ("sml", "iec-a", "iec-b", "iec-c", "iec-d", "p1", "dlms", "dlms-hdlc", "dlms-mbus", "dlms-gbt")
+METERS = ("sml", "iec-a", "iec-b", "iec-c", "iec-d", "p1", "dlms", "dlms-hdlc", "dlms-mbus", "dlms-gbt", "blink")
 _INTERVAL_S = 10  # between read-outs of a meter that is asked; the firmware's own is a minute
+_PULSES_PER_KWH = 10_000  # of the meter that only blinks: something happens every second
 _HUB = "homeassistant"
 _TICK_S = 0.25
 _PLAIN_EVERY_S = 1.0  # a register's lines where there is no table
@@ -67,9 +69,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--meter", choices=METERS, default="sml", help="what is simulated (sml)")
     parser.add_argument("--capture", metavar="FILE", help="replay these bytes again and again instead of a meter")
     parser.add_argument(
-        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS, *DLMS_QUIRKS),
+        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS, *DLMS_QUIRKS, *GHOSTS),
         help="a peculiarity of the simulated meter, may be repeated: " + ", ".join(QUIRKS)
-        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS) + "; of the meters dlms...: " + ", ".join(DLMS_QUIRKS),
+        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS) + "; of the meters dlms...: " + ", ".join(DLMS_QUIRKS)
+        + "; beside blink: " + ", ".join(GHOSTS),
     )  # fmt: skip
     parser.add_argument(
         "--runtime", choices=("micropython", "cpython"), help="of the firmware (micropython; cpython proves less)"
@@ -105,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
         family = args.meter.partition("-")[0]
-        known = {"sml": QUIRKS, "dlms": DLMS_QUIRKS}.get(family, IEC_QUIRKS)
-        wrong = set(args.quirk) - known.keys()
+        known = {"sml": QUIRKS, "dlms": DLMS_QUIRKS, "blink": GHOSTS}.get(family, IEC_QUIRKS)
+        wrong = set(args.quirk).difference(known)
         if wrong and not args.capture:
             raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")
         if args.capture and args.quirk:
@@ -221,14 +224,21 @@ class Picture:
     def counters(self, now_s: float) -> str:
         """The firmware's own counters in one line."""
         if not self.diagnostics:
-            return "telegrams: the firmware has not told yet"
-        reasons = self.diagnostics.get("rejected_by_reason", {})
-        named = ", ".join(f"{_printable(reason)} {n}" for reason, n in reasons.items() if n)
-        rejected = f"{self.diagnostics.get('rejected', 0)} rejected" + (f" ({named})" if named else "")
+            return "the firmware has not told its counts yet"
+        age = f"told {now_s - self.diagnostics_s:.0f} s ago"
+        if "pulses" in self.diagnostics:
+            return f"pulses: {self.diagnostics['pulses']} counted{_by_reason(self.diagnostics, 'ghosts')} ({age})"
+        rejected = _by_reason(self.diagnostics, "rejected")
         held = self.diagnostics.get("held", 0)
         kept = f", {held} values held back" if held else ""
-        age = f"told {now_s - self.diagnostics_s:.0f} s ago"
-        return f"telegrams: {self.diagnostics.get('telegrams', 0)} good, {rejected}{kept} ({age})"
+        return f"telegrams: {self.diagnostics.get('telegrams', 0)} good{rejected}{kept} ({age})"
+
+
+def _by_reason(diagnostics: dict[str, Any], name: str) -> str:
+    """", 3 rejected (crc 2, length 1)" of a count told by reason."""
+    reasons = diagnostics.get(f"{name}_by_reason", {})
+    named = ", ".join(f"{_printable(reason)} {n}" for reason, n in reasons.items() if n)
+    return f", {diagnostics.get(name, 0)} {name}" + (f" ({named})" if named else "")
 
 
 def _printable(text: str) -> str:
@@ -346,7 +356,9 @@ class _Demo:
     def _run(self, stack: contextlib.ExitStack) -> None:
         from metering import protocols
         from metering.line import Line
+        from metering.pulses import RATES
 
+        from ..virtual.blink_meter import BlinkMeter
         from ..virtual.board import VirtualBoard
         from ..virtual.broker import Broker
         from ..virtual.dlms_meter import DlmsMeter
@@ -361,13 +373,17 @@ class _Demo:
         elif self.args.meter == "sml":
             protocol = "sml"
             source = SmlMeter(quirks=self.args.quirk)
+        elif self.args.meter == protocols.BLINK:
+            protocol = protocols.BLINK
+            source = BlinkMeter(_PULSES_PER_KWH, ghosts=self.args.quirk)
         elif self.args.meter.startswith("dlms"):
             protocol = "dlms"
             source = DlmsMeter(self.args.meter.partition("-")[2] or "optical", quirks=self.args.quirk)
         else:
             protocol = "iec62056-21"
             source = IecMeter(self.args.meter.removeprefix("iec-").upper(), quirks=self.args.quirk)
-        line = getattr(source, "line", None) or Line(protocols.load(protocol).LINES[0].baud)
+        usual = Line(RATES[0]) if protocol == protocols.BLINK else protocols.load(protocol).LINES[0]
+        line = getattr(source, "line", None) or Line(usual.baud)
         runtime_name = self._runtime()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-demo-")))
         if self.outside is None:
@@ -391,10 +407,11 @@ class _Demo:
             "probe_name": "Optoprobe demo",
             "protocol": protocol,
             "interval_s": _INTERVAL_S,
+            "pulses_per_kwh": _PULSES_PER_KWH,
         }
         if protocol == "dlms" and self.capture is None:
             settings["meter_key"], settings["meter_auth_key"] = source.key.hex(), source.auth_key.hex()
-        if line.baud != protocols.load(protocol).LINES[0].baud and protocol == "dlms":
+        if line.baud != usual.baud and protocol == "dlms":
             settings["line"] = f"{line.baud} {line.bits}{line.parity or 'N'}{line.stop}"
         board = stack.enter_context(VirtualBoard(scratch / "board", settings, server.port, runtime_name=runtime_name))
         self.began_s = time.monotonic()
@@ -521,7 +538,8 @@ class _Demo:
         picture = self.picture
         notice = _printable(str(picture.diagnostics.get("notice", "none yet")))
         free = picture.diagnostics.get("free_heap_bytes") or 0
-        sent = "" if self.capture is not None else f"meter sent {server.telegrams_sent} telegrams, "
+        what = "flashes" if self.args.meter == "blink" else "telegrams"
+        sent = "" if self.capture is not None else f"meter sent {server.telegrams_sent} {what}, "
         return [
             f"{sent}{picture.messages} messages with readings arrived",
             picture.counters(now),

@@ -9,6 +9,7 @@ Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
     uart <id> <baud> <bits> <parity N|E|O> <stop> <invert 0|1>\\n
 
 then raw bytes both ways: to the board what its UART receives with those settings, from the board what its LED sends.
+A connection that says `light <id>` is told the level before that UART instead, at each change: 1 for light, 0 for none.
 New settings are a new connection: one with the id of a board that has left goes on in its place, in the same air
 (noise, light) and with what its LED was still sending. Bytes reach the board when the UART would have them, up to
 `_STEP_S` later. A source with a `line` changes it as it likes, sends with it and is heard with it from that instant.
@@ -27,7 +28,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -39,6 +40,7 @@ QUEUE_LIMIT = 64 * 1024
 _STEP_S = 0.005
 _HEADER_LIMIT = 80
 _CHUNK = 512  # bytes of a capture put on the line at a time
+_LIGHT = b"light "
 _HEADER = re.compile(rb"uart \S+ (\d{1,7}) ([78]) ([NEO]) ([12]) ([01])\r?$")
 
 
@@ -46,7 +48,8 @@ class Transmission(NamedTuple):
     """Bytes for the line from `at_s` (line time), or when the line is free. `last`: a telegram ends with them.
 
     `line`: settings the source sends with from now on, None for unchanged ones. With `telegram` False the bytes are
-    part of no telegram (an identification, an acknowledge): neither counted nor logged.
+    part of no telegram (an identification, an acknowledge): neither counted nor logged. `light`: transitions instead of
+    `data`, in line time (an LED that only blinks).
     """
 
     at_s: float
@@ -55,6 +58,7 @@ class Transmission(NamedTuple):
     last: bool = True
     line: Line | None = None
     telegram: bool = True
+    light: Sequence[Transition] | None = None
 
 
 class Source(Protocol):
@@ -132,6 +136,15 @@ class Sent:
     monotonic_s: float
     expected: Any
     n_bytes: int
+
+
+@dataclass
+class _Watcher:
+    """A connection that is told the light before the UART `id`."""
+
+    connection: socket.socket
+    id: bytes
+    told: int | None = None
 
 
 class _Board:
@@ -227,6 +240,7 @@ class OpticalServer:
         self._pending: list[Transition] = []  # light of the meter still to come
         self._boards: list[_Board] = []
         self._left: dict[bytes, _Board] = {}  # boards that have gone, by the id of their UART: they may come back
+        self._watchers: list[_Watcher] = []
         self._counts: dict[str, int] = {}
         self._now_ns = 0
         self._began_ns: int | None = None  # when the telegram being sent began
@@ -258,6 +272,8 @@ class OpticalServer:
             self._thread.join()
         for board in self._boards:
             board.connection.close()
+        for watcher in self._watchers:
+            watcher.connection.close()
         self._boards.clear()
         self._listener.close()
         if self._error is not None:
@@ -348,6 +364,10 @@ class OpticalServer:
             if not newline and len(head) <= _HEADER_LIMIT:
                 board.header += data
                 return
+            if newline and head.startswith(_LIGHT):
+                self._boards.remove(board)
+                self._watchers.append(_Watcher(board.connection, head.removeprefix(_LIGHT).strip()))
+                return
             line = parse_header(head) if newline else None
             if line is None:
                 self.refused += 1
@@ -395,11 +415,25 @@ class OpticalServer:
                 self._serve(board, until_ns)
             else:
                 board.channel.advance(until_ns)
+        self._tell_light(heads)
         while self._ending and self._ending[0][0] <= until_ns:
             end_ns, began_ns, expected, n_bytes = self._ending.popleft()
             if any(b.line is not None and b.since_ns <= began_ns for b in self._boards):
                 self.log.append(Sent(self._start_s + end_ns / NS / self.speed, expected, n_bytes))
                 self.telegrams_sent += 1
+
+    def _tell_light(self, heads: list[_Board]) -> None:
+        light = {head.id: head.channel.light for head in heads}
+        for watcher in list(self._watchers):
+            now = light.get(watcher.id, 0)
+            if now == watcher.told:
+                continue
+            try:
+                watcher.connection.send(b"1" if now else b"0")
+                watcher.told = now
+            except OSError:
+                watcher.connection.close()
+                self._watchers.remove(watcher)
 
     def _listen(self, heads: list[_Board], until_ns: int) -> None:
         """What the LEDs have sent reaches the source byte by byte: any of them may change its settings."""
@@ -435,7 +469,11 @@ class OpticalServer:
             at_ns = max(int(transmission.at_s * NS), free_ns, self._now_ns if self._began_ns is None else 0)
             if self._began_ns is None and transmission.telegram:
                 self._began_ns = at_ns
-            light = self._meter.send(transmission.data, at_ns)
+            if transmission.light is None:
+                light = self._meter.send(transmission.data, at_ns)
+            else:
+                light = list(transmission.light)
+                self._meter.wait_until(light[-1][0])
             self._pending += light
             for board in self._on_the_line():
                 board.channel.put(light)

@@ -1,8 +1,8 @@
 """MicroPython's `machine` on the virtual board: thin, so that the heap measured is the firmware's own.
 
 Runs on the MicroPython unix port and, for the demo's fall-back, on CPython. The UART is a loopback connection to the
-optical server. What the fake does not show: a full receive buffer (loopback holds more than 16 KiB), pin levels, the
-LED, and a watchdog that bites; `WDT.fed` only counts.
+optical server, and so is an input pin, which is taken for the one of the UART's receiver. What the fake does not show:
+a full receive buffer (loopback holds more than 16 KiB), the LED, and a watchdog that bites; `WDT.fed` only counts.
 """
 
 import os
@@ -44,34 +44,60 @@ class Pin:
     IN, OUT, PULL_UP, PULL_DOWN = 1, 3, 2, 1
 
     def __init__(self, id, mode=None, pull=None, invert=False):
-        self._value = 0
+        self._value = 1  # no light
+        self._input = mode == self.IN
+        self._socket = None
 
     def value(self, value=None):
-        if value is None:
-            return self._value
-        self._value = value
+        if value is not None:
+            self._value = value
+        elif self._input:
+            self._look()
+        return self._value
+
+    def _look(self):
+        if self._socket is None:
+            self._socket = _connection("light %d\n" % UART.last)
+            self._level = bytearray(1)
+        while _received(self._socket, self._level):
+            self._value = self._level[0] ^ 0x31  # "1" is light, a low level
 
 
 Signal = Pin
 
 
+def _connection(says):
+    server = socket.socket()
+    server.connect(socket.getaddrinfo("127.0.0.1", int(os.getenv("OPTOPROBE_LINE_PORT")))[0][-1])
+    server.send(says.encode())
+    server.setblocking(False)
+    return server
+
+
+def _received(connection, buffer):
+    if hasattr(connection, "readinto"):  # MicroPython's answers None when nothing is there
+        return connection.readinto(buffer)
+    try:
+        return connection.recv_into(buffer)
+    except OSError:
+        return None
+
+
 class UART:
     INV_TX, INV_RX = 32, 4
+    last = 0  # the id of the one made last
 
     def __init__(self, id, **settings):
-        self._id = id
+        self._id = UART.last = id
         self._socket = None
         self.init(**settings)
 
     def init(self, baudrate, bits, parity, stop, invert, **others):
         if self._socket is not None:
             self._socket.close()
-        self._socket = socket.socket()
-        self._socket.connect(socket.getaddrinfo("127.0.0.1", int(os.getenv("OPTOPROBE_LINE_PORT")))[0][-1])
         parity = "N" if parity is None else "EO"[parity]
         inverted = 1 if invert & self.INV_RX else 0
-        self._socket.send(("uart %d %d %d %s %d %d\n" % (self._id, baudrate, bits, parity, stop, inverted)).encode())
-        self._socket.setblocking(False)
+        self._socket = _connection("uart %d %d %d %s %d %d\n" % (self._id, baudrate, bits, parity, stop, inverted))
         self.bits = 1 + bits + (parity != "N") + stop  # of one byte; all three names are interned without us
         self.baudrate = baudrate
         self.done = time.ticks_ms()  # when the last bit has left
@@ -80,12 +106,7 @@ class UART:
         return 0
 
     def readinto(self, buffer):
-        if hasattr(self._socket, "readinto"):  # MicroPython's answers None when nothing is there
-            return self._socket.readinto(buffer)
-        try:
-            return self._socket.recv_into(buffer)
-        except OSError:
-            return None
+        return _received(self._socket, buffer)
 
     def write(self, data):
         if self.txdone():
