@@ -64,27 +64,28 @@ class App:
         self._health = Health()
         self._outbox = Outbox()
         self._announcer = Announcer(
-            settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
+            settings["mqtt_prefix"],
+            probe_id,
+            settings["probe_name"],
+            settings["discovery_prefix"],
+            settings["protocol"] != BLINK,
         )
         self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
         self._meter = None
         if self._head is not None:
+            if settings["protocol"] == BLINK:
+                from firmware.pulse_meter import PulseMeter as Meter
+            else:
+                from firmware.telegram_meter import TelegramMeter as Meter
+            parts = self._head, self._health, self._outbox, self._announcer, self._network, self._published
             try:
-                self._meter = self._make_meter(settings)
+                self._meter = Meter(settings, *parts)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _make_meter(self, settings):
-        """What reads on the head, its code loaded."""
-        if settings["protocol"] == BLINK:
-            from firmware.pulse_meter import PulseMeter as Meter
-        else:
-            from firmware.telegram_meter import TelegramMeter as Meter
-        return Meter(settings, self._head, self._health, self._outbox, self._announcer, self._network, self._blink)
-
-    def _blink(self):
+    def _published(self):
         """Something was published."""
         if self._led is not None:
             self._led.value(not self._led.value())

@@ -8,9 +8,8 @@ import time
 import machine
 from micropython import const
 
-from firmware import rtc_memory
-
-_MAGIC = b"OPR1"  # followed in RTC memory by restarts since power-on and quick restarts in a row, a byte each
+_MAGIC = b"OPR1"  # in RTC memory: magic, restarts since power-on (1 byte), quick restarts in a row (1 byte)
+RTC_BYTES = const(6)  # behind them: firmware.rtc_record
 _QUICK_RESTARTS = const(5)
 _QUICK_S = const(60)  # a run of a minute ends the row
 _SAFE_WAIT_S = const(30)
@@ -43,14 +42,15 @@ def _cause():
 
 def _restarts():
     """(restarts since power-on, quick restarts in a row) from RTC memory, which survives all but a loss of power."""
-    memory = rtc_memory.read_health()
-    if memory[:4] != _MAGIC:
+    memory = machine.RTC().memory()
+    if bytes(memory[:4]) != _MAGIC or len(memory) < RTC_BYTES:
         return 0, 0
     return memory[4], memory[5]
 
 
 def _remember(restarts, quick):
-    rtc_memory.write_health(_MAGIC + bytes((min(restarts, 255), min(quick, 255))))
+    rtc = machine.RTC()
+    rtc.memory(_MAGIC + bytes((min(restarts, 255), min(quick, 255))) + rtc.memory()[RTC_BYTES:])
 
 
 def note_start():

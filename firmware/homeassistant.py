@@ -20,18 +20,18 @@ _CLASSES = (
 )
 
 # key, name, unit, device class; + before a count that grows, - before what is disabled at first
-_TELEGRAMS = """+telegrams,Telegrams,,
+_DIAGNOSTICS = """+telegrams,Telegrams,,
 +rejected,Telegrams rejected,,
 +held,Values held back,,
 +attempts_failed,Read-outs failed,,
 -meter_clock_off_s,Meter clock deviation,s,duration
-"""
-_DIAGNOSTICS = """ notice,Notice,,
+ notice,Notice,,
 -uptime_s,Uptime,s,duration
 -restarts,Restarts,,
 -restart_cause,Restart cause,,
 -free_heap_bytes,Free heap,B,data_size
 -wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
+_OF_TELEGRAMS = const(5)  # of these, at their head
 
 
 class Meter:
@@ -74,7 +74,7 @@ class Announcer:
         self._prefix = prefix
         self._probe_id = probe_id
         self._probe_name = probe_name
-        self._discovery_prefix = discovery_prefix
+        self.discovery_prefix = discovery_prefix
         self._telegrams = telegrams
 
     def topic(self, *levels):
@@ -89,16 +89,17 @@ class Announcer:
         """Where the meter's instantaneous values go, not retained."""
         return self.topic(meter.slug, "live")
 
-    def _object_id(self, meter):
+    def object_id(self, meter):
+        """The name of the device in the hub's topics; of the probe for None."""
         return "_".join(["optoprobe", self._probe_id] + ([meter.slug] if meter else []))
 
     def _device(self, meter):
         if meter is None:
-            return {"ids": [self._object_id(None)], "name": self._probe_name, "mdl": "optoprobe", "sw": VERSION}
+            return {"ids": [self.object_id(None)], "name": self._probe_name, "mdl": "optoprobe", "sw": VERSION}
         device = {
-            "ids": [self._object_id(meter)],
+            "ids": [self.object_id(meter)],
             "name": ("Meter " + meter.meter_id).strip(),
-            "via_device": self._object_id(None),
+            "via_device": self.object_id(None),
         }
         if meter.meter_id:
             device["sn"] = meter.meter_id
@@ -108,45 +109,33 @@ class Announcer:
             device["mdl"] = meter.model
         return device
 
-    def _sensors(self, meter):
-        """Yields (key, component) of each entity."""
+    def sensors(self, meter):
+        """(key, component) of each entity, one at a time."""
         if meter is None:
-            topic = self.topic("diagnostics").decode()
-            for line in ((_TELEGRAMS if self._telegrams else "") + _DIAGNOSTICS).split("\n"):
-                key, name, unit, device_class = line[1:].split(",")
-                component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}
-                if unit:
-                    component["unit_of_meas"] = unit
-                if device_class:
-                    component["dev_cla"] = device_class
-                if line.startswith("+"):
-                    component["stat_cla"] = "total_increasing"
-                if line.startswith("-"):
-                    component["en"] = False
-                yield key, component
-        else:
-            yield from meter.components(self.state_topic(meter).decode(), self.live_topic(meter).decode())
+            return _diagnostics(self.topic("diagnostics").decode(), 0 if self._telegrams else _OF_TELEGRAMS)
+        return meter.components(self.state_topic(meter).decode(), self.live_topic(meter).decode())
 
-    def _component(self, key, component, object_id):
+    def component(self, key, component, object_id):
+        """The component of an entity, made whole."""
         component.setdefault("p", "sensor")
         component["uniq_id"] = "%s_%s" % (object_id, key)
         component["def_ent_id"] = ("%s.%s_%s" % (component["p"], object_id, key)).lower().replace("-", "_")
         component.setdefault("val_tpl", "{{ value_json.%s | default('') }}" % key)
         return component
 
-    def _common(self, meter):
+    def common(self, meter):
         """What every payload has, of a device or of one entity of it."""
         origin = {"name": "optoprobe", "sw": VERSION}
         return {"dev": self._device(meter), "o": origin, "avty_t": self.topic("status").decode()}
 
     def device_payload(self, meter):
         """Yields the pieces (bytes) of the one payload that announces `meter`, or the probe itself for None."""
-        object_id = self._object_id(meter)
-        yield (json.dumps(self._common(meter))[:-1] + ', "cmps": {').encode()
+        object_id = self.object_id(meter)
+        yield (json.dumps(self.common(meter))[:-1] + ', "cmps": {').encode()
         comma = ""
-        for key, component in self._sensors(meter):
+        for key, component in self.sensors(meter):
             opening = '%s"%s": {' % (comma, key)
-            for name, value in self._component(key, component, object_id).items():
+            for name, value in self.component(key, component, object_id).items():
                 yield ('%s"%s": %s' % (opening, name, json.dumps(value))).encode()
                 opening = ", "
             yield b"}"
@@ -155,18 +144,22 @@ class Announcer:
 
     def device_topic(self, meter):
         """The topic of device_payload()."""
-        return ("%s/device/%s/config" % (self._discovery_prefix, self._object_id(meter))).encode()
+        return ("%s/device/%s/config" % (self.discovery_prefix, self.object_id(meter))).encode()
 
-    def entities(self, meter):
-        """Yields (topic, payload) of each entity alone, for hubs that do not know device-based discovery."""
-        object_id = self._object_id(meter)
-        common = self._common(meter)
-        for key, component in self._sensors(meter):
-            component = self._component(key, component, object_id)
-            component.update(common)
-            platform = component.pop("p")  # the topic says it
-            topic = "%s/%s/%s/%s/config" % (self._discovery_prefix, platform, object_id, key)
-            yield topic.encode(), json.dumps(component).encode()
+
+def _diagnostics(topic, first):
+    for line in _DIAGNOSTICS.split("\n")[first:]:
+        key, name, unit, device_class = line[1:].split(",")
+        component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}
+        if unit:
+            component["unit_of_meas"] = unit
+        if device_class:
+            component["dev_cla"] = device_class
+        if line.startswith("+"):
+            component["stat_cla"] = "total_increasing"
+        if line.startswith("-"):
+            component["en"] = False
+        yield key, component
 
 
 def register_component(register, state, live, live_expires_s):

@@ -33,7 +33,6 @@ _SETTLED_S = const(60)  # a session this long starts the waits from the least ag
 _HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; up to as much again at random
 _TIME_RETRY_S = const(60)
 _TIME_EVERY_S = const(86400)
-_KEPT_WAIT_MS = const(2000)  # the broker sends what it has kept with a subscription's answer
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
@@ -45,7 +44,12 @@ class NoWifi(Exception):
 
 
 class Network:
-    """`connects` and `failures` count sessions begun and lost or refused; `problem` names what is wrong now, or ""."""
+    """`connects` and `failures` count sessions begun and lost or refused; `problem` names what is wrong now, or "".
+
+    Before start(), others may add to `heard`, topic (bytes) -> who is called with each payload that comes there, and
+    set `first`, called with an umqtt client, for a session of its own, before anything is published. Both are called in
+    the network's thread.
+    """
 
     def __init__(self, settings, outbox, announcer, probe_id, health):
         self._settings = settings
@@ -57,10 +61,10 @@ class Network:
         self._sockets = MqttSockets(_TIMEOUT_S)
         umqtt.socket = self._sockets  # type: ignore[attr-defined]
         self._client = None
-        self._heard = {}  # topic -> who is told of what comes there
+        self.first = None
+        self.heard = {}
         if settings["discovery"] != "off":
-            self._heard[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
-        self._unread = None  # (topics, who is told what the broker has kept there)
+            self.heard[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
         self._pinged_at = 0
         self._failed_in_a_row = 0
         self._announced = None  # the meter whose entities the hub knows
@@ -72,16 +76,6 @@ class Network:
         self.wants_time = False  # set where somebody needs the time of day
         self.time_known = False
         self._time_due_s = 0
-
-    def subscribe(self, topic, heard):
-        """Call `heard` with each payload that comes on `topic` (bytes), in the network's thread. Before start()."""
-        self._heard[topic] = heard
-
-    def read_back(self, topics, heard):
-        """Once, before anything is published: call `heard` with a list of what the broker has kept of `topics`, None
-        for nothing, in the network's thread.
-        """
-        self._unread = topics, heard
 
     def start(self):
         """Begin; without a Wi-Fi or broker in the settings there is nothing to do, and `problem` says so."""
@@ -184,8 +178,9 @@ class Network:
             settings["mqtt_password"].encode() if user else None,
             _KEEPALIVE_S,
         )
-        if self._unread:
-            self._read_back(client)
+        if self.first:
+            self.first(client)
+            self.first = None
         client.set_callback(self._received)
         status = self._announcer.topic("status")
         client.set_last_will(status, b"offline", True)
@@ -194,33 +189,16 @@ class Network:
         self._pinged_at = self._sockets.last.received_at
         self._failed_in_a_row = 0
         self._outbox.drop_live()
-        for topic in self._heard:
+        for topic in self.heard:
             client.subscribe(topic)
         client.publish(status, b"online", True)
         self.connects += 1
         self._say("")
         self._announce_all()
 
-    def _read_back(self, client):
-        """A session of its own, so that what is subscribed to here is not heard for ever."""
-        topics, heard = self._unread
-        kept = {}
-        client.set_callback(kept.__setitem__)
-        client.connect()
-        for topic in topics:
-            client.subscribe(topic)
-        for _ in range(_KEPT_WAIT_MS // _IDLE_MS):
-            client.check_msg()
-            if len(kept) == len(topics):
-                break
-            time.sleep_ms(_IDLE_MS)
-        self._sockets.close()  # without a word, as there is no last will yet
-        heard([kept.get(topic) for topic in topics])
-        self._unread = None
-
     def _received(self, topic, payload):
-        if topic in self._heard:
-            self._heard[topic](payload)
+        if topic in self.heard:
+            self.heard[topic](payload)
 
     def _hub_said(self, payload):
         if payload == b"online":
@@ -295,7 +273,9 @@ class Network:
                 size += len(piece)
             self._publish_pieces(self._announcer.device_topic(meter), size, pieces(meter))
         elif self._settings["discovery"] == "entity":
-            for topic, payload in self._announcer.entities(meter):
+            from firmware.homeassistant_entities import entities
+
+            for topic, payload in entities(self._announcer, meter):
                 self._publish_pieces(topic, len(payload), (payload,))
         self._sockets.last.flush()
 

@@ -12,6 +12,7 @@ from micropython import const
 from firmware.homeassistant_blink import BlinkingMeter
 from firmware.kept_energy import COUNTED, KeptEnergy
 from firmware.outbox import member
+from firmware.retained import retained
 from metering.line import Line
 from metering.protocols import BLINK
 from metering.pulses import RATES, Pulses
@@ -57,15 +58,16 @@ class PulseMeter:
         self._out_of_memory = 0
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
-        network.subscribe(command, self._hear_reading)
+        network.heard[command] = self._hear_reading
         if not kept.settled:
-            network.read_back((announcer.topic(_SLUG, "state"), announcer.topic("status")), self._hear_retained)
+            network.first = self._read_back
 
     def _hear_reading(self, payload):
         self._typed = payload, self._network.connects
 
-    def _hear_retained(self, payloads):
-        self._heard = payloads
+    def _read_back(self, client):
+        topics = self._announcer.topic(_SLUG, "state"), self._announcer.topic("status")
+        self._heard = retained(client, topics)
 
     async def run(self):
         """Started by the app, runs for ever."""

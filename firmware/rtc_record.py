@@ -1,5 +1,8 @@
 """A record in RTC memory that a reset at any moment leaves whole: of two places the older one is written.
 
+    0..5      health's: see firmware.health
+    6..       two places of 320 bytes
+
 A place: number of the write (4 bytes), length (2), CRC-32 of these and the record (4), the record. All big-endian.
 """
 
@@ -9,11 +12,12 @@ import struct
 import machine
 from micropython import const
 
-from firmware import rtc_memory
+from firmware.health import RTC_BYTES
 
 MAX_BYTES = const(310)
 _HEADER_BYTES = const(10)
 _PLACE_BYTES = const(320)
+_SIZE = const(646)
 _NUMBER_MASK = const(0x3FFFFFFF)
 
 
@@ -25,8 +29,9 @@ class RtcRecord:
     """`data` is what was kept (bytes), None where nothing whole is there."""
 
     def __init__(self):
-        rtc_memory.kept = self._memory = rtc_memory.whole()
         self._rtc = machine.RTC()
+        memory = self._rtc.memory()
+        self._memory = bytearray(memory if len(memory) == _SIZE else _SIZE)
         self._number = 0
         self._place = 0
         self.data = None
@@ -38,7 +43,7 @@ class RtcRecord:
                 self.data = data
 
     def _at(self, place):
-        at = rtc_memory.HEALTH_BYTES + place * _PLACE_BYTES
+        at = RTC_BYTES + place * _PLACE_BYTES
         number, length, check = struct.unpack_from(">IHI", self._memory, at)
         if not 0 < length <= MAX_BYTES:
             return 0, None
@@ -51,9 +56,10 @@ class RtcRecord:
             raise ValueError("RTC record: up to %d bytes" % MAX_BYTES)
         number = (self._number + 1) & _NUMBER_MASK
         place = self._place ^ 1
-        at = rtc_memory.HEALTH_BYTES + place * _PLACE_BYTES
+        at = RTC_BYTES + place * _PLACE_BYTES
         self._memory[at + _HEADER_BYTES : at + _HEADER_BYTES + len(data)] = data
         struct.pack_into(">IHI", self._memory, at, number, len(data), _check(number, data))
+        self._memory[:RTC_BYTES] = self._rtc.memory()[:RTC_BYTES]
         self._rtc.memory(self._memory)
         self._number = number
         self._place = place

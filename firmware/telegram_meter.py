@@ -8,22 +8,9 @@ from metering import protocols
 from metering.guard import Guard
 
 
-def _conversation(settings, listener):
-    """What asks the meter, None where the protocol's meters talk by themselves."""
-    conversation = protocols.load_conversation(settings["protocol"])
-    if conversation is None:
-        return None
-    return conversation(
-        listener,
-        settings["meter_address"],
-        settings["meter_password"],
-        settings["wake_up"],
-        settings["interval_s"],
-    )
-
-
 class TelegramMeter:
     """Reads telegrams on `head` into the outbox. `published` is called without arguments when something of one went.
+    `run` makes the coroutine that does so for ever.
 
     Raises ValueError or OSError where the chip has no such UART.
     """
@@ -41,15 +28,21 @@ class TelegramMeter:
             from firmware.store import Counters
 
             self._counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
-        self._conversation = _conversation(settings, listener)
+        conversation = protocols.load_conversation(settings["protocol"])
+        if conversation is not None:
+            conversation = conversation(
+                listener,
+                settings["meter_address"],
+                settings["meter_password"],
+                settings["wake_up"],
+                settings["interval_s"],
+            )
+        self._conversation = conversation
         self._guard = Guard(settings["max_power_kw"] * 1000)
         self._publisher = Publisher(listener, self._guard, outbox, announcer)
         self._clock_off_s = None
-        self._reader = Reader(head, listener, self._conversation or listener, health, self._take)
-
-    def run(self):
-        """The coroutine that reads for ever."""
-        return self._reader.run()
+        self._reader = Reader(head, listener, conversation or listener, health, self._take)
+        self.run = self._reader.run
 
     def _take(self):
         """A telegram is in the listener's hand."""

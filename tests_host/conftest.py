@@ -1,16 +1,24 @@
-"""What several suites share: a listener on the broker, what a meter's telegram has to look like there, free ports."""
+"""What several suites share: a listener on the broker, what a meter's telegram has to look like there, free ports, and
+the device's modules on CPython.
+"""
 
+import asyncio
+import importlib
+import importlib.util
 import json
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 import pytest
 
+from optoprobe.virtual.board import FAKES
 from optoprobe.virtual.optical_server import MeterSource, Transmission
 from optoprobe.virtual.sml_meter import Expected
 
@@ -139,3 +147,29 @@ def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+# --- the device's modules on CPython ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Any]:
+    """`device.head`, `device.settings` ...: modules of firmware/; nothing of them stays in sys.modules afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        spec = importlib.util.spec_from_file_location("machine", FAKES / "machine.py")
+        assert spec is not None and spec.loader is not None
+        machine = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(machine)
+        patch.setitem(sys.modules, "machine", machine)
+        micropython = ModuleType("micropython")
+        micropython.const = lambda value: value  # type: ignore[attr-defined]
+        patch.setitem(sys.modules, "micropython", micropython)
+        patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)
+        patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
+        patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)
+        patch.setattr(time, "ticks_add", lambda ticks, ms: ticks + ms, raising=False)
+        names = "board head health homeassistant homeassistant_blink homeassistant_entities kept_energy mqtt_socket outbox"
+        names += " publisher pulse_meter rtc_record settings store"
+        yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names.split()})
+    for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
+        del sys.modules[name]

@@ -37,8 +37,10 @@ METERS = {
 
 HARDWARE = ("machine", "network", "umqtt.simple")
 TRANSIENT = ("firmware.settings", "firmware.board", "metering.meter_key")  # read their files and are dropped again
+LISTENED = ("metering.sml", "firmware.head", "firmware.telegram_meter", "firmware.app")
 ASKED = ("metering.iec62056_21", "metering.iec62056_21_conversation")  # loaded in the place of sml
-PUSHED = ("metering.dlms", "metering.gcm", "firmware.store")  # likewise, last here
+PUSHED = ("metering.dlms", "metering.gcm", "firmware.store")  # likewise
+BLINKING = ("metering.pulses", "firmware.pulse_meter")  # likewise, last here
 
 # Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
 MEASURE = """
@@ -65,7 +67,7 @@ import gc, sys, json, asyncio, binascii, errno, os, random, select, socket, stru
 micropython.qstr_info()
 import machine, network, umqtt.simple, ntptime
 micropython.qstr_info()
-import metering.sml, firmware.app
+import metering.sml, firmware.app, firmware.telegram_meter
 from firmware import settings, board
 settings.load("settings.json")
 board.load("board.json")
@@ -215,7 +217,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     VirtualBoard(folder, {}, 1)
     names = list(HARDWARE)
     # imported by name, by what is dropped again, or when it is needed
-    for module in ("metering.sml", "firmware.head", "firmware.app", *ASKED, "metering.clock", *PUSHED):
+    for module in (*LISTENED, *ASKED, "metering.clock", *PUSHED, *BLINKING):
         names += [name for name in in_order(module, []) if name not in names]
     script = MEASURE.format(n=len(names), names=repr(tuple(names)))
     environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))

@@ -7,8 +7,6 @@ boards (MicroPython), all at once so that the suite stays short.
 import asyncio
 import base64
 import hashlib
-import importlib
-import importlib.util
 import json
 import os
 import re
@@ -20,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,33 +29,12 @@ from metering.line import Line
 from metering.reading import Reading
 from metering.registers import describe
 from optoprobe import runtime
-from optoprobe.virtual.board import FAKES, VirtualBoard
+from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
 
 # --- the device's modules on CPython ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def device() -> Iterator[Any]:
-    """`device.head`, `device.settings` ...: modules of firmware/; nothing of them stays in sys.modules afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        spec = importlib.util.spec_from_file_location("machine", FAKES / "machine.py")
-        assert spec is not None and spec.loader is not None
-        machine = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(machine)
-        patch.setitem(sys.modules, "machine", machine)
-        micropython = ModuleType("micropython")
-        micropython.const = lambda value: value  # type: ignore[attr-defined]
-        patch.setitem(sys.modules, "micropython", micropython)
-        patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)
-        patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
-        patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)
-        names = ("board", "head", "homeassistant", "mqtt_socket", "outbox", "publisher", "settings", "store")
-        yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names})
-    for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
-        del sys.modules[name]
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -83,6 +60,7 @@ DEFAULTS = {
     "meter_auth_key": "",
     "line": "",
     "ntp_host": "pool.ntp.org",
+    "pulses_per_kwh": 1000,
     "max_power_kw": 70,
 }
 
@@ -99,7 +77,7 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "probe_name": ([1, "ä" * 21], "40", ["Zähler im Keller"]),
     "discovery": (["on", "", True, None, ["device"]], "device", ["device", "entity", "off"]),
     "discovery_prefix": (["#", "/x", 0], "60", ["homeassistant", "hub/discovery"]),
-    "protocol": (["d0", "SML", 1], "sml", ["sml", "iec62056-21", "dlms"]),
+    "protocol": (["d0", "SML", 1], "sml", ["sml", "iec62056-21", "dlms", "blink"]),
     "meter_key": (["00" * 15, "hidden", 7, None, "0x" + "0" * 31], "32", ["", "0A" * 16, "0x" + " ".join(["ff"] * 16)]),
     "meter_auth_key": (["00" * 17, "hidden", ["00" * 16]], "32", ["", "d0:" * 15 + "df"]),
     "line": (["9600", "9600 9N1", "8N1", 9600, "fast 8N1", "9600 8X1"], "2400 8E1", ["", "2400 8E1", "9600 7e1"]),
@@ -108,6 +86,7 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "meter_password": (["hidden!", "(hidden)", "hidden" * 6, 12345678], "32", ["", "00000000"]),
     "wake_up": (["true", 1, None], "true", [True, False]),
     "ntp_host": ([1, None, "h" * 129], "128", ["", "192.0.2.1"]),
+    "pulses_per_kwh": ([0, 100001, "1000", 0.5, True], "100000", [1, 640, 10000]),
     "max_power_kw": ([0, 10001, "70", 70.0, False], "1 to 10000", [1, 10000]),
 }
 
@@ -352,7 +331,7 @@ class FakeUart:
 @pytest.fixture
 def head(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(device.head, "UART", FakeUart)
-    head = device.head.Head(1, 4, 5, False, False, 16384)
+    head = device.head.Head(1, 4, 5, False, False, 16384, SimpleNamespace(value=lambda: 1))
     head.open(Line(9600))
     return head
 
@@ -543,7 +522,7 @@ def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wa
 
 def test_entities_alone_for_other_hubs(announcer: Any, meter: Any) -> None:
     joined = json.loads(b"".join(announcer.device_payload(meter)))
-    alone = {topic.decode(): json.loads(payload) for topic, payload in announcer.entities(meter)}
+    alone = {topic.decode(): json.loads(payload) for topic, payload in device.homeassistant_entities.entities(announcer, meter)}
     assert len(alone) == len(joined["cmps"])
     for key, component in joined["cmps"].items():
         entity = alone[f"homeassistant/sensor/optoprobe_cellar_1OPT0014508515/{key}/config"]

@@ -102,8 +102,7 @@ class BlinkMeter:
         free_ns = 0
         for flash in self._led():
             if self._ghosts and flash.on_ns - free_ns > 600 * _MS:
-                for ghost in self._ghost(free_ns, flash.on_ns):
-                    yield ghost
+                yield from self._ghost(free_ns, flash.on_ns)
             yield flash
             free_ns = flash.off_ns
 
