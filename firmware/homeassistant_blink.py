@@ -2,7 +2,7 @@
 number by which the owner sets the reading that the meter shows.
 """
 
-from firmware.homeassistant import Meter, register_component
+from firmware.homeassistant import Meter
 from metering.registers import CUMULATIVE, INSTANTANEOUS, Register
 
 _WH, _W = 30, 27  # DLMS unit codes

@@ -2,8 +2,8 @@
 
     what ended         where the totals go on from                    they are published again
     a reset            RTC memory, written at every batch of pulses   at once
-    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; else
-                       that is further                                when they have passed what may have been published
+    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; if not,
+                       that is further                                once they have passed what may have been published
     all of it erased   the broker's retained state                    at once
 
 Flash is written when an hour has passed, and before more is published than was *granted* beyond what it holds: twice
@@ -26,7 +26,7 @@ _FILE = "energy.json"
 _HOUR_S = const(3600)
 _LEAST_GRANT = const(10)  # a tenth of a kWh
 _MOST = 10**16  # of any number kept: 10**9 kWh
-_NUMBERS = const(8)  # of a record, in front of its totals
+_NUMBERS = const(9)  # of a record, in front of its totals
 _MOST_SERIES = const(99)
 _SETTLED = const(-1)
 _KWH_DECIMALS = const(7)  # of Total.origin
@@ -86,10 +86,12 @@ class KeptEnergy:
             pass
         if not self._restore(record):
             if not self._restore(store.load(_FILE)):
-                self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, [0, 0, 0, 0], None])
-            elif self._since == _SETTLED:
-                self._since = 0
-                self._doubt = self._granted
+                self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, [0, 0, 0, 0], None])
+            else:
+                self.rate, self.width = 0, UNKNOWN  # the head may have been moved meanwhile
+                if self._since == _SETTLED:
+                    self._since = 0
+                    self._doubt = self._granted
         if pulses_per_kwh != self.counted.pulses_per_kwh:
             self._change(pulses_per_kwh)
 
@@ -99,7 +101,7 @@ class KeptEnergy:
             for i in range(_NUMBERS):
                 if not _is_count(record[i], UNKNOWN):
                     return False
-            pulses_per_kwh, series, rate, width, granted, spent, doubt, since = record[:_NUMBERS]
+            pulses_per_kwh, series, rate, width, granted, spent, doubt, since, fresh = record[:_NUMBERS]
             if min(rate, series, granted, spent, doubt) < 0 or since < _SETTLED:
                 return False
             self.counted = _total(record[_NUMBERS], pulses_per_kwh)
@@ -115,11 +117,13 @@ class KeptEnergy:
         self._spent = spent  # of them
         self._doubt = doubt  # pulses that may have been published beyond `counted`
         self._since = since  # pulses since that doubt arose, _SETTLED once the broker was asked
+        self._fresh = fresh  # 1 where nothing was found here and the broker was not asked yet
         return True
 
     def _record(self):
         numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, self._granted, self._spent]
-        return numbers + [self._doubt, self._since, _row(self.counted), _row(self.reading)]
+        numbers += [self._doubt, self._since, self._fresh]
+        return numbers + [_row(self.counted), _row(self.reading)]
 
     def _totals(self):
         return (self.counted, self.reading) if self.reading else (self.counted,)
@@ -145,7 +149,7 @@ class KeptEnergy:
             self._since += n
 
     def keep(self, uptime_s):
-        """Store what has changed: in RTC memory, and in flash where that is due. Called before anything is published."""
+        """Store what has changed, in RTC memory and where that is due in flash. To be called before it is published."""
         if self._spent > self._granted or self._spent and uptime_s - self._written_s >= _HOUR_S:
             self._write(uptime_s)
         self._rtc.write(json.dumps(self._record()).encode())
@@ -181,7 +185,8 @@ class KeptEnergy:
         published = _published(state, COUNTED)
         since = self._since
         self._since = _SETTLED
-        if self.counted.origin == 0 and self.counted.count == since:  # nothing was kept here
+        if self._fresh:
+            self._fresh = 0
             if published:
                 self._take_over(state, since)
         else:
@@ -223,7 +228,7 @@ class KeptEnergy:
         return _text(self.counted), _text(self.reading)
 
     def set_reading(self, typed, uptime_s, session):
-        """The meter's display shows `typed` (bytes) kWh. True where that is the reading now; else explanation() says why.
+        """The display shows `typed` (bytes) kWh. True where that is the reading now; else explanation() says why not.
 
         `session`: a number of the connection it came by: what comes again by itself confirms nothing.
         """

@@ -66,8 +66,11 @@ class PulseMeter:
         self._typed = payload, self._network.connects
 
     def _read_back(self, client):
+        """Goes on when that is settled and stored: a session in between would have the last will of one that said it."""
         topics = self._announcer.topic(_SLUG, "state"), self._announcer.topic("status")
         self._heard = retained(client, topics)
+        while self._heard:
+            time.sleep_ms(_LOOK_MS)
 
     async def run(self):
         """Started by the app, runs for ever."""

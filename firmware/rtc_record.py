@@ -59,7 +59,9 @@ class RtcRecord:
         at = RTC_BYTES + place * _PLACE_BYTES
         self._memory[at + _HEADER_BYTES : at + _HEADER_BYTES + len(data)] = data
         struct.pack_into(">IHI", self._memory, at, number, len(data), _check(number, data))
-        self._memory[:RTC_BYTES] = self._rtc.memory()[:RTC_BYTES]
+        memory = self._rtc.memory()
+        if len(memory) >= RTC_BYTES:
+            self._memory[:RTC_BYTES] = memory[:RTC_BYTES]
         self._rtc.memory(self._memory)
         self._number = number
         self._place = place

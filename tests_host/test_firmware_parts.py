@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -520,9 +519,10 @@ def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wa
     assert (component.get("ent_cat") == "diagnostic") is (key in ("serial_number", "public_key", "obis_1_0_96_50_2_6"))
 
 
-def test_entities_alone_for_other_hubs(announcer: Any, meter: Any) -> None:
+def test_entities_alone_for_other_hubs(device: Any, announcer: Any, meter: Any) -> None:
     joined = json.loads(b"".join(announcer.device_payload(meter)))
-    alone = {topic.decode(): json.loads(payload) for topic, payload in device.homeassistant_entities.entities(announcer, meter)}
+    entities = device.homeassistant_entities.entities(announcer, meter)
+    alone = {topic.decode(): json.loads(payload) for topic, payload in entities}
     assert len(alone) == len(joined["cmps"])
     for key, component in joined["cmps"].items():
         entity = alone[f"homeassistant/sensor/optoprobe_cellar_1OPT0014508515/{key}/config"]

@@ -1,7 +1,7 @@
 """A meter that only blinks: the flashes of its LED under a household's load, and what else lights the head.
 
-Everything follows from the seed, in line time; nothing looks at a clock. What lights the head beside the LED comes where
-no flash is near, since what falls together with one is told from it by nobody:
+Everything follows from the seed, in line time; nothing looks at a clock. What lights the head beside the LED comes
+where no flash is near, since nobody can tell from a flash what falls together with it:
 
     remote   a remote control's burst: a mark of 9 ms and 33 of 0.56 ms
     sun      sun through leaves: light for 0.3 to 3 s

@@ -1,0 +1,486 @@
+"""The totals of a blinking meter through power cuts and resets at any instruction, and through what its owner sets.
+
+The device's own files on CPython; RTC memory, broker and time are stand-ins, and the tracer of the interpreter is the
+one who pulls the plug: between any two opcodes from a pulse to its publication.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from metering.pulses import Total, parse_kwh
+
+STATE, STATUS, SET = b"optoprobe/cellar/meter/state", b"optoprobe/cellar/status", b"optoprobe/cellar/meter/reading/set"
+FLASH = 0xFC  # of 2.5 ms at 1200 baud
+WINDOWS_S = 3  # a flash waits so long until it is counted
+PUBLISH_S = 2
+NETWORK_S = 1  # until a message has left, here
+
+
+class PowerCut(BaseException):
+    """The end of a life."""
+
+
+class Rtc:
+    """RTC memory that a cut amid a write leaves torn."""
+
+    memory_now = b""
+
+    def memory(self, data: bytes | None = None) -> bytes | None:
+        if data is None:
+            return bytes(Rtc.memory_now)
+        torn = bytearray(Rtc.memory_now.ljust(len(data), b"\0"))
+        for at in range(0, len(data), 40):
+            torn[at : at + 40] = data[at : at + 40]
+            Rtc.memory_now = bytes(torn)
+        return None
+
+
+class Broker:
+    """What is retained; `lived`: it has been there since our last session, and so has published our will."""
+
+    def __init__(self) -> None:
+        self.retained: dict[bytes, bytes] = {}
+        self.lived = True
+
+    def crash(self, retained: dict[bytes, bytes]) -> None:
+        """It begins anew with what it had saved."""
+        self.retained = dict(retained)
+        self.lived = False
+
+
+class Client:
+    """As much of umqtt as reading back needs."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.sock = SimpleNamespace(close=lambda: None)
+
+    def set_callback(self, heard: Any) -> None:
+        self._heard = heard
+
+    def connect(self) -> None:
+        pass
+
+    def subscribe(self, topic: bytes) -> None:
+        if topic in self._broker.retained:
+            self._heard(topic, self._broker.retained[topic])
+
+    def check_msg(self) -> None:
+        pass
+
+
+class Head:
+    """Hands over one byte a flash."""
+
+    overruns = 0
+
+    def __init__(self) -> None:
+        self.data = bytearray(321)
+        self.arrived = bytearray()
+
+    def open(self, line: Any) -> None:
+        pass
+
+    def light(self) -> bool:
+        return False
+
+    def read(self) -> int:
+        n = min(len(self.arrived), 256)
+        self.data[:n] = self.arrived[:n]
+        del self.arrived[:n]
+        return n
+
+
+class Probe:
+    """One life of the device's software in front of `broker`."""
+
+    def __init__(self, device: Any, broker: Broker, pulses_per_kwh: int = 1000) -> None:
+        self.broker = broker
+        self.published: list[tuple[bytes, dict[str, str]]] = []
+        self.health = SimpleNamespace(uptime_s=0, reader_progressed=lambda: None)
+        self.network = SimpleNamespace(heard={}, first=None, connects=0, wants_time=False, time_known=False)
+        self.outbox = device.outbox.Outbox()
+        announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant", False)
+        self.head = Head()
+        settings = {"pulses_per_kwh": pulses_per_kwh, "max_power_kw": 200}
+        parts = self.head, self.health, self.outbox, announcer, self.network, lambda: None
+        self.meter = device.pulse_meter.PulseMeter(settings, *parts)
+        self.connected = False
+        self.now_ms = 0
+
+    def connect(self) -> None:
+        """A session, for whose network thread the loop is run while it waits: the broker tells our last will, is asked what it has kept, and hears that we are there."""
+        if STATUS in self.broker.retained and self.broker.lived:
+            self.broker.retained[STATUS] = b"offline"
+        self.broker.lived = True
+        if self.network.first:
+            time.sleep_ms = self.look  # type: ignore[attr-defined]
+            self.network.first(Client(self.broker))
+            self.network.first = None
+        self.network.connects += 1
+        self.broker.retained[STATUS] = b"online"
+        self.outbox.again()
+        self.connected = True
+
+    def send(self) -> None:
+        """Whatever waits in the outbox reaches the broker."""
+        while message := self.outbox.take():
+            topic, payload, retain = message
+            if retain:
+                self.broker.retained[topic] = bytes(payload)
+                self.published.append((topic, json.loads(bytes(payload))))
+
+    def look(self, ms: int, flashes: int = 0) -> None:
+        self.now_ms += ms
+        self.health.uptime_s = self.now_ms // 1000
+        self.head.arrived += bytes([FLASH]) * flashes
+        self.meter.look(self.now_ms & 0x3FFFFFFF)
+
+    def run(self, seconds: float, per_s: float = 0, look_ms: int = 250) -> "Probe":
+        """Pulses at an even pace, everything published at once."""
+        due = 0.0
+        for _ in range(int(seconds * 1000 / look_ms)):
+            due += per_s * look_ms / 1000
+            self.look(look_ms, int(due))
+            due -= int(due)
+            if self.connected:
+                self.send()
+        return self
+
+    def set(self, text: str) -> None:
+        self.network.heard[SET](text.encode())
+        self.look(10)
+        if self.connected:
+            self.send()
+
+    def shown(self) -> dict[str, str]:
+        return json.loads(self.broker.retained.get(STATE, b"{}"))
+
+
+@pytest.fixture
+def world(device: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`world.broker`, and `world.probe()`, a new life."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "sleep_ms", None, raising=False)
+    monkeypatch.setattr(device.rtc_record.machine, "RTC", Rtc)
+    Rtc.memory_now = b""
+    broker = Broker()
+
+    def probe(pulses_per_kwh: int = 1000) -> Probe:
+        return Probe(device, broker, pulses_per_kwh)
+
+    return SimpleNamespace(broker=broker, probe=probe, device=device)
+
+
+def lose_power() -> None:
+    Rtc.memory_now = random.Random(1).randbytes(646)
+
+
+# --- what the owner sets ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_total_is_counted_from_nothing_and_the_reading_is_the_owners(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.run(10, 10)
+    assert list(probe.shown()) == ["energy_counted"]
+    assert probe.shown()["energy_counted"] == "0.072"  # the last two seconds wait
+    probe.run(5)
+    probe.set("14798.1")
+    assert probe.shown() == {"energy_counted": "0.100", "energy_import": "14798.100"}
+    probe.run(10, 10).run(5)
+    assert probe.shown() == {"energy_counted": "0.200", "energy_import": "14798.200"}
+    assert probe.meter.notice() == ""
+
+
+def test_a_display_with_fewer_digits_agrees_and_changes_nothing(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.run(7.5, 10).run(5)
+    assert probe.shown()["energy_import"] == "14798.175"
+    probe.set("14798.1")
+    assert probe.shown()["energy_import"] == "14798.175" and probe.meter.notice() == ""
+    probe.set("14798")
+    assert probe.shown()["energy_import"] == "14798.175" and probe.meter.notice() == ""
+
+
+def test_a_little_less_stands_until_it_is_passed(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.run(10, 20).run(5)
+    assert probe.shown()["energy_import"] == "14798.300"
+    probe.set("14798.25")
+    assert probe.shown() == {"energy_counted": "0.200"}  # the hub keeps what it has
+    assert "0.05" in probe.meter.notice()
+    probe.run(4, 10).run(5)
+    assert "energy_import" not in probe.shown()
+    probe.run(2, 10).run(5)
+    assert probe.shown()["energy_import"] == "14798.310" and probe.meter.notice() == ""
+
+
+@pytest.mark.parametrize("display", ["14700.5", "14900.5"])
+def test_a_reading_far_away_is_set_twice(world: Any, display: str) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.set(display)
+    assert probe.shown()["energy_import"] == "14798.100"
+    assert "set it again" in probe.meter.notice() and ("new entity" in probe.meter.notice()) is (display < "14798")
+    probe.set(display)  # at once: something repeats itself
+    assert probe.shown()["energy_import"] == "14798.100"
+    probe.run(5)
+    probe.network.connects += 1  # what comes again with a new session confirms nothing
+    probe.set(display)
+    assert probe.shown()["energy_import"] == "14798.100"
+    probe.run(5)
+    probe.set(display)
+    key = "energy_import_s2" if display < "14798" else "energy_import"
+    assert probe.shown() == {"energy_counted": "0.000", key: display + "00"} and probe.meter.notice() == ""
+    payload = json.loads(b"".join(probe.meter._announcer.device_payload(probe.outbox.meter())))
+    assert set(payload["cmps"]) >= {key, "energy_counted", "set_reading"}
+    assert key in payload["cmps"]["set_reading"]["val_tpl"]
+    world.probe().run(2)
+    assert probe.shown()[key] == display + "00"
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-5", "1e5", "14798,1", "nan", "1" * 300, "14.5.2", "14798.12345678"])
+def test_what_is_no_reading_changes_nothing_and_is_not_repeated(world: Any, text: str) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.set(text)
+    assert probe.shown()["energy_import"] == "14798.100"
+    assert "such as 14798.1" in probe.meter.notice() and (len(text) < 3 or text not in probe.meter.notice())
+
+
+def test_another_constant_keeps_history(world: Any) -> None:
+    probe = world.probe(1000)
+    probe.connect()
+    probe.set("100")
+    probe.run(10, 10).run(5)
+    assert probe.shown() == {"energy_counted": "0.100", "energy_import": "100.100"}
+    after = world.probe(640)
+    after.connect()
+    after.run(8, 4).run(5)
+    assert after.shown() == {"energy_counted": "0.1500000", "energy_import": "100.1500000"}
+    last = world.probe(100)  # fewer decimals of its own: what was shown stays the least
+    last.connect()
+    last.run(5, 2, 100).run(5)
+    assert last.shown() == {"energy_counted": "0.2500000", "energy_import": "100.2500000"}
+
+
+# --- after the end of a life -----------------------------------------------------------------------------------------
+
+
+def test_a_reset_goes_on_from_rtc_memory_without_asking(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.run(10, 10).run(3)
+    os.remove("energy.json")
+    world.broker.retained.clear()
+    after = world.probe()
+    assert after.network.first is None
+    after.connect()
+    after.run(3)
+    assert after.shown() == {"energy_counted": "0.100", "energy_import": "14798.200"}
+
+
+def test_a_loss_of_power_goes_on_from_the_broker_where_it_was_there(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.run(1000, 0.2).run(5)
+    shown = probe.shown()
+    assert shown == {"energy_counted": "0.200", "energy_import": "14798.300"}
+    lose_power()
+    after = world.probe()
+    after.run(5)
+    assert after.outbox.take()[0].endswith(b"/live") and after.outbox.take() is None  # nothing of it is told before
+    after.connect()
+    after.run(5)
+    assert after.shown() == shown and after.meter.notice() == ""
+
+
+@pytest.mark.parametrize("broker", ["lost", "stale", "foreign", "odd"])
+def test_a_loss_of_power_of_both_never_goes_back(world: Any, broker: str) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("14798.1")
+    probe.run(1000, 1).run(5)
+    saved = {
+        "lost": {},
+        "stale": dict(world.broker.retained),
+        "foreign": {STATE: b'{"energy_counted": "9000.0", "energy_import": "20000.0"}', STATUS: b"offline"},
+        "odd": {STATE: b'[{"energy_counted": 7}]', STATUS: b"offline"},
+    }[broker]
+    probe.run(100, 1).run(5)
+    last = {key: Fraction(value) for key, value in probe.shown().items()}
+    lose_power()
+    world.broker.crash(saved)
+    after = world.probe()
+    after.connect()
+    after.run(60)
+    assert "stands" in after.meter.notice() and not after.published
+    after.run(3000, 1)
+    values = [{key: Fraction(value) for key, value in state.items()} for _, state in after.published]
+    assert values and all(value[key] >= last[key] for value in values for key in value)
+    assert after.meter.notice() == ""
+
+
+def test_a_chip_erased_goes_on_from_the_broker(world: Any) -> None:
+    probe = world.probe()
+    probe.connect()
+    probe.set("147.1")
+    probe.run(5)
+    probe.set("14.7")
+    probe.run(5)
+    probe.set("14.7")
+    probe.run(10, 10).run(5)
+    shown = probe.shown()
+    assert shown == {"energy_counted": "0.100", "energy_import_s2": "14.800"}
+    lose_power()
+    os.remove("energy.json")
+    after = world.probe()
+    after.run(10, 10).run(5)
+    after.connect()
+    after.run(5)
+    assert after.shown() == {"energy_counted": "0.200", "energy_import_s2": "14.900"}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"{}", b"[1000]", b"[0,0,0,0,0,0,0,0,0,[0,0,0,0],null]", b"\xff",
+                                     b"[1000,0,77,0,0,0,0,-1,0,[0,1,0,0],null]", b"[1000,0,0,0,0,0,0,-1,0,[0,1,9,0],null]",
+                                     b"[1000,0,0,0,0,0,0,-1,0,[0,true,3,0],null]", b"[" * 500])  # fmt: skip
+def test_what_is_no_record_is_none(world: Any, content: bytes) -> None:
+    with open("energy.json", "wb") as file:
+        file.write(content)
+    probe = world.probe()
+    probe.connect()
+    probe.run(10, 10).run(5)
+    assert probe.shown() == {"energy_counted": "0.100"}
+
+
+def test_flash_that_cannot_be_written_is_named_and_counting_goes_on(world: Any) -> None:
+    os.mkdir("energy.json.new")
+    probe = world.probe()
+    probe.connect()
+    probe.run(100, 10).run(5)
+    assert probe.shown() == {"energy_counted": "1.000"}
+    assert "flash" in probe.meter.notice() and probe.meter._kept.writes < 10
+
+
+# --- cuts at any instruction -----------------------------------------------------------------------------------------
+
+CUTS = int(os.environ.get("OPTOPROBE_CUTS", "1000"))
+TRACED = ("pulse_meter.py", "kept_energy.py", "rtc_record.py", "store.py", "outbox.py", "test_pulse_totals.py")
+KINDS = ["reset"] * 10 + ["power"] * 7 + ["power and broker"] * 2 + ["power and stale broker"] * 1
+
+
+def cut_after(opcodes: int) -> None:
+    """Pull the plug when so many more opcodes of the device's files have run, looks that find nothing left out."""
+    left = opcodes
+
+    def each(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise PowerCut
+        return each
+
+    def begin(frame: Any, event: str, _: Any) -> Any:
+        code = frame.f_code
+        if not code.co_filename.endswith(TRACED) or code.co_name in ("look", "light", "read", "run", "send"):
+            return None
+        frame.f_trace_opcodes = True
+        return each
+
+    sys.settrace(begin)
+
+
+def test_cuts_at_any_instruction(world: Any) -> None:
+    """The total never goes back, never jumps, and each end loses at most what the README says."""
+    draw = random.Random(int(os.environ.get("SEED","7")))
+    constant = 10_000
+    emitted = 0  # by the LED, ever
+    lost = 0  # of them, before and between lives
+    highest = {"energy_counted": Fraction(-1), "energy_import": Fraction(-1)}
+    worst = dict.fromkeys(KINDS, 0)
+    probe = None
+    kinds = dict.fromkeys(KINDS, 0)
+    saved: dict[bytes, bytes] = {}
+    for cut in range(CUTS + 1):
+        before = probe
+        at_flash = flashed_at_ms = 0
+        log: list[tuple[int, int]] = []  # (ms, emitted) of this life
+        per_s = draw.choice((0.05, 0.3, 1, 5, 44))
+        long = draw.random() < 0.03
+        look_ms = 1000 if long else 100
+        until_ms = 1000 * draw.randint(3600, 9000) if long else draw.choice((500, 3000, 15_000, 60_000))
+        online_ms = draw.choice((300, 2000, 5000, 10**9 if cut and draw.random() < 0.2 else 3000))
+        try:
+            probe = world.probe(constant)
+            base = probe.meter._kept.counted.count
+            if cut == CUTS:  # the last life ends well: what was lost in all
+                probe.connect()
+                probe.run(10)
+                break
+            due = 0.0
+            armed = False
+            while True:
+                due += per_s * look_ms / 1000
+                n = int(due)
+                due -= n
+                emitted += n
+                log.append((probe.now_ms, emitted))
+                if probe.now_ms >= until_ms and not armed:
+                    armed = True
+                    cut_after(draw.choice((20, 200, 2000, 10_000)) * draw.randint(1, 10) // 10)
+                probe.look(look_ms, n)
+                if probe.now_ms >= online_ms and not probe.connected:
+                    probe.connect()
+                    if cut == 0 and probe.network.connects == 1:
+                        probe.set("14798.1")
+                if probe.connected and draw.random() < 0.5:
+                    probe.send()
+                    if draw.random() < 0.05:
+                        saved = dict(world.broker.retained)
+        except PowerCut:
+            pass
+        finally:
+            sys.settrace(None)
+        del base, before, at_flash, flashed_at_ms
+        world.broker.retained.update({})
+        for _, state in probe.published:
+            for key, text in state.items():
+                value = Fraction(text)
+                assert value >= highest[key], (cut, key, text)
+                highest[key] = value
+                true = Fraction(emitted, constant) + (0 if key == "energy_counted" else Fraction("14798.1"))
+                assert value <= true, (cut, key, text)
+        kind = draw.choice(KINDS)
+        kinds[kind] += 1
+        counted = emitted - lost
+        down = int(draw.choice((0.2, 2, 30)) * per_s)  # flashes while nobody looks
+        if kind != "reset":
+            Rtc.memory_now = random.Random(1).randbytes(646)
+        if kind == "power and broker":
+            world.broker.crash({})
+        elif kind == "power and stale broker":
+            world.broker.crash(saved)
+        emitted += down
+        worst[kind] = max(worst[kind], 0)
+        del counted
+    assert all(kinds.values())
+    print(kinds, emitted, probe.meter._kept.counted.count, world.broker.retained)
