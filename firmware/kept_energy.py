@@ -150,8 +150,12 @@ class KeptEnergy:
 
     def keep(self, uptime_s):
         """Store what has changed, in RTC memory and where that is due in flash. To be called before it is published."""
+        self._keep_in_rtc()  # first, so that flash never is ahead of it
         if self._spent > self._granted or self._spent and uptime_s - self._written_s >= _HOUR_S:
             self._write(uptime_s)
+            self._keep_in_rtc()
+
+    def _keep_in_rtc(self):
         self._rtc.write(json.dumps(self._record()).encode())
 
     def _write(self, uptime_s):
