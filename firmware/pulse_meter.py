@@ -158,7 +158,7 @@ class PulseMeter:
             member(live, "pulse_rate", '"%s"' % decimal_text((n * 6000000 + ms // 2) // ms, -2))
         self._network.wants_time = True
         if pulses.count and self._network.time_known:
-            at = time.gmtime(int(time.time()) - pulses.since_ms // 1000)
+            at = time.gmtime(int(time.time()) - pulses.age_ms() // 1000)
             member(live, "last_pulse", '"%04d-%02d-%02dT%02d:%02d:%02d+00:00"' % at[:6])
         member(live, "light", '"%s"' % self._light())
         member(live, "ghosts", '"%d"' % sum(pulses.ghosts.values()))
@@ -169,7 +169,7 @@ class PulseMeter:
         pulses = self._pulses
         if pulses.steady:
             return _LIGHT_STEADY
-        return "blinking" if pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
+        return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""

@@ -1,7 +1,10 @@
 """Pulses: what an LED emitted is what is counted. Flashes are light on the virtual line, seen by a UART bit by bit."""
 
+import itertools
 import random
 import struct
+from bisect import bisect_right
+from collections import Counter
 from fractions import Fraction
 
 import pytest
@@ -9,7 +12,8 @@ import test_core_on_micropython as on_micropython
 from test_core_on_micropython import core  # noqa: F401 - a fixture
 
 from metering.line import Line
-from metering.pulses import RATES, Pulses, Total, zeros_of
+from metering.pulses import RATES, Pulses, Total, parse_kwh, zeros_of
+from optoprobe.virtual.blink_meter import GHOSTS, BlinkMeter
 from optoprobe.virtual.line import NS, Receiver
 
 MS = NS // 1000
@@ -23,6 +27,7 @@ class Bench:
         self.pulses = pulses
         self.now_ms = 0
         self.powers = []  # (ms, power, count)
+        self.intervals = []  # (ms of the last look whose flashes are in it, pulses, ms)
         self.looks = bytearray()  # as on_micropython/pulses_counted.py reads them
         self._ticks_from = ticks_from
         self._stalls = list(stalls)
@@ -45,20 +50,38 @@ class Bench:
             self._next += 1
         return bytes(byte for _, byte in self._uart.receive(self._edges[first : self._next], until_ns))
 
+    def _next_look(self, quiet_ms):
+        """The next look's time: nothing new can be seen at those left out, a few a second excepted."""
+        at_ms = self.now_ms + LOOK_MS
+        if self._stalls or self.now_ms < quiet_ms or self._light and not self.pulses.steady:
+            return at_ms
+        edge_ms = self._edges[self._next][0] // MS if self._next < len(self._edges) else at_ms + 250
+        return max(at_ms, min(edge_ms // LOOK_MS * LOOK_MS, self.now_ms // 250 * 250 + 250))
+
     def run(self, until_ms):
-        """Looks that see nothing new are left out, a few a second excepted."""
         pulses = self.pulses
         kept = b""
-        last_ms = self.now_ms
+        last_ms = quiet_ms = closed_ms = self.now_ms
+        open_ms = 0
+        held = 0, 0
         while self.now_ms < until_ms:
-            self.now_ms += LOOK_MS
+            edges = self._next
+            self.now_ms = self._next_look(quiet_ms)
             kept += self._see(self.now_ms * MS)
+            if self._next != edges:
+                quiet_ms = self.now_ms + 100  # a byte takes so long at the lowest rate
             if self._stalls and self._stalls[0][0] <= self.now_ms < self._stalls[0][1]:
                 continue
             if self._stalls and self.now_ms >= self._stalls[0][1]:
                 self._stalls.pop(0)
             pulses.tick((self._ticks_from + self.now_ms) & 0x3FFFFFFF, bool(self._light))
             assert pulses.feed(kept, 0, len(kept)) == len(kept)
+            if pulses._window_ms < open_ms:  # a window was closed with what was seen up to the look before
+                closed_ms, before_ms = last_ms, closed_ms
+                if held[0] and held == (pulses.interval_count, pulses.interval_ms):
+                    self.intervals.append((before_ms, *held))
+                held = pulses._held_interval_count, pulses._held_interval_ms
+            open_ms = pulses._window_ms
             self.looks += struct.pack(">HBH", self.now_ms - last_ms, self._light, len(kept)) + kept
             last_ms = self.now_ms
             kept = b""
@@ -123,6 +146,18 @@ def test_steady_light_is_no_pulse_and_no_power():
         assert bench.pulses.count == 40
         assert {power for ms, power, _ in bench.powers if 13_000 < ms < 300_000} == {0}
         assert bench.pulses.power_w > 0
+
+
+@pytest.mark.parametrize("width_ms", [2.5, 100])
+def test_a_flash_seen_before_and_after_a_stall_is_no_steady_light(width_ms):
+    per_s = 20 if width_ms < 10 else 4
+    period = 1000 / per_s
+    flashes = regular(60 * per_s, period, width_ms)
+    for shift in range(0, int(period), 7):
+        stalls = [(20_000 + shift, 41_000), (45_000 + shift, 45_505)]
+        bench = Bench(Pulses(1000, 170_000), flashes, stalls).run(65_000)
+        assert bench.pulses.count == len(flashes)
+        assert 0 not in {power for ms, power, _ in bench.powers}
 
 
 def bursts(draw, free_ms):
@@ -194,30 +229,46 @@ def test_the_same_on_micropython_with_the_heap_locked(core, tmp_path):  # noqa: 
     assert code != 0 and "heap is locked" in errors
 
 
-def a_day(pulses_per_kwh, draw):
-    """Flashes of 24 hours under a load that changes every minute, and steady light for an hour."""
-    flashes, at = [], 1000.0
-    while at < 86_400_000:
-        power = draw.choice((80, 150, 300, 600, 2500, 9000))
-        until = at + 60_000
-        if int(at) // 3_600_000 == 13 and not any(end - start > 1e6 for start, end in flashes[-2:]):
-            flashes.append((at, at + 3_600_000))
-            at += 3_601_000
-            continue
-        period = 3.6e9 / (pulses_per_kwh * power)
-        while at < until:
-            flashes.append((at, at + 2.4 + draw.random() * 0.2))
-            at += period * (0.98 + 0.04 * draw.random())
-    return flashes
+class RandomLoad:
+    """A household's power that changes at random, with an hour of export and two of hardly anything."""
+
+    def __init__(self, seed):
+        self._draw = random.Random(seed)
+        self._until = self._power = 0
+
+    def phases_dw(self, second):
+        if second >= self._until:
+            self._power = self._draw.choice((80, 150, 300, 300, 600, 1200, 3000, 9000)) * 10
+            self._until = second + self._draw.choice((20, 60, 300, 900))
+        if 13 <= second // 3600 < 14:
+            return -5000, 0, 0
+        if 2 <= second // 3600 < 4:
+            return 50, 0, 0
+        return self._power, 0, 0
 
 
-def test_a_day():
-    draw = random.Random(4)
-    for pulses_per_kwh in (1000, 10_000):
-        flashes = a_day(pulses_per_kwh, draw)
-        pulses = [f for f in flashes if f[1] - f[0] < 1000]
-        bench = Bench(Pulses(pulses_per_kwh, 17_000), flashes).run(86_400_000 + 120_000)
-        assert bench.pulses.count == len(pulses)
+@pytest.mark.parametrize(("pulses_per_kwh", "width_ms"), [(1000, 30), (10_000, 2.5)])
+def test_a_day(pulses_per_kwh, width_ms):
+    """24 hours of a random load, with ghosts and steady light: counted as emitted, and the power is that of the pulses."""
+    meter = BlinkMeter(pulses_per_kwh, width_ms, household=RandomLoad(pulses_per_kwh), ghosts=GHOSTS)
+    flashes = list(itertools.takewhile(lambda flash: flash.on_ns < 86_400 * NS, meter.flashes()))
+    starts = [flash.on_ns / MS for flash in flashes if flash.kind == "pulse"]
+    kinds = Counter(flash.kind for flash in flashes)
+    assert all(kinds[kind] for kind in (*GHOSTS, "steady")), kinds
+    pulses = Pulses(pulses_per_kwh, 17_000)
+    bench = Bench(pulses, [(flash.on_ns / MS, flash.off_ns / MS) for flash in flashes]).run(86_400_000 + 10_000)
+    assert pulses.count == kinds["pulse"]
+    assert all(pulses.ghosts.values())
+    byte_ms = 9500 / RATES[pulses.rate]
+    checked = 0
+    for last_ms, count, ms in bench.intervals:
+        seen = bisect_right(starts, last_ms - byte_ms)
+        if count and last_ms > 600_000:  # all is learned
+            true_ms = starts[seen - 1] - starts[seen - 1 - count]
+            assert abs(ms - true_ms) <= 0.02 * true_ms, (last_ms, count, ms, true_ms)
+            checked += 1
+    assert checked > 5000
+    print(f"{kinds}: {pulses.count} counted, {pulses.ghosts}, {checked} intervals within 2 %")
 
 
 # --- the reading -----------------------------------------------------------------------------------------------------
@@ -258,3 +309,27 @@ def test_a_reading_goes_on_from_the_display_and_keeps_its_history():
         with pytest.raises(ValueError, match="above 0"):
             Total(wrong)
     assert total.value() == 1479911500
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        (b"14798.1", (147981, 1)),
+        (b"0", (0, 0)),
+        (b"14798.1000", (147981, 1)),
+        (b"500", (500, 0)),
+        (b"0.0000001", (1, 7)),
+        (b"99999999.9999999", (999999999999999, 7)),
+    ],
+)
+def test_a_reading_as_typed(typed, value):
+    assert parse_kwh(typed) == value
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [b"", b".", b".5", b"5.", b"-1", b"+1", b"1e5", b"1.2.3", b"123456789", b"0.00000001", b"1" * 40, b"\xb2", b"1,5", b" 1"],
+)
+def test_what_is_no_reading(typed):
+    with pytest.raises(ValueError, match="such as"):
+        parse_kwh(typed)

@@ -18,7 +18,7 @@ there is nothing but ghosts of one other width, or nothing at a low rate for an 
     the connection allow                                  two seconds     over two seconds at the least
     the same, but faster: mains-powered lamps, and what   no, ghosts      as before
     is counted in the second before and behind
-    any other flash, and the one within 0.1 s behind it   no, ghosts      as before
+    any other, and what is within 0.1 s of several        no, ghosts      as before
     none for longer than between the last two             -               what one pulse in that time would be, rounded
                                                                           up: it falls, and is never 0
     light on for longer than STEADY_MS                    no              0: no consumption, or export
@@ -29,6 +29,7 @@ from metering.compat import const
 
 RATES = (1200, 600, 300, 150, 110)  # baud; an ESP32 goes down to 77. Flashes of 0.5 to 80 ms have a width at one
 ALIKE = const(3)
+_MOST_LEARNED = const(100)
 _OTHERS = const(20)  # ghosts of one width in a row without a pulse: it is the meter's
 _FORGET_MS = const(3600000)
 MOST_PER_S = const(48)  # 17 kW at 10,000 pulses a kWh; lamps flicker at 100 or 120 a second, old ones at 50 or 60
@@ -36,6 +37,7 @@ STEADY_MS = const(1000)
 _LONG = const(8)  # zeros of a byte of zeros
 _GHOST = const(-1)
 UNKNOWN = -2  # a width; far from 0
+_NONE = const(-1)
 _WINDOW_MS = const(1000)  # flashes are counted when twice so much has passed: a lamp is known by then
 _LEAST_MS = const(2000)  # of an interval that gives a power
 _LATE = const(64)  # a look that is later than 1/64 of the interval says nothing about power
@@ -62,6 +64,11 @@ def zeros_of(byte):
     return zeros
 
 
+def _agree(zeros, width):
+    """Can both be one LED's? A long flash is of any length beyond."""
+    return zeros == width or zeros != _LONG and width != _LONG and abs(zeros - width) <= 1
+
+
 class Pulses:
     """Counts one LED. Call tick() at each look, then feed() with what was read, then take changes of `rate`.
 
@@ -82,27 +89,33 @@ class Pulses:
         self.ghosts = dict.fromkeys(self.REASONS, 0)
         self.last_ghost = ""
         self.steady = False
-        self._alike = 0  # flashes in a row of the width _candidate, while none is learned
-        self._candidate = UNKNOWN
-        self._learning = 0  # flashes that will have been pulses if the width agrees
-        self._others = 0  # ghosts in a row of the width _candidate, once one is learned
+        self._seen = bytearray(_LONG + 1)  # flashes of each width, while none is learned
+        self._longer = 0  # that were too long for the rates before
+        self._others = 0  # ghosts in a row of the width _other, once one is learned
+        self._other = UNKNOWN
         self._pending = 0  # in this window
         self._held = 0  # of the window before
         self._flickered = False  # it was a lamp's
         self._window_ms = 0  # since it began
+        self._tail_ms = _NONE  # since the last flash of this window
+        self._held_ms = 0  # how long the window before was
+        self._held_tail_ms = _NONE  # from its last flash to its end
         self._excused = 0  # of them, from while the width was learned
         self._odd_ms = _MS_LIMIT  # since a byte of several flashes
+        self._taken_ms = _MS_LIMIT  # since a flash that was not taken back
         self._open = False  # a byte of zeros was the last: the light may still be on
         self._light_ms = 0  # that it has been on without a byte
         self._ticks = None
         self._gap_ms = 0  # between the last two looks
-        self.since_ms = _MS_LIMIT  # since the last flash that was counted or waits for it; it stops there
+        self.since_ms = 0  # from the last flash that was counted, or the start, to the end of its window or a later one
         self._span_ms = 0  # from the flash that opened the interval to now
         self._span_open = False
         self._span_end_ms = 0  # to its last flash
         self._span_count = 0
         self.interval_ms = 0  # of the last power: time and pulses
         self.interval_count = 0
+        self._held_interval_ms = 0  # of the window before, with which it may prove a lamp's
+        self._held_interval_count = 0
 
     # -- seeing
 
@@ -120,11 +133,16 @@ class Pulses:
             if self.rate and self.since_ms > _FORGET_MS:
                 self.rate = 0
                 self._learn_anew()
-        self.since_ms = min(self.since_ms + gap, _MS_LIMIT)
+        if self._tail_ms != _NONE:
+            self._tail_ms += gap
         self._span_ms = min(self._span_ms + gap, _MS_LIMIT)
         self._window_ms += gap
         self._odd_ms = min(self._odd_ms + gap, _MS_LIMIT)
-        self._light_ms = min(self._light_ms + gap, _MS_LIMIT) if light else 0
+        self._taken_ms = min(self._taken_ms + gap, _MS_LIMIT)
+        if not light:
+            self._light_ms = 0
+        elif self._light_ms < STEADY_MS:  # a look that is late has not seen what was in between
+            self._light_ms += min(gap, _BURST_MS)
         self.steady = self._light_ms >= STEADY_MS
         if self._open and not light:
             self._end_long()
@@ -134,6 +152,7 @@ class Pulses:
     def feed(self, data, start, end):
         """What was read at this look, all at once or in parts; returns how much was taken: all."""
         for i in range(start, end):
+            self._light_ms = 0
             if self._open:  # another began, so it has ended
                 self._end_long()
             zeros = zeros_of(data[i])
@@ -141,6 +160,7 @@ class Pulses:
                 self._ghost("shape", 1)
                 if self._gap_ms < _BURST_MS:  # after a late look who knows how close
                     self._odd_ms = 0
+                    self._take_back()
             elif self._odd_ms < _BURST_MS:
                 self._ghost("shape", 1)
             elif zeros == _LONG:
@@ -148,6 +168,21 @@ class Pulses:
             else:
                 self._flash(zeros)
         return end - start
+
+    def _take_back(self):
+        """Something odd has come: the flash closely before it belonged to it."""
+        if self._taken_ms >= _BURST_MS:
+            return
+        self._taken_ms = _MS_LIMIT
+        self._span_open = False
+        if self._pending:
+            self._pending -= 1
+            self._tail_ms = _NONE if not self._pending else self._tail_ms
+        elif self._held:
+            self._held -= 1
+        else:
+            return
+        self._ghost("shape", 1)
 
     def _end_long(self):
         self._open = False
@@ -157,45 +192,50 @@ class Pulses:
         """A single flash, over by now."""
         if self.width == UNKNOWN:
             self._learn(zeros)
-        elif zeros == self.width or zeros != _LONG and abs(zeros - self.width) <= 1:
+        elif _agree(zeros, self.width):
             self._others = 0
             self._pending += 1
             self._see()
         else:
             self._ghost("width", 1)
-            self._other(zeros)
+            self._look_around(zeros)
 
     def _learn(self, zeros):
-        self._learning += 1
-        if abs(zeros - self._candidate) > 1 or (zeros == _LONG) != (self._candidate == _LONG):
-            self._candidate = zeros
-            self._alike = 0
-        self._alike += 1
+        """Flashes that agree are the meter's, once there are enough; the others were ghosts."""
+        seen = self._seen
+        seen[zeros] += 1
         self._see()
-        if self._alike < ALIKE:
+        alike = total = 0
+        for other in range(_LONG + 1):
+            total += seen[other]
+            if _agree(other, zeros):
+                alike += seen[other]
+        if alike < ALIKE and total < _MOST_LEARNED:
             return
+        for other in range(_LONG + 1):
+            seen[other] = 0
+        self._ghost("width", total - alike)
         if zeros == _LONG and self.rate + 1 < len(RATES):
+            self._longer += alike
             self.rate += 1
-            self._candidate = UNKNOWN
-            self._alike = 0
             return
-        self.width = self._candidate
-        self._pending += self._learning
-        self._excused = self._learning
-        self._learning = 0
+        self.width = zeros
+        self._excused = alike + self._longer
+        self._pending += self._excused
+        self._longer = 0
 
-    def _other(self, zeros):
+    def _look_around(self, zeros):
         """A ghost of another width: when nothing else comes, it was the meter's."""
-        if abs(zeros - self._candidate) > 1 or (zeros == _LONG) != (self._candidate == _LONG):
-            self._candidate = zeros
+        if not _agree(zeros, self._other):
+            self._other = zeros
             self._others = 0
         self._others += 1
         if self._others >= _OTHERS:
             self._learn_anew()
 
     def _learn_anew(self):
-        self.width = self._candidate = UNKNOWN
-        self._alike = self._others = 0
+        self.width = self._other = UNKNOWN
+        self._others = 0
 
     def _ghost(self, reason, n):
         self.ghosts[reason] += n
@@ -205,7 +245,7 @@ class Pulses:
 
     def _see(self):
         """A flash that is likely to count: what its time says about power."""
-        self.since_ms = 0
+        self._tail_ms = self._taken_ms = 0
         if self._gap_ms > max(self._span_ms if self._span_open else 0, _LEAST_MS) // _LATE:
             self._span_open = False
         elif not self._span_open:
@@ -216,28 +256,41 @@ class Pulses:
             self._span_end_ms = self._span_ms
 
     def _close_window(self):
-        allowed = (self._per_s * self._window_ms + 999) // 1000 + 1 + self._excused
-        self._window_ms = self._excused = 0
-        pending = self._pending
-        self._pending = 0
+        window_ms, tail_ms, pending = self._window_ms, self._tail_ms, self._pending
+        allowed = (self._per_s * window_ms + 999) // 1000 + 1 + self._excused
+        self._window_ms = self._excused = self._pending = 0
+        self._tail_ms = _NONE
         flickers = pending > allowed
         if flickers or self._flickered:  # a lamp goes on and off inside a window, so its neighbours are in doubt too
             self._ghost("flicker", pending)
             pending = 0
+            tail_ms = _NONE
+            self._span_open = False
         if flickers:
             self._ghost("flicker", self._held)
-            self._held = 0
-            self._span_open = False
+            self._held = self._held_interval_count = 0
+            self._held_tail_ms = _NONE
         self._flickered = flickers
         self.count += self._held
         self._held = pending
+        if self._held_tail_ms == _NONE:
+            self.since_ms = min(self.since_ms + self._held_ms, _MS_LIMIT)
+        else:
+            self.since_ms = self._held_tail_ms
+        self._held_ms, self._held_tail_ms = window_ms, tail_ms
+        if self._held_interval_count:
+            self.interval_ms, self.interval_count = self._held_interval_ms, self._held_interval_count
+        self._held_interval_count = 0
         if self._span_open and self._span_count and self._span_end_ms >= _LEAST_MS:
-            self.interval_ms = self._span_end_ms
-            self.interval_count = self._span_count
+            self._held_interval_ms, self._held_interval_count = self._span_end_ms, self._span_count
             self._span_ms -= self._span_end_ms
             self._span_count = self._span_end_ms = 0
 
     # -- what comes out
+
+    def age_ms(self):
+        """Since the last flash that was counted, or the start; it stops at 6 days."""
+        return min(self.since_ms + self._held_ms + self._window_ms, _MS_LIMIT)
 
     def pace(self):
         """(pulses, ms) of the last interval, (1, ms since) where none has come for longer, (0, 1) in steady light;

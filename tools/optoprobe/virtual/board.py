@@ -9,6 +9,7 @@ root. `runtime="cpython"` runs the same sources under CPython where no MicroPyth
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -105,6 +106,23 @@ class VirtualBoard:
     def running(self) -> bool:
         """Is the device's program still alive?"""
         return self._process is not None and self._process.poll() is None
+
+    def freeze(self) -> None:
+        """Nothing runs any more, as in a stall of everything, until thaw()."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Power off at this very instant."""
+        self._signal(signal.SIGKILL)
+        self.stop()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         """Power off."""
