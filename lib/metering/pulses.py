@@ -29,11 +29,12 @@ from metering.compat import const
 
 RATES = (1200, 600, 300, 150, 110)  # baud; an ESP32 goes down to 77. Flashes of 0.5 to 80 ms have a width at one
 ALIKE = const(3)
-_MOST_LEARNED = const(100)
+_MOST_SEEN = const(255)  # of a width, while it is learned
 _OTHERS = const(20)  # ghosts of one width in a row without a pulse: it is the meter's
 _FORGET_MS = const(3600000)
 MOST_PER_S = const(48)  # 17 kW at 10,000 pulses a kWh; lamps flicker at 100 or 120 a second, old ones at 50 or 60
 STEADY_MS = const(1000)
+_MOST_FLASH_MS = const(250)  # no meter's is longer than 200
 _LONG = const(8)  # zeros of a byte of zeros
 _GHOST = const(-1)
 UNKNOWN = -2  # a width; far from 0
@@ -65,8 +66,20 @@ def zeros_of(byte):
 
 
 def _agree(zeros, width):
-    """Can both be one LED's? A long flash is of any length beyond."""
-    return zeros == width or zeros != _LONG and width != _LONG and abs(zeros - width) <= 1
+    """Can both be one LED's, whose edges fall anywhere between two samples?"""
+    return abs(zeros - width) <= 1
+
+
+def _agreeing(seen, width):
+    n = 0
+    for zeros in range(max(width - 1, 0), min(width + 1, _LONG) + 1):
+        n += seen[zeros]
+    return n
+
+
+def _clear(seen):
+    for zeros in range(_LONG + 1):
+        seen[zeros] = 0
 
 
 class Pulses:
@@ -89,8 +102,11 @@ class Pulses:
         self.ghosts = dict.fromkeys(self.REASONS, 0)
         self.last_ghost = ""
         self.steady = False
-        self._seen = bytearray(_LONG + 1)  # flashes of each width, while none is learned
+        self._seen = bytearray(_LONG + 1)  # flashes of each width, while none is learned; of the window before, of this
+        self._held_seen = bytearray(_LONG + 1)
+        self._new = bytearray(_LONG + 1)
         self._longer = 0  # that were too long for the rates before
+        self._too_long = False  # they are for this one
         self._others = 0  # ghosts in a row of the width _other, once one is learned
         self._other = UNKNOWN
         self._pending = 0  # in this window
@@ -100,10 +116,11 @@ class Pulses:
         self._tail_ms = _NONE  # since the last flash of this window
         self._held_ms = 0  # how long the window before was
         self._held_tail_ms = _NONE  # from its last flash to its end
-        self._excused = 0  # of them, from while the width was learned
         self._odd_ms = _MS_LIMIT  # since a byte of several flashes
-        self._taken_ms = _MS_LIMIT  # since a flash that was not taken back
+        self._taken_ms = 0  # since the last flash taken for a pulse, steady light, or the start
+        self._taken_zeros = _NONE  # of that flash, where it may be taken back
         self._open = False  # a byte of zeros was the last: the light may still be on
+        self._open_ms = 0  # since it began, as far as looks came in time
         self._light_ms = 0  # that it has been on without a byte
         self._ticks = None
         self._gap_ms = 0  # between the last two looks
@@ -130,24 +147,26 @@ class Pulses:
         self._gap_ms = gap
         if self._window_ms >= _WINDOW_MS:
             self._close_window()
-            if self.rate and self.since_ms > _FORGET_MS:
-                self.rate = 0
-                self._learn_anew()
+        if self.rate and self._taken_ms > _FORGET_MS:
+            self.rate = self._taken_ms = 0
+            self._learn_anew()
         if self._tail_ms != _NONE:
             self._tail_ms += gap
         self._span_ms = min(self._span_ms + gap, _MS_LIMIT)
         self._window_ms += gap
         self._odd_ms = min(self._odd_ms + gap, _MS_LIMIT)
-        self._taken_ms = min(self._taken_ms + gap, _MS_LIMIT)
+        self._taken_ms = 0 if self.steady else min(self._taken_ms + gap, _MS_LIMIT)
         if not light:
             self._light_ms = 0
         elif self._light_ms < STEADY_MS:  # a look that is late has not seen what was in between
             self._light_ms += min(gap, _BURST_MS)
         self.steady = self._light_ms >= STEADY_MS
-        if self._open and not light:
-            self._end_long()
-        elif self.steady:
-            self._open = False
+        if self._open:
+            self._open_ms += min(gap, _BURST_MS)
+            if self.steady:
+                self._open = False
+            elif not light:
+                self._end_long()
 
     def feed(self, data, start, end):
         """What was read at this look, all at once or in parts; returns how much was taken: all."""
@@ -165,17 +184,23 @@ class Pulses:
                 self._ghost("shape", 1)
             elif zeros == _LONG:
                 self._open = True
+                self._open_ms = 9000 // RATES[self.rate]
             else:
                 self._flash(zeros)
         return end - start
 
     def _take_back(self):
         """Something odd has come: the flash closely before it belonged to it."""
-        if self._taken_ms >= _BURST_MS:
+        zeros = self._taken_zeros
+        self._taken_zeros = _NONE
+        if zeros == _NONE or self._taken_ms >= _BURST_MS:
             return
-        self._taken_ms = _MS_LIMIT
         self._span_open = False
-        if self._pending:
+        if self._new[zeros]:
+            self._new[zeros] -= 1
+        elif self._held_seen[zeros]:
+            self._held_seen[zeros] -= 1
+        elif self._pending:
             self._pending -= 1
             self._tail_ms = _NONE if not self._pending else self._tail_ms
         elif self._held:
@@ -186,43 +211,51 @@ class Pulses:
 
     def _end_long(self):
         self._open = False
-        self._flash(_LONG)
+        if self._open_ms <= _MOST_FLASH_MS:
+            self._flash(_LONG)
+        else:
+            self._ghost("width", 1)
 
     def _flash(self, zeros):
         """A single flash, over by now."""
         if self.width == UNKNOWN:
-            self._learn(zeros)
+            self._see(zeros)
+            if self._too_long and zeros >= _LONG - 1:  # it is over, so nothing is lost by another rate now
+                self._longer += 1
+                self._too_long = False
+                self.rate += 1
+            elif self._new[zeros] < _MOST_SEEN:
+                self._new[zeros] += 1
         elif _agree(zeros, self.width):
-            self._others = 0
             self._pending += 1
-            self._see()
+            self._see(zeros)
         else:
             self._ghost("width", 1)
             self._look_around(zeros)
 
-    def _learn(self, zeros):
+    def _learn(self):
         """Flashes that agree are the meter's, once there are enough; the others were ghosts."""
         seen = self._seen
-        seen[zeros] += 1
-        self._see()
-        alike = total = 0
-        for other in range(_LONG + 1):
-            total += seen[other]
-            if _agree(other, zeros):
-                alike += seen[other]
-        if alike < ALIKE and total < _MOST_LEARNED:
+        width = alike = total = 0
+        for zeros in range(_LONG + 1):
+            total += seen[zeros]
+            n = _agreeing(seen, zeros)
+            if n > alike or n == alike and seen[zeros] > seen[width]:
+                width, alike = zeros, n
+        if alike < ALIKE:
             return
-        for other in range(_LONG + 1):
-            seen[other] = 0
         self._ghost("width", total - alike)
-        if zeros == _LONG and self.rate + 1 < len(RATES):
-            self._longer += alike
-            self.rate += 1
+        _clear(seen)
+        if width >= _LONG - 1 and self.rate + 1 < len(RATES):
+            self._longer += alike + _agreeing(self._held_seen, width)
+            _clear(self._held_seen)
+            self._too_long = True
             return
-        self.width = zeros
-        self._excused = alike + self._longer
-        self._pending += self._excused
+        self.width = width
+        self.count += alike + self._longer
         self._longer = 0
+        self._held += _agreeing(self._held_seen, width)
+        _clear(self._held_seen)
 
     def _look_around(self, zeros):
         """A ghost of another width: when nothing else comes, it was the meter's."""
@@ -243,9 +276,10 @@ class Pulses:
 
     # -- counting
 
-    def _see(self):
+    def _see(self, zeros):
         """A flash that is likely to count: what its time says about power."""
         self._tail_ms = self._taken_ms = 0
+        self._taken_zeros = zeros
         if self._gap_ms > max(self._span_ms if self._span_open else 0, _LEAST_MS) // _LATE:
             self._span_open = False
         elif not self._span_open:
@@ -257,22 +291,34 @@ class Pulses:
 
     def _close_window(self):
         window_ms, tail_ms, pending = self._window_ms, self._tail_ms, self._pending
-        allowed = (self._per_s * window_ms + 999) // 1000 + 1 + self._excused
-        self._window_ms = self._excused = self._pending = 0
+        self._window_ms = self._pending = 0
         self._tail_ms = _NONE
-        flickers = pending > allowed
+        n = pending
+        for zeros in range(_LONG + 1):
+            n += self._new[zeros]
+        flickers = n > (self._per_s * window_ms + 999) // 1000 + 1
         if flickers or self._flickered:  # a lamp goes on and off inside a window, so its neighbours are in doubt too
-            self._ghost("flicker", pending)
+            self._ghost("flicker", n)
+            _clear(self._new)
             pending = 0
             tail_ms = _NONE
             self._span_open = False
         if flickers:
             self._ghost("flicker", self._held)
+            _clear(self._held_seen)
             self._held = self._held_interval_count = 0
             self._held_tail_ms = _NONE
         self._flickered = flickers
-        self.count += self._held
+        if self._held:
+            self.count += self._held
+            self._others = 0
         self._held = pending
+        if self.width == UNKNOWN:
+            for zeros in range(_LONG + 1):
+                self._seen[zeros] = min(self._seen[zeros] + self._held_seen[zeros], _MOST_SEEN)
+                self._held_seen[zeros] = self._new[zeros]
+                self._new[zeros] = 0
+            self._learn()
         if self._held_tail_ms == _NONE:
             self.since_ms = min(self.since_ms + self._held_ms, _MS_LIMIT)
         else:
