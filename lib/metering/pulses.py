@@ -29,10 +29,9 @@ from metering.compat import const
 
 RATES = (1200, 600, 300, 150, 110)  # baud; an ESP32 goes down to 77. Flashes of 0.5 to 80 ms have a width at one
 ALIKE = const(3)
-_MOST_SEEN = const(255)  # of a width, while it is learned
 _OTHERS = const(20)  # ghosts of one width in a row without a pulse: it is the meter's
 _FORGET_MS = const(3600000)
-MOST_PER_S = const(48)  # 17 kW at 10,000 pulses a kWh; lamps flicker at 100 or 120 a second, old ones at 50 or 60
+MOST_PER_S = const(46)  # 16.5 kW at 10,000 pulses a kWh; lamps flicker at 100 or 120 a second, old ones at 50 or 60
 STEADY_MS = const(1000)
 _MOST_FLASH_MS = const(250)  # no meter's is longer than 200
 _LONG = const(8)  # zeros of a byte of zeros
@@ -83,7 +82,7 @@ def _clear(seen):
 
 
 class Pulses:
-    """Counts one LED. Call tick() at each look, then feed() with what was read, then take changes of `rate`.
+    """Counts one LED. At each look call tick(), feed() with what was read, over(), and take changes of `rate`.
 
     `count` pulses since made, exact; `ghosts` by reason; `rate` the index in RATES to listen at; `width` zeros of the
     meter's flashes, UNKNOWN until learned; `power_w` the last interval's, None before the first; `steady` True while
@@ -102,9 +101,9 @@ class Pulses:
         self.ghosts = dict.fromkeys(self.REASONS, 0)
         self.last_ghost = ""
         self.steady = False
-        self._seen = bytearray(_LONG + 1)  # flashes of each width, while none is learned; of the window before, of this
-        self._held_seen = bytearray(_LONG + 1)
-        self._new = bytearray(_LONG + 1)
+        self._seen = [0] * (_LONG + 1)  # flashes of each width, while none is learned; of the window before, of this
+        self._held_seen = [0] * (_LONG + 1)
+        self._new = [0] * (_LONG + 1)
         self._longer = 0  # that were too long for the rates before
         self._too_long = False  # they are for this one
         self._others = 0  # ghosts in a row of the width _other, once one is learned
@@ -112,6 +111,9 @@ class Pulses:
         self._pending = 0  # in this window
         self._held = 0  # of the window before
         self._flickered = False  # it was a lamp's
+        self._burst = False  # more flashes came in _BURST_MS of this window than the connection can carry
+        self._burst_ms = 0  # and what leads to that
+        self._burst_count = 0
         self._window_ms = 0  # since it began
         self._tail_ms = _NONE  # since the last flash of this window
         self._held_ms = 0  # how long the window before was
@@ -127,8 +129,11 @@ class Pulses:
         self.since_ms = 0  # from the last flash that was counted, or the start, to the end of its window or a later one
         self._span_ms = 0  # from the flash that opened the interval to now
         self._span_open = False
-        self._span_end_ms = 0  # to its last flash
-        self._span_count = 0
+        self._span_gap_ms = 0  # how late that may have been seen
+        self._span_count = 0  # pulses since
+        self._end_ms = 0  # to the last flash that was seen in time
+        self._end_gap_ms = 0
+        self._end_count = 0
         self.interval_ms = 0  # of the last power: time and pulses
         self.interval_count = 0
         self._held_interval_ms = 0  # of the window before, with which it may prove a lamp's
@@ -138,24 +143,12 @@ class Pulses:
 
     def tick(self, ticks_ms, light):
         """A look at `ticks_ms` (modulo 2**30, as time.ticks_ms()); `light` is the LED on now?"""
-        if self._ticks is None:
-            self._ticks = ticks_ms
-        gap = (ticks_ms - self._ticks) & 0x3FFFFFFF
-        if gap > _TICKS_HALF:  # it went back
-            gap = 0
-        self._ticks = ticks_ms
-        self._gap_ms = gap
         if self._window_ms >= _WINDOW_MS:
             self._close_window()
+        gap = self._gap_ms = self._pass(ticks_ms)
         if self.rate and self._taken_ms > _FORGET_MS:
             self.rate = self._taken_ms = 0
             self._learn_anew()
-        if self._tail_ms != _NONE:
-            self._tail_ms += gap
-        self._span_ms = min(self._span_ms + gap, _MS_LIMIT)
-        self._window_ms += gap
-        self._odd_ms = min(self._odd_ms + gap, _MS_LIMIT)
-        self._taken_ms = 0 if self.steady else min(self._taken_ms + gap, _MS_LIMIT)
         if not light:
             self._light_ms = 0
         elif self._light_ms < STEADY_MS:  # a look that is late has not seen what was in between
@@ -167,6 +160,29 @@ class Pulses:
                 self._open = False
             elif not light:
                 self._end_long()
+
+    def _pass(self, ticks_ms):
+        """Time goes on; returns by how much."""
+        if self._ticks is None:
+            self._ticks = ticks_ms
+        gap = (ticks_ms - self._ticks) & 0x3FFFFFFF
+        if gap > _TICKS_HALF:  # it went back
+            gap = 0
+        self._ticks = ticks_ms
+        if self._tail_ms != _NONE:
+            self._tail_ms += gap
+        self._span_ms = min(self._span_ms + gap, _MS_LIMIT)
+        self._window_ms = min(self._window_ms + gap, _MS_LIMIT)
+        self._odd_ms = min(self._odd_ms + gap, _MS_LIMIT)
+        self._taken_ms = 0 if self.steady else min(self._taken_ms + gap, _MS_LIMIT)
+        self._burst_ms += gap
+        if self._burst_ms >= _BURST_MS:
+            self._burst_ms = self._burst_count = 0
+        return gap
+
+    def over(self, ticks_ms):
+        """The look is over: what was fed since tick() may have come until `ticks_ms`."""
+        self._gap_ms += self._pass(ticks_ms)
 
     def feed(self, data, start, end):
         """What was read at this look, all at once or in parts; returns how much was taken: all."""
@@ -196,6 +212,7 @@ class Pulses:
         if zeros == _NONE or self._taken_ms >= _BURST_MS:
             return
         self._span_open = False
+        self._held_interval_count = 0
         if self._new[zeros]:
             self._new[zeros] -= 1
         elif self._held_seen[zeros]:
@@ -224,7 +241,7 @@ class Pulses:
                 self._longer += 1
                 self._too_long = False
                 self.rate += 1
-            elif self._new[zeros] < _MOST_SEEN:
+            else:
                 self._new[zeros] += 1
         elif _agree(zeros, self.width):
             self._pending += 1
@@ -252,6 +269,7 @@ class Pulses:
             self._too_long = True
             return
         self.width = width
+        self._span_open = False  # ghosts may be in it
         self.count += alike + self._longer
         self._longer = 0
         self._held += _agreeing(self._held_seen, width)
@@ -271,6 +289,8 @@ class Pulses:
         self._others = 0
 
     def _ghost(self, reason, n):
+        if not n:
+            return
         self.ghosts[reason] += n
         self.last_ghost = reason
 
@@ -280,14 +300,19 @@ class Pulses:
         """A flash that is likely to count: what its time says about power."""
         self._tail_ms = self._taken_ms = 0
         self._taken_zeros = zeros
-        if self._gap_ms > max(self._span_ms if self._span_open else 0, _LEAST_MS) // _LATE:
-            self._span_open = False
-        elif not self._span_open:
+        gap = self._gap_ms  # this flash is up to so old
+        if gap < _BURST_MS:
+            self._burst_count += 1
+            if self._burst_count > self._per_s * _BURST_MS // 1000 + 2:
+                self._burst = True
+        if not self._span_open or gap < self._span_gap_ms and self._span_gap_ms > _LEAST_MS // _LATE:
             self._span_open = True
-            self._span_ms = self._span_count = self._span_end_ms = 0
-        else:
-            self._span_count += 1
-            self._span_end_ms = self._span_ms
+            self._span_gap_ms = gap
+            self._span_ms = self._span_count = self._end_count = 0
+            return
+        self._span_count += 1
+        if gap * _LATE <= self._span_ms:
+            self._end_ms, self._end_count, self._end_gap_ms = self._span_ms, self._span_count, gap
 
     def _close_window(self):
         window_ms, tail_ms, pending = self._window_ms, self._tail_ms, self._pending
@@ -296,7 +321,8 @@ class Pulses:
         n = pending
         for zeros in range(_LONG + 1):
             n += self._new[zeros]
-        flickers = n > (self._per_s * window_ms + 999) // 1000 + 1
+        flickers = self._burst or n > self._per_s * window_ms // 1000 + 1
+        self._burst = False
         if flickers or self._flickered:  # a lamp goes on and off inside a window, so its neighbours are in doubt too
             self._ghost("flicker", n)
             _clear(self._new)
@@ -315,7 +341,7 @@ class Pulses:
         self._held = pending
         if self.width == UNKNOWN:
             for zeros in range(_LONG + 1):
-                self._seen[zeros] = min(self._seen[zeros] + self._held_seen[zeros], _MOST_SEEN)
+                self._seen[zeros] += self._held_seen[zeros]
                 self._held_seen[zeros] = self._new[zeros]
                 self._new[zeros] = 0
             self._learn()
@@ -327,16 +353,21 @@ class Pulses:
         if self._held_interval_count:
             self.interval_ms, self.interval_count = self._held_interval_ms, self._held_interval_count
         self._held_interval_count = 0
-        if self._span_open and self._span_count and self._span_end_ms >= _LEAST_MS:
-            self._held_interval_ms, self._held_interval_count = self._span_end_ms, self._span_count
-            self._span_ms -= self._span_end_ms
-            self._span_count = self._span_end_ms = 0
+        known = self.width != UNKNOWN and self._span_open and self._end_count
+        if known and self._end_ms >= max(_LEAST_MS, self._span_gap_ms * _LATE):
+            self._held_interval_ms, self._held_interval_count = self._end_ms, self._end_count
+            self._span_ms -= self._end_ms
+            self._span_count -= self._end_count
+            self._span_gap_ms = self._end_gap_ms
+            self._end_count = 0
 
     # -- what comes out
 
     def age_ms(self):
-        """Since the last flash that was counted, or the start; it stops at 6 days."""
-        return min(self.since_ms + self._held_ms + self._window_ms, _MS_LIMIT)
+        """Since the last flash that was counted, or the start; None after 6 days."""
+        if self.since_ms == _MS_LIMIT:
+            return None
+        return self.since_ms + self._held_ms + self._window_ms
 
     def pace(self):
         """(pulses, ms) of the last interval, (1, ms since) where none has come for longer, (0, 1) in steady light;
@@ -346,9 +377,10 @@ class Pulses:
             return 0, 1
         if not self.interval_count:
             return None
-        if self.since_ms * self.interval_count <= self.interval_ms:
+        since_ms = max(self.since_ms, self._taken_ms)
+        if since_ms * self.interval_count <= self.interval_ms:
             return self.interval_count, self.interval_ms
-        return 1, self.since_ms
+        return 1, since_ms
 
     @property
     def power_w(self):
@@ -356,8 +388,10 @@ class Pulses:
         pace = self.pace()
         if pace is None:
             return None
+        if self.steady:
+            return 0
         power = _power(self.interval_count, self._pulses_per_kwh, self.interval_ms)
-        return min(power, -(-pace[0] * _WATT_MS // (self._pulses_per_kwh * pace[1])))
+        return min(max(power, 1), -(-pace[0] * _WATT_MS // (self._pulses_per_kwh * pace[1])))
 
 
 def _power(count, pulses_per_kwh, ms):
