@@ -2,12 +2,18 @@
 
     what ended         where the totals go on from                    they are published again
     a reset            RTC memory, written at every batch of pulses   at once
-    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; if not,
-                       that is further                                once they have passed what may have been published
+    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; if it
+                       that is further                                may not, once they have passed what may have been
+                                                                      published
     all of it erased   the broker's retained state                    at once
 
 Flash is written when an hour has passed, and before more is published than was *granted* beyond what it holds: twice
-what was counted between the last two writes. So what may have been published before a loss of power is known.
+what was counted between the last two writes. So what may have been published before a loss of power is known. Where
+flash cannot be written, nothing more is published.
+
+That the broker was there is told by our last will, which it then has published. Brokers save what is retained now and
+then: one that fails with us, and had last saved itself while we were offline, has an older will beside an older state.
+So for two hours after we were offline the will proves nothing.
 """
 
 import json
@@ -26,11 +32,12 @@ _FILE = "energy.json"
 _HOUR_S = const(3600)
 _LEAST_GRANT = const(10)  # a tenth of a kWh
 _MOST = 10**16  # of any number kept: 10**9 kWh
-_NUMBERS = const(9)  # of a record, in front of its totals
+_NUMBERS = const(10)  # of a record, in front of its totals
 _MOST_SERIES = const(99)
 _SETTLED = const(-1)
 _KWH_DECIMALS = const(7)  # of Total.origin
 _FAR_KWH = const(10)  # a reading that is set farther away is set twice
+_SAVED_S = const(7200)  # brokers save themselves more often
 _CONFIRM_LEAST_S = const(2)
 _CONFIRM_MOST_S = const(600)
 
@@ -79,6 +86,8 @@ class KeptEnergy:
         self._said_s = 0
         self.writes = 0
         self.failed_writes = 0
+        self._retry = 0  # pulses, when to try again
+        self._offline_s = 0  # when there was another session
         record = None
         try:
             record = json.loads(self._rtc.data) if self._rtc.data else None
@@ -86,7 +95,7 @@ class KeptEnergy:
             pass
         if not self._restore(record):
             if not self._restore(store.load(_FILE)):
-                self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, [0, 0, 0, 0], None])
+                self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, 0, [0, 0, 0, 0], None])
             else:
                 self.rate, self.width = 0, UNKNOWN  # the head may have been moved meanwhile
                 if self._since == _SETTLED:
@@ -101,7 +110,7 @@ class KeptEnergy:
             for i in range(_NUMBERS):
                 if not _is_count(record[i], UNKNOWN):
                     return False
-            pulses_per_kwh, series, rate, width, granted, spent, doubt, since, fresh = record[:_NUMBERS]
+            pulses_per_kwh, series, rate, width, granted, spent, doubt, since, fresh, offline = record[:_NUMBERS]
             if min(rate, series, granted, spent, doubt) < 0 or since < _SETTLED:
                 return False
             self.counted = _total(record[_NUMBERS], pulses_per_kwh)
@@ -118,11 +127,12 @@ class KeptEnergy:
         self._doubt = doubt  # pulses that may have been published beyond `counted`
         self._since = since  # pulses since that doubt arose, _SETTLED once the broker was asked
         self._fresh = fresh  # 1 where nothing was found here and the broker was not asked yet
+        self._offline = offline  # 1 where we were it in the last two hours, as far as the broker knows
         return True
 
-    def _record(self):
-        numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, self._granted, self._spent]
-        numbers += [self._doubt, self._since, self._fresh]
+    def _record(self, granted, spent):
+        numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, granted, spent]
+        numbers += [self._doubt, self._since, self._fresh, self._offline]
         return numbers + [_row(self.counted), _row(self.reading)]
 
     def _totals(self):
@@ -141,32 +151,52 @@ class KeptEnergy:
 
     def add(self, n):
         """`n` more pulses."""
-        for total in self._totals():
-            total.count += n
+        counted, reading = self.counted, self.reading
+        count = counted.count + n  # whatever may want memory comes first
+        count_of_reading = reading.count + n if reading else 0
+        counted.count = count
+        if reading:
+            reading.count = count_of_reading
         self._spent += n
         self._doubt = max(0, self._doubt - n)
         if self._since != _SETTLED:
             self._since += n
 
+    def was_offline(self, uptime_s):
+        """A session has ended or begun. To be called before anything is published in a new one."""
+        self._offline_s = uptime_s
+        if not self._offline:
+            self._offline = 1
+            self._write(uptime_s)
+
     def keep(self, uptime_s):
         """Store what has changed, in RTC memory and where that is due in flash. To be called before it is published."""
-        self._keep_in_rtc()  # first, so that flash never is ahead of it
-        if self._spent > self._granted or self._spent and uptime_s - self._written_s >= _HOUR_S:
+        if self._spent > max(self._granted, self._retry) or self._spent and uptime_s - self._written_s >= _HOUR_S:
             self._write(uptime_s)
+        else:
             self._keep_in_rtc()
 
     def _keep_in_rtc(self):
-        self._rtc.write(json.dumps(self._record()).encode())
+        self._rtc.write(json.dumps(self._record(self._granted, self._spent)).encode())
 
     def _write(self, uptime_s):
+        self._keep_in_rtc()  # first, so that flash never is ahead of it
         spent = self._spent
-        self._granted = max(self.counted.pulses_per_kwh // _LEAST_GRANT, _LEAST_GRANT, 2 * spent)
-        self._spent = 0
+        granted = max(self.counted.pulses_per_kwh // _LEAST_GRANT, _LEAST_GRANT, 2 * spent)
+        if uptime_s - self._offline_s > _SAVED_S:
+            self._offline = 0
         self._written_s = uptime_s
         self.writes += 1
-        if not store.save(_FILE, self._record()):
-            self._spent = spent  # again when twice as much is to be stored
+        try:
+            written = store.save(_FILE, self._record(granted, 0))
+        except MemoryError:
+            written = False
+        if not written:
+            self._retry = 2 * spent
             self.failed_writes += 1
+            return
+        self._granted, self._spent, self._retry = granted, 0, 0
+        self._keep_in_rtc()
 
     # -- what was published before
 
@@ -175,10 +205,10 @@ class KeptEnergy:
         """Is it known what was published before? Else nothing is shown, and read_back() is waited for."""
         return self._since == _SETTLED
 
-    def read_back(self, state, status):
+    def read_back(self, state, status, uptime_s):
         """What the broker has kept of the topics `state` and `status`, bytes or None, before this run said anything.
 
-        A `status` of offline is our last will: the broker was there when we ended, so its state is the last.
+        Whatever it is interrupted by, it can be called again.
         """
         if self.settled:
             return
@@ -187,36 +217,34 @@ class KeptEnergy:
         except ValueError:
             state = None
         published = _published(state, COUNTED)
-        since = self._since
-        self._since = _SETTLED
         if self._fresh:
-            self._fresh = 0
-            if published:
-                self._take_over(state, since)
+            self._take_over(state, published)
         else:
-            missing = None
-            if published:
-                missing = self.counted.pulses_to(*published) + since
-                if missing > self._doubt + since:  # more than we can have said: not ours
-                    missing = None
-                elif missing > 0:
-                    self.add(missing)
-            if missing is None or status != b"offline":
+            missing = self.counted.pulses_to(*published) + self._since if published else None
+            if missing is not None and missing > self._doubt + self._since:  # more than we can have said: not ours
+                missing = None
+            n = max(missing or 0, 0)
+            if missing is None or status != b"offline" or self._offline:
                 for total in self._totals():
-                    total.stands(self._doubt)
-        self._doubt = 0
-        self._write(self._written_s)
+                    total.stands(max(n, self._doubt))
+            self.add(n)
+        self._fresh = self._doubt = 0
+        self._since = _SETTLED
+        self.was_offline(uptime_s)
+        self._write(uptime_s)
 
-    def _take_over(self, state, since):
+    def _take_over(self, state, counted):
+        """Nothing was kept here: go on from what was published."""
         pulses_per_kwh = self.counted.pulses_per_kwh
         for series in range(_MOST_SERIES, -1, -1):
             published = _published(state, _reading_key(series))
             if published:
                 self._series = series
                 self.reading = Total(pulses_per_kwh)
-                self.reading.go_on(*published, since)
+                self.reading.go_on(*published, self._since)
                 break
-        self.counted.go_on(*_published(state, COUNTED), since)
+        if counted:
+            self.counted.go_on(*counted, self._since)
 
     # -- what is shown, and set
 
@@ -227,7 +255,7 @@ class KeptEnergy:
 
     def shown(self):
         """(energy counted, reading) as exact texts in kWh, None for what is not to be published."""
-        if not self.settled:
+        if not self.settled or self._spent > self._granted:
             return None, None
         return _text(self.counted), _text(self.reading)
 
@@ -266,10 +294,14 @@ class KeptEnergy:
                     become,
                 )
                 return False
+            if lower and self._series == _MOST_SERIES:
+                self._sentence = "no more than %d readings can begin anew" % _MOST_SERIES
+                return False
             if lower:
-                self._series = min(self._series + 1, _MOST_SERIES)
                 reading = Total(self.counted.pulses_per_kwh)
         reading.set(value, decimals)
+        if reading is not self.reading and self.reading:
+            self._series += 1
         self.reading = reading
         self._sentence = ""
         self._write(uptime_s)
@@ -280,7 +312,7 @@ class KeptEnergy:
         if self._sentence and uptime_s - self._said_s < _CONFIRM_MOST_S:
             return self._sentence
         if self.failed_writes:
-            return "the totals could not be written to flash %d times: copy the firmware anew" % self.failed_writes
+            return "flash could not be written %d times: totals are published up to what it holds" % self.failed_writes
         if self.settled:
             for total in self._totals():
                 if total.value() is None:

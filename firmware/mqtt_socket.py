@@ -13,7 +13,8 @@ import time
 from micropython import const
 
 _OUT_BYTES = const(256)
-_MAX_READ_BYTES = const(4096)  # longest topic or payload taken; only short ones are subscribed to
+_MAX_READ_BYTES = const(4096)  # longest topic or payload taken, a longer one is b""; only short ones are subscribed to
+_MAX_SKIPPED_BYTES = const(262144)  # the longest passed over
 
 
 class MqttSocket:
@@ -71,8 +72,15 @@ class MqttSocket:
             return b""  # an empty payload; the ESP32's recv(0) would take it for the end of the connection
         if not self._waits and not self._poll.poll(0):
             return None
-        if not 0 < n <= _MAX_READ_BYTES:
+        if not 0 < n <= _MAX_SKIPPED_BYTES:
             raise OSError(errno.EINVAL)
+        if n > _MAX_READ_BYTES:
+            while n:
+                data = self._socket.recv(min(n, _OUT_BYTES))
+                if not data:
+                    raise OSError(errno.ECONNRESET)
+                n -= len(data)
+            return data[:0]
         data = self._socket.recv(n)
         while data and len(data) < n:
             more = self._socket.recv(n - len(data))

@@ -33,6 +33,7 @@ _SETTLED_S = const(60)  # a session this long starts the waits from the least ag
 _HUB_READY_MS = const(2000)  # a hub that has just said online needs a moment; up to as much again at random
 _TIME_RETRY_S = const(60)
 _TIME_EVERY_S = const(86400)
+_KEPT_MS = const(2000)
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
@@ -62,6 +63,7 @@ class Network:
         umqtt.socket = self._sockets  # type: ignore[attr-defined]
         self._client = None
         self.first = None
+        self._opened_at = 0  # ticks_ms of the session's begin
         self.heard = {}
         if settings["discovery"] != "off":
             self.heard[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
@@ -185,6 +187,7 @@ class Network:
         status = self._announcer.topic("status")
         client.set_last_will(status, b"offline", True)
         client.connect()
+        self._opened_at = time.ticks_ms()
         self._client = client
         self._pinged_at = self._sockets.last.received_at
         self._failed_in_a_row = 0
@@ -197,7 +200,8 @@ class Network:
         self._announce_all()
 
     def _received(self, topic, payload):
-        if topic in self.heard:
+        """What comes at once was kept by the broker: nobody says it now."""
+        if topic in self.heard and time.ticks_diff(time.ticks_ms(), self._opened_at) > _KEPT_MS:
             self.heard[topic](payload)
 
     def _hub_said(self, payload):

@@ -49,17 +49,21 @@ class PulseMeter:
         self._pulses = Pulses(settings["pulses_per_kwh"], settings["max_power_kw"] * 1000, kept.rate, kept.width)
         self._rate = kept.rate
         head.open(Line(RATES[self._rate]))
+        self._pulses.tick(time.ticks_ms(), False)  # flashes are recorded from now on
         self._taken = 0  # of what was counted
         self._put_at = None  # ticks_ms when something was published last, None: now
         self._news = True
         self._heard = None  # the broker's (state, status) from before this start, left here by the network's thread
+        self._failures = 0  # of the network, of which is known
         self._typed = None  # (reading as typed, number of the connection), likewise
         self._meter = None
         self._out_of_memory = 0
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
         network.heard[command] = self._hear_reading
-        if not kept.settled:
+        if kept.settled:
+            kept.was_offline(0)
+        else:
             network.first = self._read_back
 
     def _hear_reading(self, payload):
@@ -91,18 +95,22 @@ class PulseMeter:
         while n:
             pulses.feed(head.data, 0, n)
             n = head.read()
+        pulses.over(time.ticks_ms())
         if pulses.rate != self._rate:
             self._rate = pulses.rate
             head.open(Line(RATES[self._rate]))
         n = pulses.count - self._taken
         if n:
-            self._taken += n
             kept.add(n)
+            self._taken += n
             kept.rate, kept.width = pulses.rate, pulses.width
             kept.keep(self._health.uptime_s)
             self._news = True
         if self._heard or self._typed:
             self._answer()
+        if self._network.failures != self._failures:
+            self._failures = self._network.failures
+            kept.was_offline(self._health.uptime_s)
         due_ms = _PUBLISH_MS if self._news else _PUBLISH_IDLE_MS
         if self._put_at is None or time.ticks_diff(ticks_ms, self._put_at) >= due_ms:
             self._put_at = ticks_ms
@@ -112,12 +120,13 @@ class PulseMeter:
         """What the network's thread has left."""
         kept = self._kept
         if self._heard:
-            kept.read_back(*self._heard)
+            state, status = self._heard
+            kept.read_back(state, status, self._health.uptime_s)
             self._heard = None
         if self._typed:
             typed, session = self._typed
-            self._typed = None
             kept.set_reading(typed, self._health.uptime_s, session)
+            self._typed = None
         kept.keep(self._health.uptime_s)
         self._news = True
         self._put_at = None
@@ -125,7 +134,6 @@ class PulseMeter:
     def _put(self):
         meter = self._announce()
         if self._news:
-            self._news = False
             counted, reading = self._kept.shown()
             if counted or reading:
                 state = bytearray()
@@ -136,6 +144,7 @@ class PulseMeter:
                 state += b"}"
                 self._outbox.put(self._announcer.state_topic(meter), state, True)
                 self._published()
+            self._news = False
         self._outbox.put(self._announcer.live_topic(meter), self._live(), False)
 
     def _announce(self):
@@ -157,8 +166,9 @@ class PulseMeter:
             n, ms = pace
             member(live, "pulse_rate", '"%s"' % decimal_text((n * 6000000 + ms // 2) // ms, -2))
         self._network.wants_time = True
-        if pulses.count and self._network.time_known:
-            at = time.gmtime(int(time.time()) - pulses.age_ms() // 1000)
+        age_ms = pulses.age_ms()
+        if pulses.count and age_ms is not None and self._network.time_known:
+            at = time.gmtime(int(time.time()) - age_ms // 1000)
             member(live, "last_pulse", '"%04d-%02d-%02dT%02d:%02d:%02d+00:00"' % at[:6])
         member(live, "light", '"%s"' % self._light())
         member(live, "ghosts", '"%d"' % sum(pulses.ghosts.values()))

@@ -98,6 +98,10 @@ class Listener:
         """Say something ourselves, as Home Assistant does when it starts."""
         self._client.publish(topic, payload).wait_for_publish(5)
 
+    def keep(self, topic: str, payload: str) -> None:
+        """Have the broker keep it."""
+        self._client.publish(topic, payload, retain=True).wait_for_publish(5)
+
 
 class PausableMeter(MeterSource):
     """A simulated meter that can be held back between two telegrams, so that nothing is on its way."""
