@@ -118,7 +118,8 @@ def through_stalls(folder: Path) -> None:
             assert told["notice"] == "ok" and told["out_of_memory"] == told["overruns"] == 0
             assert scene.state()["energy_counted"] == f"{emitted / 10_000:.4f}"
             assert never_fell(scene.states())
-            power = {int(m.object()["power"]) for m in scene.listener.of("/live") if "power" in m.object()}
+            lives = [m.object() for m in scene.listener.of("/live") if m.at_s < back_s]
+            power = {int(live["power"]) for live in lives if "power" in live}
             assert power and all(abs(p - 15_840) < 0.02 * 15_840 for p in power), power
             assert not [line for line in board.log if "Error" in line or "Traceback" in line], board.log
 
@@ -147,6 +148,7 @@ def the_owners_reading(folder: Path) -> None:
     def act(scene: Scene) -> None:
         with scene.board() as board:
             scene.listener.wait_for("/state", 20)
+            time.sleep(3)  # what comes with the session's begin is not taken for the owner's word
             set_s = time.monotonic()
             scene.listener.publish(SET, "14798.1")
             assert Fraction(scene.listener.wait_for("/state", 3, set_s).object()["energy_import"]) >= Fraction("14798.1")
@@ -162,10 +164,15 @@ def the_owners_reading(folder: Path) -> None:
                 (scene.folder / "device" / "rtc_memory").unlink()
             back_s = time.monotonic()
             with scene.board() as board:
-                after = scene.listener.wait_for("/state", 20, back_s).object()
-                assert Fraction(after["energy_import"]) >= Fraction(before["energy_import"])
-                assert Fraction(after["energy_import"]) - Fraction(before["energy_import"]) < Fraction("0.05")
-                time.sleep(4)
+                if loses_power:  # so soon after another start no broker proves anything: the totals stand
+                    scene.listener.wait_for("/live", 20, back_s)
+                    wait_until(lambda: "stands" in scene.listener.of("/diagnostics")[-1].object()["notice"], 10, "told")
+                    assert scene.state() == before
+                else:
+                    after = scene.listener.wait_for("/state", 20, back_s).object()
+                    assert Fraction(after["energy_import"]) >= Fraction(before["energy_import"])
+                    assert Fraction(after["energy_import"]) - Fraction(before["energy_import"]) < Fraction("0.05")
+                    time.sleep(4)
                 board.kill()
         assert never_fell(scene.states())
         differences = {Fraction(s["energy_import"]) - Fraction(s["energy_counted"]) for s in scene.states()[1:] if
@@ -180,23 +187,18 @@ def cuts(folder: Path) -> None:
 
     def act(scene: Scene) -> None:
         draw = random.Random(3)
-        lost_most = 0
-        emitted = 0
         for _ in range(CUTS):
             begun_s = time.monotonic()
             with scene.board() as board:
-                scene.listener.wait_for("/state", 20, begun_s)
-                time.sleep(draw.uniform(0, 6))
+                scene.listener.wait_for("/live", 20, begun_s)
+                time.sleep(draw.uniform(0, 8))
                 board.kill()
-            emitted, before = scene.meter.pulses, emitted
-            lost_most = max(lost_most, emitted - before)
-            if draw.random() < 0.5:
+            if draw.random() < 0.3:
                 (scene.folder / "device" / "rtc_memory").unlink()
         states = scene.states()
         assert never_fell(states)
         values = [int(Fraction(state["energy_counted"]) * 10_000) for state in states]
-        assert 0 < values[-1] <= emitted
-        print(f"{CUTS} cuts: {values[-1]} of {emitted} pulses counted, what came without power among the rest")
+        assert 0 < values[-1] <= scene.meter.pulses
 
     play(folder, Meter(10_000, household=Steady(7200)), act)
 
