@@ -7,3 +7,4 @@ gc.threshold(2048)  # collecting early keeps what stays together, and the free h
 from firmware import health  # noqa: E402 - the threshold must hold while the firmware is loaded
 
 health.note_start()
+del health.note_start  # its code is not needed again

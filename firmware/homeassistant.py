@@ -70,7 +70,7 @@ class Announcer:
     `telegrams` is False where none are read, but the flashes of an LED.
     """
 
-    def __init__(self, prefix, probe_id, probe_name, discovery_prefix, telegrams=True):
+    def __init__(self, prefix, probe_id, probe_name, discovery_prefix, telegrams):
         self._prefix = prefix
         self._probe_id = probe_id
         self._probe_name = probe_name

@@ -1,11 +1,10 @@
 """The totals of a blinking meter over every kind of end: exact, and never lower than one that was published.
 
-    what ended         where the totals go on from                    they are published again
-    a reset            RTC memory, written at every batch of pulses   at once
-    a loss of power    flash, and the broker's retained state where   at once, if the broker was there all the time; if it
-                       that is further                                may not, once they have passed what may have been
-                                                                      published
-    all of it erased   the broker's retained state                    at once
+    what ended         where the totals go on from                   they are published again
+    a reset            RTC memory, written at every batch of pulses  at once
+    a loss of power    flash, and the broker's retained state where  at once, if the broker was there all the time;
+                       that is further                               else when they have passed what may have been said
+    all of it erased   the broker's retained state                   at once
 
 Flash is written when an hour has passed, and before more is published than was *granted* beyond what it holds: twice
 what was counted between the last two writes. So what may have been published before a loss of power is known. Where

@@ -74,19 +74,17 @@ class MqttSocket:
             return None
         if not 0 < n <= _MAX_SKIPPED_BYTES:
             raise OSError(errno.EINVAL)
-        if n > _MAX_READ_BYTES:
-            while n:
-                data = self._socket.recv(min(n, _OUT_BYTES))
-                if not data:
-                    raise OSError(errno.ECONNRESET)
-                n -= len(data)
-            return data[:0]
-        data = self._socket.recv(n)
-        while data and len(data) < n:
-            more = self._socket.recv(n - len(data))
+        data = b""
+        left = n
+        while left:
+            more = self._socket.recv(min(left, _OUT_BYTES if n > _MAX_READ_BYTES else left))
             if not more:
-                raise OSError(errno.ECONNRESET)
-            data += more
+                if left < n:
+                    raise OSError(errno.ECONNRESET)
+                return more
+            left -= len(more)
+            if n <= _MAX_READ_BYTES:
+                data = data + more if data else more
         self.received_at = time.ticks_ms()
         return data
 

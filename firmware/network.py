@@ -238,19 +238,12 @@ class Network:
 
     def _set_clock(self):
         """Ask the time server; once a day, or again in a minute where it does not answer."""
-        self._time_due_s = self._health.uptime_s + _TIME_RETRY_S
-        if not self._settings["ntp_host"]:
-            return
-        import ntptime
+        from firmware.time_server import ask
 
-        ntptime.host = self._settings["ntp_host"]
         self._health.network_progressed()
-        try:
-            ntptime.settime()
-        except OSError:
-            return
-        self.time_known = True
-        self._time_due_s = self._health.uptime_s + _TIME_EVERY_S
+        known = ask(self._settings["ntp_host"])
+        self.time_known = self.time_known or known
+        self._time_due_s = self._health.uptime_s + (_TIME_EVERY_S if known else _TIME_RETRY_S)
 
     def _announce_all(self):
         """The probe's and the meter's entities, and then whatever is retained once more."""

@@ -70,7 +70,7 @@ class PulseMeter:
         self._typed = payload, self._network.connects
 
     def _read_back(self, client):
-        """Goes on when that is settled and stored: a session in between would have the last will of one that said it."""
+        """Returns when that is settled and stored: the next session's last will must not vouch for what was before."""
         topics = self._announcer.topic(_SLUG, "state"), self._announcer.topic("status")
         self._heard = retained(client, topics)
         while self._heard:

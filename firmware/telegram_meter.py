@@ -29,7 +29,7 @@ class TelegramMeter:
 
             self._counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
         conversation = protocols.load_conversation(settings["protocol"])
-        if conversation is not None:
+        if conversation:
             conversation = conversation(
                 listener,
                 settings["meter_address"],
@@ -49,7 +49,7 @@ class TelegramMeter:
         publisher = self._publisher
         if self._conversation:
             publisher.pause_s = self._conversation.pause_s
-        if self._counters is not None:
+        if self._counters:
             self._counters.keep()
         if not publisher.take(self._health.uptime_s):
             return

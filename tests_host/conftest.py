@@ -172,8 +172,8 @@ def device() -> Iterator[Any]:
         patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
         patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)
         patch.setattr(time, "ticks_add", lambda ticks, ms: ticks + ms, raising=False)
-        names = "board head health homeassistant homeassistant_blink homeassistant_entities kept_energy mqtt_socket outbox"
-        names += " publisher pulse_meter rtc_record settings store"
+        names = "board head health homeassistant homeassistant_blink homeassistant_entities kept_energy mqtt_socket"
+        names += " outbox publisher pulse_meter rtc_record settings store"
         yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names.split()})
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
         del sys.modules[name]

@@ -41,7 +41,7 @@ LISTENED = ("metering.sml", "firmware.head", "firmware.telegram_meter", "firmwar
 ASKED = ("metering.iec62056_21", "metering.iec62056_21_conversation")  # loaded in the place of sml
 PUSHED = ("metering.dlms", "metering.gcm", "firmware.store")  # likewise
 BLINKING = ("metering.pulses", "firmware.pulse_meter")  # likewise
-ENTITIES = ("firmware.homeassistant_entities",)  # where the hub knows no device-based discovery; last here
+OTHERS = ("firmware.homeassistant_entities", "firmware.time_server")  # where they are needed; last here
 
 # Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
 MEASURE = """
@@ -218,7 +218,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     VirtualBoard(folder, {}, 1)
     names = list(HARDWARE)
     # imported by name, by what is dropped again, or when it is needed
-    for module in (*LISTENED, *ASKED, "metering.clock", *PUSHED, *BLINKING, *ENTITIES):
+    for module in (*LISTENED, *ASKED, "metering.clock", *PUSHED, *BLINKING, *OTHERS):
         names += [name for name in in_order(module, []) if name not in names]
     script = MEASURE.format(n=len(names), names=repr(tuple(names)))
     environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))

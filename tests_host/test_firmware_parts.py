@@ -467,7 +467,7 @@ READINGS = (
 
 @pytest.fixture
 def announcer(device: Any) -> Any:
-    return device.homeassistant.Announcer("optoprobe", "cellar", "Zähler", "homeassistant")
+    return device.homeassistant.Announcer("optoprobe", "cellar", "Zähler", "homeassistant", True)
 
 
 @pytest.fixture

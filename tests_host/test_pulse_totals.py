@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from metering.pulses import Total, parse_kwh
+from metering.pulses import Total
 
 STATE, STATUS, SET = b"optoprobe/cellar/meter/state", b"optoprobe/cellar/status", b"optoprobe/cellar/meter/reading/set"
 FLASH = 0xFC  # of 2.5 ms at 1200 baud
@@ -119,7 +119,10 @@ class Probe:
         self.now_ms = 0
 
     def connect(self) -> None:
-        """A session, for whose network thread the loop is run while it waits: the broker tells our last will, is asked what it has kept, and hears that we are there."""
+        """A session: the broker tells our last will, is asked what it has kept, and hears that we are there.
+
+        While the network's thread waits the loop goes on.
+        """
         if STATUS in self.broker.retained and self.broker.lived:
             self.broker.retained[STATUS] = b"offline"
         if self.network.first:
@@ -344,7 +347,7 @@ def test_a_loss_of_power_of_both_never_goes_back(world: Any, broker: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["stands", "pulses_to"])
-def test_a_shortage_while_reading_back_changes_nothing(world: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shortage_amid_reading_back_changes_nothing(world: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = world.probe()
     probe.connect()
     probe.set("100")
@@ -397,9 +400,22 @@ def test_a_chip_erased_goes_on_from_the_broker(world: Any) -> None:
     assert after.shown() == {"energy_counted": "0.200", "energy_import_s2": "14.900"}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"{}", b"[1000]", b"[0,0,0,0,0,0,0,0,0,0,[0,0,0,0],null]", b"\xff",
-                                     b"[1000,0,77,0,0,0,0,-1,0,0,[0,1,0,0],null]", b"[1000,0,0,0,0,0,0,-1,0,0,[0,1,9,0],null]",
-                                     b"[1000,0,0,0,0,0,0,-1,0,0,[0,true,3,0],null]", b"[" * 500])  # fmt: skip
+NO_RECORDS = [
+    b"",
+    b"[]",
+    b"5",
+    b"{}",
+    b"[1000]",
+    b"[0,0,0,0,0,0,0,0,0,0,[0,0,0,0],null]",
+    b"[1000,0,77,0,0,0,0,-1,0,0,[0,1,0,0],null]",
+    b"[1000,0,0,0,0,0,0,-1,0,0,[0,1,9,0],null]",
+    b"[1000,0,0,0,0,0,0,-1,0,0,[0,true,3,0],null]",
+    b"\xff",
+    b"[" * 500,
+]
+
+
+@pytest.mark.parametrize("content", NO_RECORDS)
 def test_what_is_no_record_is_none(world: Any, content: bytes) -> None:
     with open("energy.json", "wb") as file:
         file.write(content)

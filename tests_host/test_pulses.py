@@ -296,7 +296,7 @@ class RandomLoad:
     ("pulses_per_kwh", "width_ms"), [(1000, 2.5), (10_000, 2.5), (1000, 30), (500, 200), (100, 50)]
 )
 def test_a_day(pulses_per_kwh, width_ms):
-    """24 hours of a random load, with ghosts and steady light: counted as emitted, and the power is that of the pulses."""
+    """24 hours of a random load, ghosts and steady light: counted as emitted, and the power is the pulses' mean."""
     meter = BlinkMeter(pulses_per_kwh, width_ms, household=RandomLoad(pulses_per_kwh), ghosts=GHOSTS)
     flashes = list(itertools.takewhile(lambda flash: flash.on_ns < 86_400 * NS, meter.flashes()))
     starts = [flash.on_ns / MS for flash in flashes if flash.kind == "pulse"]
@@ -310,7 +310,7 @@ def test_a_day(pulses_per_kwh, width_ms):
     known = [max(flash.on_ns + byte_ns, flash.off_ns) / MS for flash in flashes if flash.kind == "pulse"]
     checked = 0
     for last_ms, count, ms in bench.intervals:
-        last = {bisect_right(known, last_ms + late_ms) - 1 for late_ms in (-20, 0, 20)}  # the same, but for a flash then
+        last = {bisect_right(known, last_ms + late_ms) - 1 for late_ms in (-20, 0, 20)}  # one, mostly
         if count and last_ms > 600_000:  # all is learned
             true_ms = min((starts[k] - starts[k - count] for k in last), key=lambda true_ms: abs(true_ms - ms))
             assert abs(ms - true_ms) <= 0.02 * true_ms, (last_ms, count, ms, true_ms)
@@ -376,7 +376,7 @@ def test_a_reading_as_typed(typed, value):
 
 @pytest.mark.parametrize(
     "typed",
-    [b"", b".", b".5", b"5.", b"-1", b"+1", b"1e5", b"1.2.3", b"123456789", b"0.00000001", b"1" * 40, b"\xb2", b"1,5", b" 1"],
+    [b"", b".", b".5", b"5.", b"-1", b"+1", b"1e5", b"1.2.3", b"1,5", b" 1", b"123456789", b"0.00000001", b"1" * 40],
 )
 def test_what_is_no_reading(typed):
     with pytest.raises(ValueError, match="such as"):
