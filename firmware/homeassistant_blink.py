@@ -2,7 +2,7 @@
 number by which the owner sets the reading that the meter shows.
 """
 
-from firmware.homeassistant import Meter
+from firmware.homeassistant import Meter, register_component
 from metering.registers import CUMULATIVE, INSTANTANEOUS, Register
 
 _WH, _W = 30, 27  # DLMS unit codes
@@ -26,7 +26,8 @@ class BlinkingMeter(Meter):
         self._command = command
 
     def components(self, state, live):
-        yield from super().components(state, live)
+        for register in self.registers:  # not by super(): a generator within one takes 1 KB of the thread's stack
+            yield register.key, register_component(register, state, live, self.live_expires_s)
         expires = {"stat_t": live, "exp_aft": _LIVE_EXPIRES_S}
         yield "light", dict(expires, name="Light", ent_cat="diagnostic")
         yield "ghosts", dict(expires, name="Ghosts rejected", ent_cat="diagnostic", stat_cla="total_increasing")

@@ -219,7 +219,7 @@ class KeptEnergy:
         if self._fresh:
             self._take_over(state, published)
         else:
-            missing = self.counted.pulses_to(*published) + self._since if published else None
+            missing = self.counted.pulses_to(published[0], published[1]) + self._since if published else None
             if missing is not None and missing > self._doubt + self._since:  # more than we can have said: not ours
                 missing = None
             n = max(missing or 0, 0)
@@ -240,10 +240,10 @@ class KeptEnergy:
             if published:
                 self._series = series
                 self.reading = Total(pulses_per_kwh)
-                self.reading.go_on(*published, self._since)
+                self.reading.go_on(published[0], published[1], self._since)
                 break
         if counted:
-            self.counted.go_on(*counted, self._since)
+            self.counted.go_on(counted[0], counted[1], self._since)
 
     # -- what is shown, and set
 

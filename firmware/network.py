@@ -65,6 +65,10 @@ class Network:
         self.first = None
         self._opened_at = 0  # ticks_ms of the session's begin
         self.heard = {}
+        if settings["discovery"] == "entity":  # here, as an import takes more stack than the thread has
+            from firmware.homeassistant_entities import entities
+
+            self._entities = entities
         if settings["discovery"] != "off":
             self.heard[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
         self._pinged_at = 0
@@ -75,7 +79,7 @@ class Network:
         self.failures = 0
         self.announcements = 0
         self.problem = ""
-        self.wants_time = False  # set where somebody needs the time of day
+        self.ask_time = None  # firmware.time_server.ask, set where somebody needs the time of day
         self.time_known = False
         self._time_due_s = 0
 
@@ -232,16 +236,14 @@ class Network:
             client.publish(*message)
         connection.flush()
         if message is None:
-            if self.wants_time and self._health.uptime_s >= self._time_due_s:
+            if self.ask_time and self._health.uptime_s >= self._time_due_s:
                 self._set_clock()
             time.sleep_ms(_IDLE_MS)
 
     def _set_clock(self):
         """Ask the time server; once a day, or again in a minute where it does not answer."""
-        from firmware.time_server import ask
-
         self._health.network_progressed()
-        known = ask(self._settings["ntp_host"])
+        known = self.ask_time(self._settings["ntp_host"])
         self.time_known = self.time_known or known
         self._time_due_s = self._health.uptime_s + (_TIME_EVERY_S if known else _TIME_RETRY_S)
 
@@ -270,9 +272,7 @@ class Network:
                 size += len(piece)
             self._publish_pieces(self._announcer.device_topic(meter), size, pieces(meter))
         elif self._settings["discovery"] == "entity":
-            from firmware.homeassistant_entities import entities
-
-            for topic, payload in entities(self._announcer, meter):
+            for topic, payload in self._entities(self._announcer, meter):
                 self._publish_pieces(topic, len(payload), (payload,))
         self._sockets.last.flush()
 

@@ -13,6 +13,7 @@ from firmware.homeassistant_blink import BlinkingMeter
 from firmware.kept_energy import COUNTED, KeptEnergy
 from firmware.outbox import member
 from firmware.retained import retained
+from firmware.time_server import ask
 from metering.line import Line
 from metering.protocols import BLINK
 from metering.pulses import RATES, Pulses
@@ -61,6 +62,7 @@ class PulseMeter:
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
         network.heard[command] = self._hear_reading
+        network.ask_time = ask
         if kept.settled:
             kept.was_offline(0)
         else:
@@ -165,7 +167,6 @@ class PulseMeter:
             member(live, "power", '"%d"' % pulses.power_w)
             n, ms = pace
             member(live, "pulse_rate", '"%s"' % decimal_text((n * 6000000 + ms // 2) // ms, -2))
-        self._network.wants_time = True
         age_ms = pulses.age_ms()
         if pulses.count and age_ms is not None and self._network.time_known:
             at = time.gmtime(int(time.time()) - age_ms // 1000)

@@ -54,7 +54,10 @@ class TelegramMeter:
         if not publisher.take(self._health.uptime_s):
             return
         if publisher.clock:
-            self._network.wants_time = True
+            if not self._network.ask_time:
+                from firmware.time_server import ask
+
+                self._network.ask_time = ask
             if self._network.time_known:
                 from metering.clock import deviation_s
 

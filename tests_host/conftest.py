@@ -168,6 +168,7 @@ def device() -> Iterator[Any]:
         micropython = ModuleType("micropython")
         micropython.const = lambda value: value  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "micropython", micropython)
+        patch.setitem(sys.modules, "ntptime", ModuleType("ntptime"))
         patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)
         patch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
         patch.setattr(asyncio, "sleep_ms", lambda ms: asyncio.sleep(ms / 1000), raising=False)

@@ -166,6 +166,8 @@ EXTRA = {
     "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
     "firmware/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt_socket.py": {"socket"},  # the sockets that network hands to umqtt
+    "firmware/rtc_record.py": {"machine"},  # RTC memory, as store has flash
+    "firmware/time_server.py": {"ntptime"},  # network's, loaded where the time is needed
 }
 
 

@@ -107,7 +107,7 @@ class Probe:
         self.broker = broker
         self.published: list[tuple[bytes, dict[str, str]]] = []
         self.health = SimpleNamespace(uptime_s=0, reader_progressed=lambda: None)
-        self.network = SimpleNamespace(heard={}, first=None, connects=0, failures=0, wants_time=False, time_known=False)
+        self.network = SimpleNamespace(heard={}, first=None, connects=0, failures=0, ask_time=None, time_known=False)
         self.outbox = device.outbox.Outbox()
         announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant", False)
         self.head = Head()

@@ -74,7 +74,7 @@ class Register:
     `text` is its owner's to keep the value shown last in.
     """
 
-    printed_unit = None
+    printed_unit = None  # type: str | None
     address = None
 
     def __init__(self, key, kind, unit, known):

@@ -55,7 +55,8 @@ class VirtualBoard:
         self.log: list[str] = []
         self.reset_cause = reset_cause
         self._runtime = runtime_name
-        more = OTHERS_BYTES if settings and settings.get("protocol", "sml") != "sml" else 0
+        protocol = settings.get("protocol") if settings else None
+        more = OTHERS_BYTES if protocol in ("iec62056-21", "dlms") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None
