@@ -243,7 +243,7 @@ class Network:
     def _set_clock(self):
         """Ask the time server; once a day, or again in a minute where it does not answer."""
         self._health.network_progressed()
-        known = self.ask_time(self._settings["ntp_host"])
+        known = self.ask_time(self._settings["ntp_host"])  # type: ignore[misc]
         self.time_known = self.time_known or known
         self._time_due_s = self._health.uptime_s + (_TIME_EVERY_S if known else _TIME_RETRY_S)
 

@@ -264,4 +264,4 @@ def test_every_module_was_measured(taken: dict[str, int]) -> None:
     asked, pushed = sum(taken[name] for name in names[of_sml:clock]), sum(taken[name] for name in names[clock:blinking])
     blink = sum(taken[name] for name in names[blinking:])
     print(f"of it for IEC 62056-21, and when it is needed: {asked}; for DLMS/COSEM: {pushed}; for an LED: {blink}")
-    assert core + firmware - asked - pushed - blink <= HEAP_BUDGET * 3 // 4
+    assert core + firmware - asked - pushed - blink < HEAP_BUDGET * 4 // 5
