@@ -117,6 +117,7 @@ class Probe:
         self.meter = device.pulse_meter.PulseMeter(settings, *parts)
         self.connected = False
         self.now_ms = 0
+        self.flashed = 0  # by run()
 
     def connect(self) -> None:
         """A session: the broker tells our last will, is asked what it has kept, and hears that we are there.
@@ -157,6 +158,7 @@ class Probe:
         for _ in range(int(seconds * 1000 / look_ms)):
             due += per_s * look_ms / 1000
             self.look(look_ms, int(due))
+            self.flashed += int(due)
             due -= int(due)
             if self.connected:
                 self.send()
@@ -435,6 +437,39 @@ def test_flash_that_cannot_be_written_is_named_and_counting_goes_on(world: Any) 
     os.rmdir("energy.json.new")
     probe.run(200, 10).run(5)
     assert probe.shown() == {"energy_counted": "3.000"}
+
+
+WRITES_A_DAY = 120  # the README's; littlefs spreads them over its 4 KiB blocks, each good for 100,000
+
+
+@pytest.mark.parametrize("constant", [1000, 10_000])
+@pytest.mark.parametrize("load", ["household", "worst"])
+def test_flash_is_written_rarely(world: Any, constant: int, load: str) -> None:
+    """The worst: the lowest grant, and then as much as there can be, again and again."""
+    draw = random.Random(constant)
+    probe = world.probe(constant)
+    probe.connect()
+    most_per_s = min(44, 70 * constant / 3600)
+    for minute in range(24 * 60):
+        if load == "worst":
+            per_s = most_per_s if minute % 130 >= 65 else 0.02
+        else:
+            per_s = draw.choice((0.08, 0.15, 0.3, 0.3, 0.6, 1.2, 3.0, 9.0)) * constant / 3600
+        probe.run(60, per_s, 500)
+    print(f"{load}, {constant} pulses a kWh: {probe.meter._kept.writes} writes to flash a day")
+    assert 24 <= probe.meter._kept.writes <= WRITES_A_DAY
+
+
+def test_an_hour_without_a_broker_loses_no_pulse(world: Any) -> None:
+    probe = world.probe(10_000)
+    probe.connect()
+    probe.run(5, 44, 10)
+    probe.connected = False
+    probe.run(3600, 44, 250)
+    probe.connected = True
+    probe.run(5, 0, 10)
+    assert probe.shown()["energy_counted"] == f"{probe.flashed / 10_000:.4f}"
+    assert probe.flashed > 44 * 3600
 
 
 # --- cuts at any instruction -----------------------------------------------------------------------------------------
