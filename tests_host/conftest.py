@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -178,3 +179,13 @@ def device() -> Iterator[Any]:
         yield SimpleNamespace(**{name: importlib.import_module("firmware." + name) for name in names.split()})
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """The scenes of test_firmware_pulses, all side by side, and beside the outages, which wait most of the time too."""
+    from test_firmware_pulses import SCENES
+
+    folder = tmp_path_factory.mktemp("pulses")
+    with ThreadPoolExecutor(len(SCENES)) as pool:
+        yield {name: pool.submit(scene, folder / name) for name, scene in SCENES.items()}

@@ -439,7 +439,7 @@ def test_flash_that_cannot_be_written_is_named_and_counting_goes_on(world: Any) 
     assert probe.shown() == {"energy_counted": "3.000"}
 
 
-WRITES_A_DAY = 120  # the README's; littlefs spreads them over its 4 KiB blocks, each good for 100,000
+WRITES_A_DAY = 60  # the README's; littlefs spreads them over its 4 KiB blocks, each good for 100,000
 
 
 @pytest.mark.parametrize("constant", [1000, 10_000])
