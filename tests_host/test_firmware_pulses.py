@@ -90,7 +90,7 @@ def through_stalls(folder: Path) -> None:
 
     def act(scene: Scene) -> None:
         with scene.board(max_power_kw=17) as board:
-            wait_until(lambda: len(scene.states()) >= 2, 20, "nothing was published")
+            wait_until(lambda: any("power" in m.object() for m in scene.listener.of("/live")), 20, "no power was told")
             scene.broker.freeze()
             board.freeze()
             time.sleep(STALL_S)
