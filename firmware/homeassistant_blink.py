@@ -26,7 +26,7 @@ class BlinkingMeter(Meter):
         self._command = command
 
     def components(self, state, live):
-        for register in self.registers:  # not by super(): a generator within one takes 1 KB of the thread's stack
+        for register in self.registers:  # no generator within another: the network thread's stack is small
             yield register.key, register_component(register, state, live, self.live_expires_s)
         expires = {"stat_t": live, "exp_aft": _LIVE_EXPIRES_S}
         yield "light", dict(expires, name="Light", ent_cat="diagnostic")

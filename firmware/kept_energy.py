@@ -86,7 +86,7 @@ class KeptEnergy:
         self.writes = 0
         self.failed_writes = 0
         self._retry = 0  # pulses, when to try again
-        self._offline_s = 0  # when there was another session
+        self._offline_s = 0  # when a session ended or began last
         record = None
         try:
             record = json.loads(self._rtc.data) if self._rtc.data else None
@@ -126,7 +126,7 @@ class KeptEnergy:
         self._doubt = doubt  # pulses that may have been published beyond `counted`
         self._since = since  # pulses since that doubt arose, _SETTLED once the broker was asked
         self._fresh = fresh  # 1 where nothing was found here and the broker was not asked yet
-        self._offline = offline  # 1 where we were it in the last two hours, as far as the broker knows
+        self._offline = offline  # 1 where we were it in the last _SAVED_S
         return True
 
     def _record(self, granted, spent):
@@ -259,7 +259,7 @@ class KeptEnergy:
         return _text(self.counted), _text(self.reading)
 
     def set_reading(self, typed, uptime_s, session):
-        """The display shows `typed` (bytes) kWh. True where that is the reading now; else explanation() says why not.
+        """The display shows `typed` (bytes) kWh. Where that is not the reading then, explanation() says why.
 
         `session`: a number of the connection it came by: what comes again by itself confirms nothing.
         """
@@ -270,7 +270,7 @@ class KeptEnergy:
             value, decimals = parse_kwh(typed)
         except ValueError as error:
             self._sentence = "%s: not set" % error
-            return False
+            return
         reading = self.reading or Total(self.counted.pulses_per_kwh)
         exact = value * 10 ** (_KWH_DECIMALS - decimals)
         rise = exact - reading.exact()
@@ -278,7 +278,7 @@ class KeptEnergy:
         text = decimal_text(value, -decimals)
         if self.reading and reading.shows(value, decimals):
             self._sentence = ""
-            return True
+            return
         if self.reading and abs(rise) > _FAR_KWH * 10**_KWH_DECIMALS:
             waited_s = uptime_s - asked[2] if asked else 0
             if not asked or asked[:2] != (value, decimals) or asked[3] != session or waited_s > _CONFIRM_MOST_S:
@@ -292,10 +292,10 @@ class KeptEnergy:
                     "less" if rise < 0 else "more",
                     become,
                 )
-                return False
+                return
             if lower and self._series == _MOST_SERIES:
                 self._sentence = "no more than %d readings can begin anew" % _MOST_SERIES
-                return False
+                return
             if lower:
                 reading = Total(self.counted.pulses_per_kwh)
         reading.set(value, decimals)
@@ -304,7 +304,6 @@ class KeptEnergy:
         self.reading = reading
         self._sentence = ""
         self._write(uptime_s)
-        return True
 
     def explanation(self, uptime_s):
         """One sentence for the owner: why something was not set, is not shown or not stored; "" where all is well."""
