@@ -13,18 +13,18 @@ The rate is found from the flashes: from 1200 baud downwards until they are shor
 a meter have one width, so the first ALIKE that agree set it, and what differs by more than one bit is a ghost. Where
 there is nothing but ghosts of one other width, or nothing at a low rate for an hour, both are found anew.
 
-    seen                                                  counted           power
-    flash of the width, not faster than MOST_PER_S and    two seconds late  with them: pulses over the time between first
-    the connection allow                                                    and last, two seconds at the least
-    the same, but faster: mains-powered lamps, and what   no, ghosts        as before
+    seen                                                  counted          power
+    flash of the width, not faster than MOST_PER_S and    two seconds late with them: pulses over the time between first
+    the connection allow                                                   and last, two seconds at the least
+    the same, but faster: mains-powered lamps, and what   no, ghosts       as before
     comes in the second before and behind
-    a flash of another width, or over _MOST_FLASH_MS      no, ghosts        as before
-    several in a byte, and what is within 0.1 s of it     no, ghosts        as before
-    none for longer than between the last two             -                 what one pulse in that time would be, rounded
-                                                                            up: it falls, and is never 0
-    light on for longer than STEADY_MS                    no                0: no consumption, or export
-    a look that came late                                 all of them       from flashes that were seen in time
-    a ghost as long as the meter's flashes, by itself     yes               as if it were one: nobody can tell
+    a flash of another width, or over _MOST_FLASH_MS      no, ghosts       as before
+    several in a byte, and what is within 0.1 s of it     no, ghosts       as before
+    none for longer than between the last two             -                what one pulse in that time would be, rounded
+                                                                           up: it falls, and is never 0
+    light on for longer than STEADY_MS                    no               0: no consumption, or export
+    a look that came late                                 all of them      from flashes that were seen in time
+    a ghost as long as the meter's flashes, by itself     yes              as if it were one: nobody can tell
 """
 
 from metering.compat import const
