@@ -97,9 +97,9 @@ class KeptEnergy:
                 self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, 0, [0, 0, 0, 0], None])
             else:
                 self.rate, self.width = 0, UNKNOWN  # the head may have been moved meanwhile
+                self._doubt = max(self._doubt, self._granted)
                 if self._since == _SETTLED:
                     self._since = 0
-                    self._doubt = self._granted
         if pulses_per_kwh != self.counted.pulses_per_kwh:
             self._change(pulses_per_kwh)
 
@@ -144,7 +144,12 @@ class KeptEnergy:
         self._doubt = -(-self._doubt * pulses_per_kwh // old)
         if self._since != _SETTLED:
             self._since = -(-self._since * pulses_per_kwh // old)
+        self._store_first()
         self._write(0)
+
+    def _store_first(self):
+        """Something else than the count has changed: nothing is published until flash holds it."""
+        self._granted, self._spent = 0, max(self._spent, 1)
 
     # -- counting and keeping
 
@@ -166,6 +171,7 @@ class KeptEnergy:
         self._offline_s = uptime_s
         if not self._offline:
             self._offline = 1
+            self._store_first()
             self._write(uptime_s)
 
     def keep(self, uptime_s):
@@ -298,6 +304,7 @@ class KeptEnergy:
                 return
             if lower:
                 reading = Total(self.counted.pulses_per_kwh)
+        self._store_first()
         reading.set(value, decimals)
         if reading is not self.reading and self.reading:
             self._series += 1

@@ -58,6 +58,7 @@ class PulseMeter:
         self._failures = 0  # of the network, of which is known
         self._typed = None  # (reading as typed, number of the connection), likewise
         self._meter = None
+        self._announced = None  # its keys, as the hub was told of them
         self._out_of_memory = 0
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
@@ -95,9 +96,9 @@ class PulseMeter:
         pulses.tick(ticks_ms, head.light())
         n = head.read()
         while n:
+            pulses.over(time.ticks_ms())  # a stall may have come before the read: then so many more flashes are in it
             pulses.feed(head.data, 0, n)
             n = head.read()
-        pulses.over(time.ticks_ms())
         if pulses.rate != self._rate:
             self._rate = pulses.rate
             head.open(Line(RATES[self._rate]))
@@ -111,8 +112,8 @@ class PulseMeter:
         if self._heard or self._typed:
             self._answer()
         if self._network.failures != self._failures:
-            self._failures = self._network.failures
             kept.was_offline(self._health.uptime_s)
+            self._failures = self._network.failures
         due_ms = _PUBLISH_MS if self._news else _PUBLISH_IDLE_MS
         if self._put_at is None or time.ticks_diff(ticks_ms, self._put_at) >= due_ms:
             self._put_at = ticks_ms
@@ -136,6 +137,7 @@ class PulseMeter:
     def _put(self):
         meter = self._announce()
         if self._news:
+            self._kept.keep(self._health.uptime_s)
             counted, reading = self._kept.shown()
             if counted or reading:
                 state = bytearray()
@@ -153,10 +155,10 @@ class PulseMeter:
         """The meter as the hub should know it; a new one when the reading's key changes."""
         key = self._kept.reading_key
         reading_key = key if self._kept.reading else None
-        if self._meter is None or self._announced != (key, reading_key):
-            self._announced = key, reading_key
+        if self._announced != (key, reading_key):
             self._meter = BlinkingMeter(_SLUG, COUNTED, reading_key, key, self._command)
             self._outbox.announce(self._meter)
+            self._announced = key, reading_key
         return self._meter
 
     def _live(self):

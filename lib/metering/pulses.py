@@ -84,7 +84,7 @@ def _clear(seen):
 
 
 class Pulses:
-    """Counts one LED. At each look call tick(), feed() with what was read, over(), and take changes of `rate`.
+    """Counts one LED. At each look call tick(), after each read over() and feed(), and take changes of `rate`.
 
     `count` pulses since made, exact; `ghosts` by reason; `rate` the index in RATES to listen at; `width` zeros of the
     meter's flashes, UNKNOWN until learned; `power_w` the last interval's, None before the first; `steady` True while
@@ -116,6 +116,7 @@ class Pulses:
         self._burst = False  # more flashes came in _BURST_MS of this window than the connection can carry
         self._burst_ms = 0  # and what leads to that
         self._burst_count = 0
+        self._burst_gap_ms = 0
         self._window_ms = 0  # since it began
         self._tail_ms = _NONE  # since the last flash of this window
         self._held_ms = 0  # how long the window before was
@@ -183,7 +184,7 @@ class Pulses:
         return gap
 
     def over(self, ticks_ms):
-        """The look is over: what was fed since tick() may have come until `ticks_ms`."""
+        """A read is over: what is fed now may have come until `ticks_ms`."""
         self._gap_ms += self._pass(ticks_ms)
 
     def feed(self, data, start, end):
@@ -304,8 +305,9 @@ class Pulses:
         self._taken_zeros = zeros
         gap = self._gap_ms  # this flash is up to so old
         if gap < _BURST_MS:
+            self._burst_gap_ms = max(self._burst_gap_ms, gap) if self._burst_count else gap
             self._burst_count += 1
-            if self._burst_count > self._per_s * _BURST_MS // 1000 + 2:
+            if self._burst_count > self._per_s * (_BURST_MS + self._burst_gap_ms) // 1000 + 2:
                 self._burst = True
         if not self._span_open or gap < self._span_gap_ms and self._span_gap_ms > _LEAST_MS // _LATE:
             self._span_open = True

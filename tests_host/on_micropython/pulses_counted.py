@@ -33,8 +33,8 @@ def main(path, pulses, plant):
         if plant:
             plant = [at]
         pulses.tick(ticks, bool(data[at + 2]))
-        pulses.feed(data, at + 5, at + 5 + n)
         pulses.over(ticks)
+        pulses.feed(data, at + 5, at + 5 + n)
         heap_unlock()
         at += 5 + n
     print(pulses.count, pulses.rate, pulses.width, pulses.power_w, pulses.steady)
