@@ -33,6 +33,7 @@ _LEAST_GRANT = const(10)  # a tenth of a kWh
 _MOST = 10**16  # of any number kept: 10**9 kWh
 _NUMBERS = const(10)  # of a record, in front of its totals
 _MOST_SERIES = const(99)
+_MOST_STATE_BYTES = const(256)  # retained; ours are shorter, and brackets in brackets ask for much memory
 _SETTLED = const(-1)
 _KWH_DECIMALS = const(7)  # of Total.origin
 _FAR_KWH = const(10)  # a reading that is set farther away is set twice
@@ -84,7 +85,7 @@ class KeptEnergy:
         self._sentence = ""
         self._said_s = 0
         self.writes = 0
-        self.failed_writes = 0
+        self.failed_writes = 0  # since the last that did not fail
         self._retry = 0  # pulses, when to try again
         self._offline_s = 0  # when a session ended or began last
         record = None
@@ -201,6 +202,7 @@ class KeptEnergy:
             self.failed_writes += 1
             return
         self._granted, self._spent, self._retry = granted, 0, 0
+        self.failed_writes = 0
         self._keep_in_rtc()
 
     # -- what was published before
@@ -218,7 +220,7 @@ class KeptEnergy:
         if self.settled:
             return
         try:
-            state = json.loads(state) if state else None
+            state = json.loads(state) if state and len(state) <= _MOST_STATE_BYTES else None
         except ValueError:
             state = None
         published = _published(state, COUNTED)
@@ -317,12 +319,12 @@ class KeptEnergy:
         if self._sentence and uptime_s - self._said_s < _CONFIRM_MOST_S:
             return self._sentence
         if self.failed_writes:
-            return "flash could not be written %d times: totals are published up to what it holds" % self.failed_writes
+            return "the totals wait, flash cannot be written: restart the probe, or copy the firmware onto another chip"
         if self.settled:
             for total in self._totals():
                 if total.value() is None:
                     to_come = decimal_text(total.least - total.exact(), -_KWH_DECIMALS)
-                    return "a total stands for %s kWh more: so much may have been published before" % to_come
+                    return "a total stands for %s kWh more, as so much may have been published; just wait" % to_come
         return ""
 
 

@@ -18,7 +18,7 @@ def load(path):
             return None
         with open(path) as file:
             return json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):  # brackets in brackets can ask for more than there is
         return None
 
 

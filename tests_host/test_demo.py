@@ -96,6 +96,7 @@ def test_each_meter_is_shown(tmp_path):
     seconds = {"iec-a": 30, "iec-b": 20, "iec-c": 20, "iec-d": 20, "p1": 25}
     seconds |= {"dlms": 12, "dlms-mbus": 25, "dlms-gbt": 25}
     runs = {name: Run(tmp_path / name, "--meter", name, "--seconds", n) for name, n in seconds.items()}
+    blink = Run(tmp_path / "blink", "--meter", "blink", "--quirk", "remote", "--seconds", 25)
     for name, run in runs.items():
         code, out, err = run.end()
         assert (code, err) == (0, ""), (name, out)
@@ -108,6 +109,11 @@ def test_each_meter_is_shown(tmp_path):
         # who begins to listen between two frames or blocks of a telegram has its end alone
         rejected = r"(0 rejected|\d rejected \(incomplete \d\))" if name in ("dlms-mbus", "dlms-gbt") else "0 rejected"
         assert re.search(r"telegrams: [1-9]\d* good, " + rejected, out), (name, out)
+    code, out, err = blink.end()
+    assert (code, err) == (0, ""), out
+    registers = (r"Energy counted +0\.00\d*[1-9]\d* kWh", r"Power +\d+ W", r"Light +blinking")
+    for said in (*registers, r"pulses: [1-9]\d* counted"):
+        assert re.search(said, out), (said, out)
 
 
 def test_a_quirk_of_another_meter_is_refused(tmp_path):

@@ -348,6 +348,15 @@ def test_a_loss_of_power_of_both_never_goes_back(world: Any, broker: str) -> Non
     assert after.meter.notice() == ""
 
 
+@pytest.mark.parametrize("state", [b"[" * 4000, b" " * 4000, b"[" * 256, b'{"energy_counted": [1]}', b"\xff", b"{}"])
+def test_an_odd_retained_state_is_none(world: Any, state: bytes) -> None:
+    world.broker.retained[STATE] = state
+    probe = world.probe()
+    probe.connect()
+    probe.run(10, 10).run(5)
+    assert probe.shown() == {"energy_counted": "0.100"}
+
+
 @pytest.mark.parametrize("method", ["stands", "pulses_to"])
 def test_a_shortage_amid_reading_back_changes_nothing(world: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = world.probe()
@@ -436,7 +445,7 @@ def test_flash_that_cannot_be_written_is_named_and_counting_goes_on(world: Any) 
     assert "flash" in probe.meter.notice() and probe.meter._kept.writes < 15
     os.rmdir("energy.json.new")
     probe.run(200, 10).run(5)
-    assert probe.shown() == {"energy_counted": "3.000"}
+    assert probe.shown() == {"energy_counted": "3.000"} and probe.meter.notice() == ""
 
 
 WRITES_A_DAY = 60  # the README's; littlefs spreads them over its 4 KiB blocks, each good for 100,000
