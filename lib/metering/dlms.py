@@ -57,6 +57,7 @@ _SUITE = const(0x0F)
 _SLASH = const(0x2F)
 _SILENCE_MS = const(300)  # longer than a pause inside a telegram; the fastest meters push every second
 _POSITION_MASK = const(0x3FFFFFFF)
+KEY_REASONS = ("key needed", "key wrong", "tag", "security", "replay")  # it was a telegram, but cannot be read
 _MAX_METERS = const(4)  # whose counters are followed
 
 
@@ -303,6 +304,7 @@ class Dlms(Staging):
 
     def _take_info(self, at, end, used, more, segment):
         """A frame's information _buf[at:end], `used` bytes with its frame; None to go on."""
+        self.proven = self._buf[self._at] in b"\x7e\x68"
         self._reset_telegram()  # nothing of the telegram before is said of this one
         buf = self._buf
         llc = end - at > _LLC and buf[at] == 0xE6 and buf[at + 1] in b"\xe6\xe7" and buf[at + 2] == 0
@@ -352,8 +354,10 @@ class Dlms(Staging):
     def _refuse(self, reason, detail, used):
         self._more = False
         self._next = 0
+        if reason in KEY_REASONS:
+            self.heard += 1
         if reason == "key needed":
-            self.advice = "the meter encrypts (%s): enter its key as meter_key" % self._title()
+            self.advice = "key needed: the meter encrypts (%s), enter its key as meter_key" % self._title()
         elif reason in ("key wrong", "tag"):
             tag = "its telegrams carry no tag, so a wrong key shows as noise"
             self.advice = "meter_key or meter_auth_key is wrong (%s): %s" % (
@@ -474,7 +478,7 @@ class Dlms(Staging):
                     n = 0
                 if not self._gcm.tag_holds(buf, at, n, title, counter, aad, bytes(self._view[end : end + _TAG])):
                     return "tag", "key wrong or telegram changed: GCM tag mismatch"
-                self.authenticated = True
+                self.authenticated = self.proven = True
         if self._gcm is not None and not self.authenticated and not control & _ENCRYPTED:
             return "security", "neither encrypted nor with a tag that holds, though there is a key"
         if control & _ENCRYPTED:

@@ -111,10 +111,10 @@ def identifies(obis):
 class Iec62056_21(Staging):
     """Listener for data blocks and pushed telegrams. Allocates per telegram a generator, per reading the Reading.
 
-    Of the telegram in hand, besides what every listener tells: `checked` True where a BCC or CRC has held,
-    `ident_flag`, `ident_baud` and `ident_id` the texts of its identification line, `heat` True where it is a heat
-    meter's, `length` its bytes in the stream. `needs_check` is the driver's to set where it knows that a check must
-    come.
+    Of the telegram in hand, besides what every listener tells: `checked` True where a BCC or CRC has held, `framed`
+    where STX began it, `parity` where all of it had even parity in bit 7; `ident_flag`, `ident_baud`, `ident_id` the
+    texts of its identification line, `heat` True where it is a heat meter's, `length` its bytes in the stream.
+    `needs_check` is the driver's to set where it knows that a check must come.
     """
 
     NAME = "iec62056-21"
@@ -128,7 +128,7 @@ class Iec62056_21(Staging):
         self.needs_check = False
         self._searched = 0  # of those not taken, how many hold no line end
         self._inside = False
-        self._parity = False
+        self.parity = False
         self._whole_length = self._whole_shape = 0  # of the last read-out asked for,
         self._whole_line_crc = -1  # and its identification
         self._once_checked = -1  # CRC of the identification line whose telegrams carry a check
@@ -138,7 +138,7 @@ class Iec62056_21(Staging):
         self._address = ""
         self._obis = None
         self._left_out = False  # was the set before not kept? Then its nameless groups are not either
-        self._framed = self._end_seen = self._must_check = False
+        self.framed = self._end_seen = self._must_check = False
         self._crc = self._line_crc = self._bcc = self._sets = self._strays = 0
 
     def _reset_telegram(self):
@@ -199,9 +199,9 @@ class Iec62056_21(Staging):
         self._reset_telegram()
         self._start = self._position
         self._inside = True
-        self._framed = self._end_seen = self._must_check = False
+        self.framed = self._end_seen = self._must_check = False
         self._bcc = self._sets = self._strays = 0
-        self._parity = buf[at] != _SLASH
+        self.parity = buf[at] != _SLASH
         self._crc = self._line_crc = crc16_part(self._view, at, behind, 0, _TABLE)
         self._staged = 0
         for i in range(at, behind):
@@ -218,14 +218,14 @@ class Iec62056_21(Staging):
         buf, at, n = self._buf, self._at, self._n
         end = buf.find(b"\n", at + self._searched, n)
         stop = n if end < 0 else end + 1
-        if not self._framed and not self._sets:
-            stx = buf.find(b"\x82" if self._parity else b"\x02", at, stop)
+        if not self.framed and not self._sets:
+            stx = buf.find(b"\x82" if self.parity else b"\x02", at, stop)
             if stx >= 0:  # what stood before it was an echo, or the switch to another rate
-                self._framed = True
+                self.framed = True
                 self._strays = 0
                 self._drop(stx + 1 - at)
                 return None
-        if self._framed:
+        if self.framed:
             etx = buf.find(b"\x03", at + self._searched, stop)
             if etx >= 0:
                 return self._take_block_end(etx)
@@ -244,19 +244,19 @@ class Iec62056_21(Staging):
             if not stop or stop == self._n:
                 return self._fail("too long", "no end of a line within %d bytes" % (self._n - self._at), 1)
             at = self._at
-        elif not self._parity and (self._framed or self._sets or buf.find(b"\x02", stop, n) < 0):
+        elif not self.parity and (self.framed or self._sets or buf.find(b"\x02", stop, n) < 0):
             stop = self._plain_lines(at, stop)
         if self._since(at) > _MOST_BLOCK:
             return self._fail("too long", "no end within %d bytes" % _MOST_BLOCK, stop - at)
         restart = self._restart(at, stop)
-        if restart >= 0 and not self._framed and buf.find(b"!", at, restart) >= 0:
+        if restart >= 0 and not self.framed and buf.find(b"!", at, restart) >= 0:
             stop = restart  # no line end behind the end mark
         elif restart >= 0:
             detail = "a new identification line after %d bytes" % self._since(restart)
             return self._fail("cut off", detail, restart - at)
-        if self._parity and not self._strip_parity(at, stop):
+        if self.parity and not self._strip_parity(at, stop):
             return self._fail("parity", "an odd character after %d bytes" % self._since(at), 0)
-        if self._framed:
+        if self.framed:
             self._count_bcc(at, stop)
             if self._take_sets(at, stop) >= 0:
                 self._end_seen = True
@@ -309,11 +309,11 @@ class Iec62056_21(Staging):
         buf, at = self._buf, self._at
         if etx + 1 >= self._n:
             return self._fail("cut off", "no BCC", etx + 1 - at) if self._ended else NOTHING
-        if self._parity and not self._strip_parity(at, etx + 1):
+        if self.parity and not self._strip_parity(at, etx + 1):
             return self._fail("parity", "an odd character after %d bytes" % self._since(at), etx + 1 - at)
         self._count_bcc(at, etx + 1)
         sent = buf[etx + 1]
-        if self._parity and is_even(sent):  # it stays as it came: it may be the next telegram's first
+        if self.parity and is_even(sent):  # it stays as it came: it may be the next telegram's first
             sent &= 0x7F
         if self._bcc != sent:  # it may be lost, and this the next telegram's
             return self._fail("checksum", "sent %02x, computed %02x" % (sent, self._bcc), etx + 1 - at)
@@ -350,10 +350,10 @@ class Iec62056_21(Staging):
     def _take_stream_end(self):
         """Nothing more will come: a block that has had its `!` is whole, though it lost what checks it."""
         at, n = self._at, self._n
-        if self._framed and self._end_seen and not bytes(self._view[at:n]).strip():
+        if self.framed and self._end_seen and not bytes(self._view[at:n]).strip():
             return self._end(False, n - at)
-        if not self._framed and at < n and self._restart(at, n) < 0:
-            if not self._parity or self._strip_parity(at, n):
+        if not self.framed and at < n and self._restart(at, n) < 0:
+            if not self.parity or self._strip_parity(at, n):
                 ended = self._take_end(at, n) if self._buf.find(b"!", at, n) >= 0 else None
                 if ended is not None:
                     return ended
@@ -363,12 +363,12 @@ class Iec62056_21(Staging):
         """The block has ended well: a telegram, unless it lacks a check it must have."""
         self.length = self._since(self._at + used)
         if checked:
-            if self._framed and self._strays and not self._end_seen:  # cut off, and noise that eight bits let by
+            if self.framed and self._strays and not self._end_seen:  # cut off, and noise that eight bits let by
                 return self._fail("line", "no end mark, and not every line is data sets", used)
             self._once_checked = self._line_crc
-            if self._framed and not self._is_printable():
+            if self.framed and not self._is_printable():
                 return self._fail("line", "a control character in a value", used)
-            if self._framed and self.needs_check and not self._is_whole():
+            if self.framed and self.needs_check and not self._is_whole():
                 return self._fail("shape", "%d bytes, unlike the one before, or without its end" % self.length, used)
         elif self.needs_check or self._must_check or self._once_checked == self._line_crc:
             return self._fail("no checksum", "an end without a check", used)
@@ -377,6 +377,7 @@ class Iec62056_21(Staging):
         if not self._sets:
             return self._fail("no data", "no data set in the block", used)
         self.checked = checked
+        self.proven = checked or self.parity
         self._inside = False
         return self._believe(used)
 
@@ -441,7 +442,7 @@ class Iec62056_21(Staging):
                 continue
             self._strays += 1
             bang = buf.find(b"!", at, end)
-            if self._framed and bang >= 0:
+            if self.framed and bang >= 0:
                 return bang
             at = end
 

@@ -129,8 +129,8 @@ class Conversation:
     programming mode or ""; `wake_up` True for battery meters; `interval_s` between read-outs, 0: a minute, an hour
     where the meter counts heat, as those live on batteries.
 
-    `failures` counts attempts that failed, `failed` the same by reason; `explanation` says in one sentence why the
-    last one did, "" when it was good.
+    `answers`: has it identified itself lately? `failures` counts attempts that failed, `failed_in_a_row` those since a
+    good one, `failed` all by reason; `explanation` says in one sentence why the last one did, "" when it was good.
     """
 
     NAME = "iec62056-21"
@@ -160,7 +160,10 @@ class Conversation:
         self._refusals = 0  # in a row
         self._read = b"R5"
         self._password_rests_s = 0
-        self.failures = 0
+        self.withholds_password = False  # for now
+        self._has_read = False  # a block, by itself: a meter stays deaf for a while behind it
+        self.answers = False  # has it identified itself, and not been mute since?
+        self.failures = self.failed_in_a_row = 0
         self.failed = dict.fromkeys(self.REASONS, 0)
         self.explanation = ""
 
@@ -179,32 +182,37 @@ class Conversation:
 
     def run(self):
         """Generator of line actions, without end: hears what the meter pushes; asks where it pushes nothing."""
-        in_a_row = 0
+        self.failed_in_a_row = 0
         singles = 0
-        answers = False
+        if self._has_read:
+            yield WAIT, max(self.pause_s, _LEAST_PAUSE_S) * 1000
         while True:
-            deaf = not answers and (in_a_row % _DEAF == 0 or in_a_row > _DEAF)
-            if deaf and (yield from self._hear_pushes(in_a_row)):
-                in_a_row = 0
+            deaf = not self.answers and (self.failed_in_a_row % _DEAF == 0 or self.failed_in_a_row > _DEAF)
+            if deaf and (yield from self._hear_pushes(self.failed_in_a_row)):
+                self.failed_in_a_row = 0
                 continue
-            if self._wanted and self._single and singles < _FULL_EVERY and not self._password_rests_s:
+            if self._wanted and self._single and singles < _FULL_EVERY and not self._rests():
                 singles += 1
                 good = yield from self.read_registers(self._wanted)
-                if not good and (not self._single or self._password_rests_s):
+                if not good and (not self._single or self._rests()):
                     continue  # as a whole, at once
             else:
                 singles = 0
                 good = yield from self.read_out()
             if good:
-                answers = True
-                in_a_row = 0
+                self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)
             else:
-                pause_s = _PAUSES_S[min(in_a_row, len(_PAUSES_S) - 1)]
-                in_a_row += 1
-                answers = answers and in_a_row < _DEAF
-            self._password_rests_s = max(0, self._password_rests_s - pause_s)
+                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
+                self.failed_in_a_row += 1
+                self.answers = self.answers and self.failed_in_a_row < _DEAF
+            if not self.withholds_password:  # pauses are cut short then
+                self._password_rests_s = max(0, self._password_rests_s - pause_s)
             yield WAIT, pause_s * 1000
+
+    def _rests(self):
+        """Is the password, where there is one, not to be used now?"""
+        return self._password_rests_s or self._password and self.withholds_password
 
     def _hear_pushes(self, failures):
         """True when the meter has pushed a telegram and has now been silent for long; False when it pushes nothing.
@@ -271,6 +279,7 @@ class Conversation:
             return -1
         at = max(answer.rfind(b"/", 0, end), answer.rfind(b"\xaf", 0, end))
         self._identification = answer[at:end]
+        self.answers = True
         self._parity = answer[at] == 0xAF
         self._stx = _STX | 0x80 if self._parity else _STX
         self._reaction_ms = _QUICK_REACTION_MS if answer[at + 3] & 0x20 else _REACTION_MS
@@ -398,6 +407,7 @@ class Conversation:
     def _read_well(self):
         """A whole block is in hand: how long it took, and what of it to ask for next time."""
         listener = self._listener
+        self._has_read = True
         if not self._password_rests_s:
             self.explanation = ""
         self._wanted = []
@@ -525,6 +535,9 @@ class Conversation:
 
     def _give_password(self):
         yield WAIT, self._reaction_ms
+        if self.withholds_password:
+            yield SEND, BREAK
+            return False
         yield SEND, command(b"P1", b"(" + self._password + b")")  # once, whatever comes
         if (yield from self._answer()) == _ACK:
             return True

@@ -16,10 +16,14 @@ came of them; it runs alike on a head's UART, on a computer's serial port and on
     (EXPECT, complete, first_ms, gap_ms)    gather an answer: complete(buffer, n) says how many bytes it takes, 0 while
                                             there is more to come. Goes on with the answer as bytes, what lies behind
                                             is kept; or with what there was (b"" for nothing) after first_ms without a
-                                            byte, gap_ms after the last one, or at ANSWER_BYTES
+                                            byte, gap_ms after the last one, at ANSWER_BYTES or after ANSWER_MS
     (LISTEN, listener, first_ms, gap_ms)    bytes go to the listener until it has an event, which the driver deals with
                                             first: goes on with TELEGRAM or REJECTED, or with NOTHING after a silence
                                             (None: no limit). What the listener has not taken is kept
+    (WATCH, watcher, ms)                    watcher.look(ticks_ms, light, data, start, end) at each look, some 10 ms
+                                            apart, until it says True or for so long: `light` on the head now (None
+                                            where the driver cannot tell), data[start:end] what has come. For
+                                            metering.detect and its drivers
 """
 
 from metering.compat import const
@@ -29,8 +33,10 @@ SWITCH = const(2)
 WAIT = const(3)
 EXPECT = const(4)
 LISTEN = const(5)
+WATCH = const(6)
 
 MAX_SENT = const(64)  # bytes: the longest request is an address of 32 characters in its sign-on
+ANSWER_MS = const(15000)  # as many bytes take 8.6 s at 300 baud
 ANSWER_BYTES = const(256)  # a register's answer, a password's operand; whole read-outs go to a listener
 
 

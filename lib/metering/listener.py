@@ -38,6 +38,7 @@ class Listener:
     LINES = ()  # type: tuple
     SOURCE = ""
     REASONS = ()  # type: tuple[str, ...]
+    proven = True  # had the telegram in hand, or the one refused for want of a key, a check that held?
     name_may_follow = False  # may a telegram without an id be followed by one of the same meter with it?
     LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
 
@@ -54,6 +55,7 @@ class Listener:
         self.history = False  # are the values of past billing periods wanted too?
         self.unkept = 0  # values past what the buffer holds
         self.good = 0
+        self.heard = 0  # the same and what was recognised but cannot be read for want of a key
         self.rejected = dict.fromkeys(self.REASONS, 0)
         self.skipped = 0  # bytes outside any candidate, modulo 2**30
         self.reason = ""
@@ -76,6 +78,9 @@ class Listener:
         copy_bytes(self._buf, self._n, data, start, n)
         self._n += n
         return n
+
+    def silence(self):
+        """Nothing has come for a while, longer than the pauses inside a telegram."""
 
     def finish(self):
         """The stream has ended (a file, a lost line): what is still open is judged as cut off."""
@@ -141,5 +146,6 @@ class Listener:
     def _accept(self, used):
         self.offset = self._position
         self.good += 1
+        self.heard += 1
         self._used = used
         return TELEGRAM

@@ -17,7 +17,7 @@ from typing import Any
 import serial
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
+from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, TELEGRAM
 
 try:
@@ -209,6 +209,7 @@ class SerialLine:
 
     def _expect(self, complete: Callable[[bytearray, int], int], first_ms: float | None, gap_ms: float | None) -> bytes:
         silence = _Silence(first_ms, gap_ms)
+        until_s = time.monotonic() + ANSWER_MS / 1000
         answer = bytearray()
         while True:
             if self._kept:
@@ -220,7 +221,7 @@ class SerialLine:
                 if taken:
                     self._kept[:0] = answer[taken:]
                     return bytes(answer[:taken])
-            if len(answer) >= ANSWER_BYTES or silence.left_s() <= 0:
+            if len(answer) >= ANSWER_BYTES or silence.left_s() <= 0 or time.monotonic() > until_s:
                 return bytes(answer)
             self._receive(silence.left_s())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
+from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, WATCH, Line
 from metering.listener import NOTHING, TELEGRAM
 
 from .line import NS, VirtualLine, duration_ns
@@ -20,6 +20,7 @@ Conversation = Generator[Any, Any, Any]
 _SLICE_BYTES = 16
 _MS = 10**6
 _NEVER_NS = 1 << 62
+_LOOK_NS = 10 * _MS
 
 
 class Bench:
@@ -158,7 +159,22 @@ class Bench:
             return self._expect(action[1], action[2] * _MS, action[3] * _MS, until_ns)
         if kind == LISTEN:
             return self._listen(action[1], action[2], action[3], until_ns, on_telegram)
+        if kind == WATCH:
+            return self._watch(action[1], min(until_ns, self.virtual_line.now_ns + action[2] * _MS))
         raise ValueError(f"no line action: {action!r}")
+
+    def _watch(self, watcher: Any, until_ns: int) -> bool:
+        """A look every `_LOOK_NS`, as the firmware's."""
+        line = self.virtual_line
+        while line.now_ns < until_ns:
+            end_ns = line.now_ns + _LOOK_NS
+            while line.now_ns < end_ns:
+                self._advance(end_ns)
+            data = bytes(self.received)
+            self.received.clear()
+            if watcher.look(line.now_ns // _MS, bool(line.channel.light), data, 0, len(data)):
+                return True
+        return False
 
     def _wait(self, ns: int, until_ns: int) -> None:
         end_ns = min(self.virtual_line.now_ns + ns, until_ns)
@@ -211,7 +227,8 @@ class Bench:
             n = complete(bytes(self.received), len(self.received)) if self.received else 0
             if not n and len(self.received) >= ANSWER_BYTES:
                 n = ANSWER_BYTES
-            if not n and not self._more(first_ns, gap_ns, began_ns, until_ns):
+            over = self.virtual_line.now_ns - began_ns > ANSWER_MS * _MS
+            if not n and (over or not self._more(first_ns, gap_ns, began_ns, until_ns)):
                 n = len(self.received)
                 return self._taken(n)
             if n:
