@@ -3,15 +3,16 @@
 import asyncio
 import gc
 import json
-import sys
 
 from micropython import const
 
 from firmware import VERSION
+from firmware.forget import forget
 from firmware.health import Health, chip_number
 from firmware.homeassistant import Announcer
 from firmware.network import Network
 from firmware.outbox import Outbox, member
+from metering.line import Line
 from metering.protocols import BLINK
 
 _SETTINGS_FILE = "settings.json"
@@ -26,8 +27,8 @@ def _load_settings():
 
     values, problems = settings.load(_SETTINGS_FILE)
     settings.convert(values)
-    _forget("firmware", "settings")
-    _forget("metering", "meter_key")
+    forget("firmware", "settings")
+    forget("metering", "meter_key")
     return values, problems
 
 
@@ -41,14 +42,8 @@ def _load_board():
     except board.BoardError as error:
         name = head = led = None
         problem = str(error)
-    _forget("firmware", "board")
+    forget("firmware", "board")
     return name, head, led, problem
-
-
-def _forget(package, module):
-    del sys.modules[package + "." + module]
-    delattr(sys.modules[package], module)
-    gc.collect()
 
 
 class App:
@@ -56,46 +51,67 @@ class App:
 
     def __init__(self):
         settings, problems = _load_settings()
-        self._board_name, self._head, self._led, problem = _load_board()
+        self.board_name, self.head, self.led, problem = _load_board()
         if problem:
             problems.append(problem)
         self._problems = problems
         probe_id = settings["probe_id"] or "probe_" + chip_number()
-        self._health = Health()
-        self._outbox = Outbox()
-        self._announcer = Announcer(
-            settings["mqtt_prefix"],
-            probe_id,
-            settings["probe_name"],
-            settings["discovery_prefix"],
-            settings["protocol"] != BLINK,
+        self.health = Health()
+        self.outbox = Outbox()
+        self.announcer = Announcer(
+            settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
         )
-        self._network = Network(settings, self._outbox, self._announcer, probe_id, self._health)
-        self._meter = None
-        if self._head is not None:
-            if settings["protocol"] == BLINK:
-                from firmware.pulse_meter import PulseMeter as Meter
-            else:
-                from firmware.telegram_meter import TelegramMeter as Meter
-            parts = self._head, self._health, self._outbox, self._announcer, self._network, self._published
+        self.announcer.telegrams = settings["protocol"] != BLINK
+        self.network = Network(settings, self.outbox, self.announcer, probe_id, self.health)
+        self.meter = None
+        self.aid = None  # firmware.aligning or firmware.capturing, while somebody wants it (firmware.aids)
+        self.wanted = None  # (its name, what was said), left here by the network's thread
+        for name in ("alignment", "capture"):
+            self.network.heard[self.announcer.topic(name, "set")] = self._hears(name)
+        if self.head is not None:
+            parts = self.health, self.outbox, self.announcer, self.network, self._published
+            settings["asked"] = None
             try:
-                self._meter = Meter(settings, *parts)
+                self.head.open(Line(9600))
+                if settings["protocol"] == "auto":
+                    from firmware.meter_watch import MeterWatch as Meter
+                elif settings["protocol"] == BLINK:
+                    from firmware.pulse_meter import PulseMeter as Meter
+                else:
+                    from firmware.telegram_meter import TelegramMeter as Meter
+                self.meter = Meter(settings, self.head, *parts)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
+    def _hears(self, name):
+        def hear(payload):
+            self.wanted = name, bytes(payload)
+
+        return hear
+
+    def _help(self):
+        """Begin or end what helps to place the head, or a recording."""
+        aid = self.aid
+        if self.wanted or aid is not None and aid.done:
+            from firmware import aids
+
+            aids.attend(self)
+            aids = None
+            forget("firmware", "aids")
+
     def _published(self):
         """Something was published."""
-        if self._led is not None:
-            self._led.value(not self._led.value())
+        if self.led is not None and self.aid is None:
+            self.led.value(not self.led.value())
 
     async def run(self):
         """Started by main(), runs for ever."""
-        self._network.start()
-        tasks = [self._health.run(), self._report()]
-        if self._meter is not None:
-            tasks.append(self._meter.run())
+        self.network.start()
+        tasks = [self.health.run(), self._report()]
+        if self.meter is not None:
+            tasks.append(self.meter.run())
         await asyncio.gather(*tasks)
 
     async def _report(self):
@@ -104,15 +120,16 @@ class App:
         due_s = 0
         while True:
             try:
-                news = self.notice(), self._network.announcements
-                if news != told or self._health.uptime_s >= due_s:
+                self._help()
+                news = self.notice(), self.network.announcements
+                if news != told or self.health.uptime_s >= due_s:
                     told = news
-                    due_s = self._health.uptime_s + _DIAGNOSTICS_S
+                    due_s = self.health.uptime_s + _DIAGNOSTICS_S
                     self._put_diagnostics()
             except MemoryError:  # tell it in the next minute
                 gc.collect()
-            if self._meter is None:
-                self._health.reader_progressed()
+            if self.meter is None:
+                self.health.reader_progressed()
             await asyncio.sleep_ms(_LOOK_MS)
 
     def _put_diagnostics(self):
@@ -120,34 +137,34 @@ class App:
         for key, value in self.diagnostics().items():
             member(payload, key, json.dumps(value))
         payload += b"}"
-        self._outbox.put(self._announcer.topic("diagnostics"), payload, False)
+        self.outbox.put(self.announcer.topic("diagnostics"), payload, False)
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        return self._meter.notice() if self._meter else ""
+        return self.meter.notice() if self.meter else ""
 
     def diagnostics(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
         counts = {
             "version": VERSION,
             "notice": self.notice() or "ok",
-            "uptime_s": self._health.uptime_s,
-            "restarts": self._health.restarts,
-            "restart_cause": self._health.restart_cause,
-            "longest_stall_ms": self._health.longest_stall_ms,
-            "free_heap_bytes": self._health.free_heap_bytes(),
-            "wifi_rssi_dbm": self._network.rssi_dbm(),
-            "mqtt_connects": self._network.connects,
-            "mqtt_failures": self._network.failures,
-            "messages_replaced": self._outbox.replaced,
-            "messages_refused": self._outbox.refused,
+            "uptime_s": self.health.uptime_s,
+            "restarts": self.health.restarts,
+            "restart_cause": self.health.restart_cause,
+            "longest_stall_ms": self.health.longest_stall_ms,
+            "free_heap_bytes": self.health.free_heap_bytes(),
+            "wifi_rssi_dbm": self.network.rssi_dbm(),
+            "mqtt_connects": self.network.connects,
+            "mqtt_failures": self.network.failures,
+            "messages_replaced": self.outbox.replaced,
+            "messages_refused": self.outbox.refused,
         }
-        if self._meter is not None:
-            counts["board"] = self._board_name
-            counts["overruns"] = self._head.overruns
-            self._meter.count_into(counts)
+        if self.meter is not None:
+            counts["board"] = self.board_name
+            counts["overruns"] = self.head.overruns
+            self.meter.count_into(counts)
         return counts
 
 

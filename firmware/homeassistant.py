@@ -26,11 +26,13 @@ _DIAGNOSTICS = """+telegrams,Telegrams,,
 +attempts_failed,Read-outs failed,,
 -meter_clock_off_s,Meter clock deviation,s,duration
  notice,Notice,,
+ seen,Detection,,
 -uptime_s,Uptime,s,duration
 -restarts,Restarts,,
 -restart_cause,Restart cause,,
 -free_heap_bytes,Free heap,B,data_size
 -wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
+_ALIGNMENT_EXPIRES_S = const(15)
 _OF_TELEGRAMS = const(5)  # of these, at their head
 
 
@@ -61,21 +63,23 @@ def slug(text):
             out.append(byte)
         else:
             out.extend(b"_%02x" % byte)
-    return bytes(out).decode() or "meter"
+    return bytes(out).decode() or "unnamed"
 
 
 class Announcer:
     """Discovery payloads of one probe; `prefix` and `probe_id` make its topics, `discovery_prefix` is the hub's.
 
-    `telegrams` is False where none are read, but the flashes of an LED.
+    `telegrams` is to be False where none are read, but the flashes of an LED; `meters_come_and_go` True where each
+    meter has a status of its own.
     """
 
-    def __init__(self, prefix, probe_id, probe_name, discovery_prefix, telegrams):
+    def __init__(self, prefix, probe_id, probe_name, discovery_prefix):
         self._prefix = prefix
         self._probe_id = probe_id
         self._probe_name = probe_name
         self.discovery_prefix = discovery_prefix
-        self._telegrams = telegrams
+        self.telegrams = True
+        self.meters_come_and_go = False
 
     def topic(self, *levels):
         """`prefix/probe id/level/...` as bytes."""
@@ -112,7 +116,7 @@ class Announcer:
     def sensors(self, meter):
         """(key, component) of each entity, one at a time."""
         if meter is None:
-            return _diagnostics(self.topic("diagnostics").decode(), 0 if self._telegrams else _OF_TELEGRAMS)
+            return _of_the_probe(self.topic("").decode(), 0 if self.telegrams else _OF_TELEGRAMS)
         return meter.components(self.state_topic(meter).decode(), self.live_topic(meter).decode())
 
     def component(self, key, component, object_id):
@@ -120,13 +124,20 @@ class Announcer:
         component.setdefault("p", "sensor")
         component["uniq_id"] = "%s_%s" % (object_id, key)
         component["def_ent_id"] = ("%s.%s_%s" % (component["p"], object_id, key)).lower().replace("-", "_")
-        component.setdefault("val_tpl", "{{ value_json.%s | default('') }}" % key)
+        if component["p"] != "button":
+            component.setdefault("val_tpl", "{{ value_json.%s | default('') }}" % key)
         return component
 
     def common(self, meter):
         """What every payload has, of a device or of one entity of it."""
-        origin = {"name": "optoprobe", "sw": VERSION}
-        return {"dev": self._device(meter), "o": origin, "avty_t": self.topic("status").decode()}
+        common = {"dev": self._device(meter), "o": {"name": "optoprobe", "sw": VERSION}}
+        status = self.topic("status").decode()
+        if meter and self.meters_come_and_go:
+            common["avty"] = [{"t": status}, {"t": self.topic(meter.slug, "status").decode()}]
+            common["avty_mode"] = "all"
+        else:
+            common["avty_t"] = status
+        return common
 
     def device_payload(self, meter):
         """Yields the pieces (bytes) of the one payload that announces `meter`, or the probe itself for None."""
@@ -147,7 +158,28 @@ class Announcer:
         return ("%s/device/%s/config" % (self.discovery_prefix, self.object_id(meter))).encode()
 
 
-def _diagnostics(topic, first):
+def _of_the_probe(prefix, first):
+    """Yields (key, component): what helps to place the head, a recording for somebody far away, and the diagnostics."""
+    topic = prefix + "alignment"
+    yield "alignment_mode", {
+        "p": "switch",
+        "name": "Alignment mode",
+        "stat_t": topic,
+        "val_tpl": "{{ value_json.mode }}",
+        "cmd_t": topic + "/set",
+        "ent_cat": "config",
+    }
+    yield "alignment", {
+        "name": "Alignment",
+        "stat_t": topic,
+        "val_tpl": "{{ value_json.score }}",
+        "json_attr_t": topic,
+        "unit_of_meas": "%",
+        "exp_aft": _ALIGNMENT_EXPIRES_S,
+        "ent_cat": "diagnostic",
+    }
+    yield "capture", {"p": "button", "name": "Capture", "cmd_t": prefix + "capture/set", "ent_cat": "diagnostic"}
+    topic = prefix + "diagnostics"
     for line in _DIAGNOSTICS.split("\n")[first:]:
         key, name, unit, device_class = line[1:].split(",")
         component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _DIAGNOSTICS_EXPIRE_S}

@@ -63,8 +63,10 @@ class Network:
         umqtt.socket = self._sockets  # type: ignore[attr-defined]
         self._client = None
         self.first = None
+        self.streamed = None  # (topic, size, pieces) of a message larger than memory
         self._opened_at = 0  # ticks_ms of the session's begin
         self.heard = {}
+        self._subscribed = 0  # so many of these
         if settings["discovery"] == "entity":  # here, as an import takes more stack than the thread has
             from firmware.homeassistant_entities import entities
 
@@ -93,6 +95,10 @@ class Network:
         _thread.stack_size(_STACK_BYTES)
         _thread.start_new_thread(self._run, ())
 
+    def stream(self, topic, size, pieces):
+        """Publish `size` bytes of `pieces` (a generator) to `topic`, not retained, once."""
+        self.streamed = topic, size, pieces
+
     def rssi_dbm(self):
         """The Wi-Fi's signal, None while there is none."""
         try:
@@ -108,7 +114,7 @@ class Network:
             try:
                 self._join_wifi()
                 self._connect()
-                while True:
+                while not self.first:  # it wants a session before this one
                     self._health.network_progressed()
                     self._turn()
             except Exception as error:  # on odd answers umqtt also raises AssertionError, IndexError and TypeError
@@ -121,6 +127,8 @@ class Network:
             self._sockets.close()
             if self._health.uptime_s - began_s > _SETTLED_S:
                 wait_ms = _WAIT_LEAST_MS
+            if self.first:
+                continue
             self._wait(wait_ms + random.getrandbits(16) % (wait_ms // 2))
             wait_ms = min(2 * wait_ms, _WAIT_MOST_MS)
 
@@ -185,8 +193,9 @@ class Network:
             _KEEPALIVE_S,
         )
         if self.first:
-            self.first(client)
+            first = self.first
             self.first = None
+            first(client)
         client.set_callback(self._received)
         status = self._announcer.topic("status")
         client.set_last_will(status, b"offline", True)
@@ -196,12 +205,17 @@ class Network:
         self._pinged_at = self._sockets.last.received_at
         self._failed_in_a_row = 0
         self._outbox.drop_live()
-        for topic in self.heard:
-            client.subscribe(topic)
+        self._subscribe()
         client.publish(status, b"online", True)
         self.connects += 1
         self._say("")
         self._announce_all()
+
+    def _subscribe(self):
+        for topic in self.heard:
+            self._client.subscribe(topic)
+        self._subscribed = len(self.heard)
+        self._opened_at = time.ticks_ms()  # what was kept of them comes now
 
     def _received(self, topic, payload):
         """What comes at once was kept by the broker: nobody says it now."""
@@ -216,6 +230,8 @@ class Network:
     def _turn(self):
         """One round: listen, announce, publish one message or rest."""
         client, connection = self._client, self._sockets.last
+        if len(self.heard) != self._subscribed:
+            self._subscribe()
         client.check_msg()
         now = time.ticks_ms()
         if time.ticks_diff(self._pinged_at, connection.received_at) > 0:  # a ping waits for its answer
@@ -231,6 +247,10 @@ class Network:
             self._announce_all()
         elif self._outbox.meter() is not self._announced:
             self._announce_meter()
+        if self.streamed:
+            topic, size, pieces = self.streamed
+            self._publish_pieces(topic, size, pieces, b"\x30")
+            self.streamed = None
         message = self._outbox.take()
         if message is not None:
             client.publish(*message)
@@ -276,10 +296,10 @@ class Network:
                 self._publish_pieces(topic, len(payload), (payload,))
         self._sockets.last.flush()
 
-    def _publish_pieces(self, topic, size, pieces):
-        """A retained PUBLISH of `size` bytes that never stand in memory whole (MQTT 3.1.1, 3.3)."""
+    def _publish_pieces(self, topic, size, pieces, header=b"\x31"):
+        """A PUBLISH of `size` bytes that never stand in memory whole (MQTT 3.1.1, 3.3); `header` 30: not retained."""
         connection = self._client.sock
-        connection.write(b"\x31")
+        connection.write(header)
         left = 2 + len(topic) + size
         while left > 0x7F:
             connection.write(bytes((left & 0x7F | 0x80,)))

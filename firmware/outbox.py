@@ -4,7 +4,7 @@ import _thread
 
 from micropython import const
 
-_MAX_TOPICS = const(8)  # state and live of two meters, diagnostics, and a margin
+_MAX_TOPICS = const(10)  # state, live and status of two meters, diagnostics, and a margin
 
 _TOPIC = const(0)  # of a slot
 _PAYLOAD = const(1)
@@ -40,10 +40,23 @@ class Outbox:
                     slot[_PAYLOAD] = payload
                     slot[_UNSENT] = True
                     return
+            if len(self._slots) >= _MAX_TOPICS:  # a meter that has gone has been told of
+                for slot in self._slots:
+                    if slot[_PAYLOAD] == b"offline" and not slot[_UNSENT]:
+                        self._slots.remove(slot)
+                        break
             if len(self._slots) < _MAX_TOPICS:
                 self._slots.append([topic, payload, retain, True])
             else:
                 self.refused += 1
+
+    def forget(self, topic):
+        """Nothing is to be sent there any more."""
+        with self._lock:
+            for slot in self._slots:
+                if slot[_TOPIC] == topic:
+                    self._slots.remove(slot)
+                    return
 
     def take(self):
         """The next unsent (topic, payload, retain) or None. It counts as sent unless again() is called."""

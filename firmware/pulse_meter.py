@@ -52,6 +52,7 @@ class PulseMeter:
         head.open(Line(RATES[self._rate]))
         self._pulses.tick(time.ticks_ms(), False)  # flashes are recorded from now on
         self._taken = 0  # of what was counted
+        self._odd = 0  # of what was counted as such
         self._put_at = None  # ticks_ms when something was published last, None: now
         self._news = True
         self._heard = None  # the broker's (state, status) from before this start, left here by the network's thread
@@ -60,6 +61,7 @@ class PulseMeter:
         self._meter = None
         self._announced = None  # its keys, as the hub was told of them
         self._out_of_memory = 0
+        self.gone = False  # is another meter read now?
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
         network.heard[command] = self._hear_reading
@@ -75,9 +77,37 @@ class PulseMeter:
     def _read_back(self, client):
         """Returns when that is settled and stored: the next session's last will must not vouch for what was before."""
         topics = self._announcer.topic(_SLUG, "state"), self._announcer.topic("status")
-        self._heard = retained(client, topics)
-        while self._heard:
+        if self.gone:
+            return
+        state, status = retained(client, topics)
+        # the last will of this run's own session says nothing of what was before it
+        self._heard = state, None if self._network.connects else status
+        while self._heard and not self.gone:
             time.sleep_ms(_LOOK_MS)
+
+    @property
+    def heard(self):
+        """How many flashes have come."""
+        return self._pulses.count
+
+    def odd_ms(self):
+        """For how long several flashes in a byte were seen since it was asked last: a telegram's, if that is long."""
+        n = self._pulses.ghosts["shape"] - self._odd
+        self._odd += n
+        return n * 10000 // RATES[self._rate]
+
+    def steady(self):
+        """Is the LED on, as a meter's where nothing is consumed?"""
+        return self._pulses.steady
+
+    def slug(self):
+        """The meter's name fit for topics."""
+        return _SLUG
+
+    def add(self, flashes):
+        """Flashes that were seen by others."""
+        self._kept.add(flashes)
+        self._kept.keep(self._health.uptime_s)
 
     async def run(self):
         """Started by the app, runs for ever."""
@@ -183,6 +213,13 @@ class PulseMeter:
         if pulses.steady:
             return _LIGHT_STEADY
         return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
+
+    def talks(self):
+        """Does it send bytes by itself, as far as is known?"""
+        return False
+
+    def hurry(self, hurries):
+        """It does not wait anyway."""
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""

@@ -7,44 +7,49 @@ import time
 from micropython import const
 
 from metering.compat import copy_bytes
-from metering.line import ANSWER_BYTES, LISTEN, SEND, SWITCH, WAIT
+from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, SEND, SWITCH, WAIT
 from metering.listener import NOTHING, TELEGRAM
 
 _POLL_MS = const(10)  # 10 bytes at 9600 baud; the UART's buffer outlasts 17 s of anything
 _WAIT_STEP_MS = const(1000)
+_HURRIED_MS = const(3000)
 _AFTER_SHORTAGE_MS = const(5000)
 
 
 class Reader:
     """Owns the head. `source` makes the line actions: a conversation, or a listener for a meter that talks by itself.
 
-    `take` is called, without arguments, for each telegram in the listener's hand.
+    `take` is called, without arguments, for each telegram in a listener's hand.
     """
 
-    def __init__(self, head, listener, source, health, take):
-        head.open(listener.LINES[0])  # raises ValueError or OSError where the chip has no such UART
+    def __init__(self, head, source, asks, health, take):
+        """`asks`: does `source` wait for answers?"""
         self._head = head
-        self._listener = listener
         self._source = source
         self._health = health
         self._take = take
         self._start = self._end = 0  # bytes in head.data that no action has taken
-        self._answer = bytearray(ANSWER_BYTES if source is not listener else 0)
+        self._answer = bytearray(ANSWER_BYTES if asks else 0)
+        self.hurries = False  # are long pauses cut short?
         self.out_of_memory = 0  # telegrams not published for want of heap
 
     async def run(self):
         """Started by the app, runs for ever."""
         while True:
             try:
-                await self._carry_out(self._source.run())
+                await self.carry_out(self._source.run())
             except MemoryError:  # begin anew
                 self._shortage()
             await self._wait(_AFTER_SHORTAGE_MS)
 
-    async def _carry_out(self, actions):
+    async def carry_out(self, actions):
+        """Until there are no more."""
         answer = None
         while True:
-            action = actions.send(answer)
+            try:
+                action = actions.send(answer)
+            except StopIteration:
+                return
             kind = action[0]
             if kind == LISTEN:
                 answer = await self._listen(action[1], action[2], action[3])
@@ -55,8 +60,10 @@ class Reader:
                 answer = self._head.open(action[1])
             elif kind == WAIT:
                 answer = await self._wait(action[1])
-            else:
+            elif kind == EXPECT:
                 answer = await self._expect(action[1], action[2], action[3])
+            else:
+                answer = await self._watch(action[1], action[2])
 
     def _shortage(self):
         """The network side composes something large, most likely; the next telegram will do."""
@@ -66,6 +73,8 @@ class Reader:
     async def _wait(self, ms):
         while ms > 0:
             self._health.reader_progressed()
+            if self.hurries:
+                ms = min(ms, _HURRIED_MS)
             step = min(ms, _WAIT_STEP_MS)
             await asyncio.sleep_ms(step)
             ms -= step
@@ -108,14 +117,19 @@ class Reader:
             self._shortage()
         return event
 
+    async def _watch(self, watcher, ms):
+        raise NotImplementedError  # firmware.search
+
     async def _expect(self, complete, first_ms, gap_ms):
         answer = self._answer
         n = 0
         limit_ms = first_ms
-        since = time.ticks_ms()
+        begun = since = time.ticks_ms()
         while n < ANSWER_BYTES and await self._received(limit_ms, since):
             limit_ms = gap_ms
             since = time.ticks_ms()
+            if time.ticks_diff(since, begun) > ANSWER_MS:  # stray light that never ends
+                break
             room = min(self._end - self._start, ANSWER_BYTES - n)
             copy_bytes(answer, n, self._head.data, self._start, room)
             used = complete(answer, n + room)

@@ -90,7 +90,7 @@ def _one_of(words):
     return lambda value: isinstance(value, str) and value in words
 
 
-_PROTOCOLS = protocols.names() + [protocols.BLINK]
+_PROTOCOLS = ["auto"] + protocols.names() + [protocols.BLINK]
 _DISCOVERY = ("device", "entity", "off")
 
 # key, default, accepts?, the accepted values in words
@@ -106,7 +106,7 @@ _KEYS = (
     ("probe_name", "Optoprobe", _text(40), "a text of up to 40 bytes"),
     ("discovery", "device", _one_of(_DISCOVERY), "device (Home Assistant), entity (other hubs) or off"),
     ("discovery_prefix", "homeassistant", _topic, "letters, digits, _ - and / inside, up to 60"),
-    ("protocol", "sml", _one_of(_PROTOCOLS), " or ".join(_PROTOCOLS)),
+    ("protocol", "auto", _one_of(_PROTOCOLS), " or ".join(_PROTOCOLS)),
     ("interval_s", 0, _whole(0, 86400), "seconds between read-outs up to 86400, 0: a minute, an hour for heat meters"),
     ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
     ("meter_password", "", _printable(32), "up to 32 letters and digits"),

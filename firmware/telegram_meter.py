@@ -2,9 +2,9 @@
 
 import time
 
+from firmware.forget import forget
 from firmware.publisher import Publisher
 from firmware.reader import Reader
-from metering import protocols
 from metering.guard import Guard
 
 
@@ -12,43 +12,42 @@ class TelegramMeter:
     """Reads telegrams on `head` into the outbox. `published` is called without arguments when something of one went.
     `run` makes the coroutine that does so for ever.
 
-    Raises ValueError or OSError where the chip has no such UART.
+    `settings["asked"]` says whether it is asked or talks by itself, None where that is not known. `found`: what
+    firmware.parts has made of them, None where that is to be done; `guard` has followed the meter before.
     """
 
-    def __init__(self, settings, head, health, outbox, announcer, network, published):
-        self._head = head
+    def __init__(self, settings, head, health, outbox, announcer, network, published, found=None, guard=None):
         self._health = health
         self._network = network
         self._published = published
-        self._listener = listener = protocols.load(settings["protocol"])()
-        if settings["line"]:
-            listener.line = settings["line"]
-        self._counters = None
-        if hasattr(listener, "set_keys"):
-            from firmware.store import Counters
+        if found is None:
+            from firmware.parts import make
 
-            self._counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
-        conversation = protocols.load_conversation(settings["protocol"])
-        if conversation:
-            conversation = conversation(
-                listener,
-                settings["meter_address"],
-                settings["meter_password"],
-                settings["wake_up"],
-                settings["interval_s"],
-            )
-        self._conversation = conversation
-        self._guard = Guard(settings["max_power_kw"] * 1000)
-        self._publisher = Publisher(listener, self._guard, outbox, announcer)
+            found = make(settings, settings["asked"])
+            make = None
+            forget("firmware", "parts")
+        self.listener, self.conversation, self._counters = found
+        self.guard = guard or Guard(settings["max_power_kw"] * 1000)
+        self._publisher = Publisher(self.listener, self.guard, outbox, announcer)
         self._clock_off_s = None
-        self._reader = Reader(head, listener, conversation or listener, health, self._take)
+        asks = bool(self.conversation)
+        self._reader = Reader(head, self.conversation or self.listener, asks, health, self.take)
         self.run = self._reader.run
 
-    def _take(self):
+    @property
+    def heard(self):
+        """How many telegrams have come, those without a key among them."""
+        return self.listener.heard
+
+    def slug(self):
+        """The meter's name fit for topics, "" where it is not known yet."""
+        return self._publisher.meter.slug if self._publisher.meter else ""
+
+    def take(self):
         """A telegram is in the listener's hand."""
         publisher = self._publisher
-        if self._conversation:
-            publisher.pause_s = self._conversation.pause_s
+        if self.conversation:
+            publisher.pause_s = self.conversation.pause_s
         if self._counters:
             self._counters.keep()
         if not publisher.take(self._health.uptime_s):
@@ -64,15 +63,25 @@ class TelegramMeter:
                 self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
         self._published()
 
+    def talks(self):
+        """Does the meter talk by itself?"""
+        return not self.conversation
+
+    def hurry(self, hurries):
+        """Ask without long pauses, and without a password: somebody moves the head, or records."""
+        self._reader.hurries = hurries
+        if self.conversation:
+            self.conversation.withholds_password = hurries
+
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""
-        if self._conversation:
-            return self._publisher.notice or self._conversation.explanation
-        return self._publisher.notice or self._listener.advice
+        if self.conversation:
+            return self._publisher.notice or self.conversation.explanation
+        return self._publisher.notice or self.listener.advice
 
     def count_into(self, counts):
         """Add what is told of it in the diagnostics."""
-        listener, guard = self._listener, self._guard
+        listener, guard = self.listener, self.guard
         counts["protocol"] = listener.NAME
         counts["telegrams"] = listener.good
         counts["rejected"] = sum(listener.rejected.values())
@@ -85,6 +94,6 @@ class TelegramMeter:
         counts["out_of_memory"] = self._reader.out_of_memory
         counts["meter_clock_off_s"] = self._clock_off_s
         counts["attempts_failed"] = 0
-        if self._conversation:
-            counts["attempts_failed"] = self._conversation.failures
-            counts["failed_by_reason"] = self._conversation.failed
+        if self.conversation:
+            counts["attempts_failed"] = self.conversation.failures
+            counts["failed_by_reason"] = self.conversation.failed

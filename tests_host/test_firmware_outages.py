@@ -162,9 +162,11 @@ def test_a_broker_that_lost_everything_has_all_of_it_again(outage: Outage) -> No
             f"homeassistant/device/{object_id}_{meter}/config",
             f"optoprobe/{outage.probe}/status",
             f"optoprobe/{outage.probe}/{meter}/state",
+            f"optoprobe/{outage.probe}/{meter}/status",
         ]
     )
     assert outage.retained[f"optoprobe/{outage.probe}/status"] == b"online"
+    assert outage.retained[f"optoprobe/{outage.probe}/{meter}/status"] == b"online"
     before = [m for m in outage.messages if m.topic.endswith(f"_{meter}/config") and m.at_s < outage.began_s]
     after = [m for m in outage.messages if m.topic.endswith(f"_{meter}/config") and m.at_s > outage.ended_s]
     assert before or "absent" in outage.probe

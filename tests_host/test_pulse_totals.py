@@ -109,7 +109,7 @@ class Probe:
         self.health = SimpleNamespace(uptime_s=0, reader_progressed=lambda: None)
         self.network = SimpleNamespace(heard={}, first=None, connects=0, failures=0, ask_time=None, time_known=False)
         self.outbox = device.outbox.Outbox()
-        announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant", False)
+        announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
         self.head = Head()
         settings = {"pulses_per_kwh": pulses_per_kwh, "max_power_kw": 200}
         time.ticks_ms = lambda: 0  # type: ignore[attr-defined]
