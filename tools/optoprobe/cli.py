@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import decode, demo, deploy, read, simulate
+from .commands import capture, decode, demo, deploy, monitor, read, simulate
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -42,7 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands = {"demo": demo, "decode": decode, "deploy": deploy, "read": read, "simulate": simulate}
+    commands = {
+        "demo": demo,
+        "decode": decode,
+        "capture": capture,
+        "deploy": deploy,
+        "read": read,
+        "monitor": monitor,
+        "simulate": simulate,
+    }
     for module in commands.values():
         module.add_parser(subparsers)
     if isinstance(sys.stdout, io.TextIOWrapper):
