@@ -6,12 +6,13 @@ The core is driven exactly as on the device: fed in chunks, asked for events unt
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
+from metering.detect import signature
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.meter_key import KEY_DIGITS, key_bytes
 from metering.obis import obis_text
@@ -21,6 +22,7 @@ AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
 _CHUNK_BYTES = 4096
+_WINDOW_BYTES = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -95,20 +97,41 @@ class Rejected:
 
 
 def decode(
-    data: bytes | bytearray | memoryview, protocol: str = AUTO, key: str | None = None, auth_key: str | None = None
+    data: bytes | bytearray | memoryview,
+    protocol: str = AUTO,
+    key: str | None = None,
+    auth_key: str | None = None,
+    pauses: Sequence[int] = (),
 ) -> Iterator[Telegram | Rejected]:
     """The telegrams in `data`, a Telegram or a Rejected each, in order of their offset.
 
     `protocol` is one of protocol_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each (blanks,
-    0x and case do not matter); SML has no use for them. Raises ValueError at once for a protocol or a key that cannot
-    be; whatever the bytes are, nothing is raised later.
+    0x and case do not matter); SML has no use for them. `pauses`: the offsets, ascending, before which nothing came for
+    a while: a DLMS telegram without a frame may begin there. Raises ValueError at once for a protocol or a key that
+    cannot be; whatever the bytes are, nothing is raised later.
     """
     if protocol not in protocol_names():
         raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
     keys = clean_key("key", key), clean_key("auth_key", auth_key)
-    names = protocols.names() if protocol == AUTO else [protocol]
     whole = bytes(data)
-    return heapq.merge(*(_listen(name, whole, *keys) for name in names), key=lambda event: event.offset)
+    if protocol != AUTO:
+        return _listen(protocol, whole, *keys, pauses)
+    events = list(_listen_all(signatures(whole), whole, *keys, pauses))
+    if any(isinstance(event, Telegram) for event in events):
+        return iter(events)
+    return _listen_all(protocols.names(), whole, *keys, pauses)
+
+
+def _listen_all(names: Collection[str], data: bytes, *others: Any) -> Iterator[Telegram | Rejected]:
+    return heapq.merge(*(_listen(name, data, *others) for name in names), key=lambda event: event.offset)
+
+
+def signatures(data: bytes) -> list[str]:
+    """The protocols that pieces of `data` look like, by the code with which the device finds its meter's."""
+    step = _WINDOW_BYTES // 2
+    pieces = (data[at : at + _WINDOW_BYTES] for at in range(0, max(len(data) - step, 1), step))
+    found = {signature(piece, len(piece), k == 0) for k, piece in enumerate(pieces)}
+    return [name for name in protocols.names() if name in found]
 
 
 def protocol_names() -> list[str]:
@@ -130,26 +153,35 @@ def clean_key(name: str, key: str | None) -> bytes | None:
 
 
 def _listen(
-    name: str, data: bytes, key: bytes | None = None, auth_key: bytes | None = None
+    name: str,
+    data: bytes,
+    key: bytes | None = None,
+    auth_key: bytes | None = None,
+    pauses: Sequence[int] = (),
 ) -> Iterator[Telegram | Rejected]:
     listener = new_listener(name)
     if key is not None and hasattr(listener, "set_keys"):
         listener.set_keys(key, auth_key)
-    fed = 0
-    finished = False
-    while True:
-        while (event := listener.next_event()) != NOTHING:
-            if event == TELEGRAM:
-                yield telegram(listener)
-            else:
-                yield Rejected(listener.offset, listener.reason, listener.detail, _cipher(listener))
-        if fed < len(data):
-            fed += listener.feed(data, fed, min(fed + _CHUNK_BYTES, len(data)))
-        elif not finished:
-            listener.finish()
-            finished = True
+    for event in hear(listener, data, pauses):
+        if event == TELEGRAM:
+            yield telegram(listener)
         else:
-            return
+            yield Rejected(listener.offset, listener.reason, listener.detail, _cipher(listener))
+
+
+def hear(listener: Any, data: bytes, pauses: Sequence[int] = ()) -> Iterator[int]:
+    """The events of `listener` for the whole of `data`, to be dealt with one by one."""
+    fed = 0
+    for stop in (*pauses, len(data)):
+        while fed < stop:
+            fed += listener.feed(data, fed, min(fed + _CHUNK_BYTES, stop))
+            while (event := listener.next_event()) != NOTHING:
+                yield event
+        if stop < len(data) and hasattr(listener, "silence"):
+            listener.silence()
+    listener.finish()
+    while (event := listener.next_event()) != NOTHING:
+        yield event
 
 
 def new_listener(protocol: str) -> Any:

@@ -7,11 +7,12 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import decoding
+from .. import capture_file, decoding
 from ..decoding import Rejected, Telegram
 
 STDIN = "-"
@@ -31,7 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
     parser.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="raw bytes; *.hex: hex text; -: standard input")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="raw bytes; *.hex: hex text; a capture file; -: standard input"
+    )
 
 
 class Unreadable(Exception):
@@ -59,14 +62,14 @@ def run(args: argparse.Namespace) -> int:
     unreadable = False
     for file in args.files:
         try:
-            data = read(file)
+            parts = parts_of(file, read(file))
         except Unreadable as error:
             unreadable = True
             print(f"optoprobe decode: {error}.", file=sys.stderr)
             continue
-        outcome = _Outcome(file, len(data))
+        outcome = _Outcome(file, sum(len(data) for data, _ in parts))
         outcomes.append(outcome)
-        for event in decoding.decode(data, args.protocol, args.key, args.auth_key):
+        for event in _events(parts, args):
             if isinstance(event, Telegram):
                 outcome.telegrams += 1
             else:
@@ -83,8 +86,29 @@ def run(args: argparse.Namespace) -> int:
     return 2 if unreadable else 1 if nothing else 0
 
 
+def _events(parts: list[tuple[bytes, list[int]]], args: argparse.Namespace) -> Iterator[Telegram | Rejected]:
+    before = 0
+    for data, pauses in parts:
+        for event in decoding.decode(data, args.protocol, args.key, args.auth_key, pauses):
+            yield replace(event, offset=before + event.offset) if before else event
+        before += len(data)
+
+
+def parts_of(file: str, data: bytes) -> list[tuple[bytes, list[int]]]:
+    """What read() has brought, as bytes to be decoded by themselves and the offsets of pauses in them. A capture file's
+    are apart where the line's settings changed. Raises Unreadable.
+    """
+    if not capture_file.is_capture(data):
+        return [(data, [])]
+    try:
+        return [(part.data, part.pauses) for part in capture_file.parse(data).parts()]
+    except capture_file.CaptureError as error:
+        raise Unreadable(f"{file} is a damaged capture file: {error}") from error
+
+
 def read(file: str) -> bytes:
-    """The bytes of `file` as named in the call: raw, a *.hex file's hex text, or standard input for "-".
+    """The bytes of `file` as named in the call: raw, a *.hex file's hex text, or standard input for "-"; of a capture
+    file, whatever its name, the text.
 
     Raises Unreadable.
     """
@@ -93,7 +117,7 @@ def read(file: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable(f"{file} cannot be read ({reason}): check its name and its permissions") from error
-    if not file.lower().endswith(".hex"):
+    if not file.lower().endswith(".hex") or capture_file.is_capture(data):
         return data
     try:
         return bytes_of_hex_text(data)
