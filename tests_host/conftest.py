@@ -182,6 +182,18 @@ def device() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
+    """The scenes of test_firmware_iec62056_21, which wait most of the time, beside test_detection, which does not."""
+    from test_firmware_iec62056_21 import live_through, scenes
+
+    folder = tmp_path_factory.mktemp("scenes")
+    each = scenes()
+    with ThreadPoolExecutor(len(each)) as pool:
+        begun = enumerate(each.items())
+        yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in begun}
+
+
+@pytest.fixture(scope="session")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
     """The scenes of test_firmware_pulses, all side by side, and beside the outages, which wait most of the time too."""
     from test_firmware_pulses import SCENES
