@@ -20,7 +20,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from optoprobe.commands.demo import Picture
+from optoprobe.commands.demo import METERS, Picture
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import SmlMeter
@@ -34,9 +34,11 @@ POWER = re.compile(r"^ +\d+\.\d s  Power +\d+\.\d W$", re.MULTILINE)
 
 
 class Run:
-    """One demo in a subprocess, its scratch below `folder`."""
+    """One demo in a subprocess, its scratch below `folder`; of SML unless `at_random` or `arguments` say else."""
 
-    def __init__(self, folder, *arguments, code=None, **environment):
+    def __init__(self, folder, *arguments, code=None, at_random=False, **environment):
+        if not at_random and not {"--meter", "--capture", "--quirk"} & set(arguments):
+            arguments = ("--meter", "sml", *arguments)
         self.scratch = folder / "scratch"
         self.scratch.mkdir(parents=True)
         self.marker = f"TMPDIR={self.scratch}".encode()
@@ -96,6 +98,7 @@ def test_each_meter_is_shown(tmp_path):
     seconds = {"iec-a": 30, "iec-b": 20, "iec-c": 20, "iec-d": 20, "p1": 25}
     seconds |= {"dlms": 12, "dlms-mbus": 25, "dlms-gbt": 25}
     runs = {name: Run(tmp_path / name, "--meter", name, "--seconds", n) for name, n in seconds.items()}
+    at_random = Run(tmp_path / "any", "--seconds", 33, at_random=True)
     blink = Run(tmp_path / "blink", "--meter", "blink", "--quirk", "remote", "--seconds", 25)
     for name, run in runs.items():
         code, out, err = run.end()
@@ -114,6 +117,14 @@ def test_each_meter_is_shown(tmp_path):
     registers = (r"Energy counted +0\.00\d*[1-9]\d* kWh", r"Power +\d+ W", r"Light +blinking")
     for said in (*registers, r"pulses: [1-9]\d* counted"):
         assert re.search(said, out), (said, out)
+
+
+    code, out, err = at_random.end()
+    meter = re.search(r"^The meter was ([a-z0-9-]+)\.$", out, re.MULTILINE)
+    assert (code, err) == (0, "") and meter and meter[1] in METERS, (out, err)
+    found = r"^ +\d+\.\d s  (light seen: \d+ baud, .* push|answers when asked: .*|flashes seen .*)$"
+    assert re.search(found, out, re.MULTILINE), out
+    assert re.search(r"kWh$", out, re.MULTILINE)
 
 
 def test_a_quirk_of_another_meter_is_refused(tmp_path):
@@ -240,7 +251,8 @@ def test_a_terminal_gets_a_table(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
         environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30", "TMPDIR": str(tmp_path)}
-        os.execve(sys.executable, [sys.executable, "-m", "optoprobe", "demo", "--seconds", "4"], environment)
+        command = [sys.executable, "-m", "optoprobe", "demo", "--meter", "sml", "--seconds", "4"]
+        os.execve(sys.executable, command, environment)
     shown = b""
     while select.select([terminal], [], [], 20)[0]:
         try:

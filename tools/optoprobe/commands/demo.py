@@ -25,16 +25,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .. import decoding
+from .. import capture_file, decoding
 from ..virtual.blink_meter import GHOSTS
 from ..virtual.dlms_meter import QUIRKS as DLMS_QUIRKS
 from ..virtual.iec62056_21_meter import QUIRKS as IEC_QUIRKS
 from ..virtual.sml_meter import QUIRKS
-from .decode import Unreadable, read
+from .decode import Unreadable, parts_of, read
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
     from rich.console import RenderableType
+
+    from metering.line import Line
 
     from ..virtual.board import VirtualBoard
     from ..virtual.broker import Broker
@@ -66,7 +68,9 @@ def add_parser(subparsers: Any) -> None:
         epilog="Ctrl-C ends it. Exit code 0 if readings arrived, 1 if not, 2 for wrong usage.",
         allow_abbrev=False,
     )
-    parser.add_argument("--meter", choices=METERS, default="sml", help="what is simulated (sml)")
+    parser.add_argument(
+        "--meter", choices=METERS, help="what is simulated (one picked at random: the firmware finds out what)"
+    )
     parser.add_argument("--capture", metavar="FILE", help="replay these bytes again and again instead of a meter")
     parser.add_argument(
         "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS, *DLMS_QUIRKS, *GHOSTS),
@@ -107,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--user and --password belong to --broker HOST:PORT: give that too")
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
+        args.found_out = args.meter is None and not args.capture and not args.quirk
+        args.meter = args.meter or (secrets.choice(METERS) if args.found_out else METERS[0])
         family = args.meter.partition("-")[0]
         known = {"sml": QUIRKS, "dlms": DLMS_QUIRKS, "blink": GHOSTS}.get(family, IEC_QUIRKS)
         wrong = set(args.quirk).difference(known)
@@ -121,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError("--broker takes HOST:PORT, such as 192.168.1.5:1883") from error
         if args.capture:
             capture = read(args.capture)
+            parts_of(args.capture, capture)  # a damaged capture file is told before anything begins
     except (ValueError, Unreadable) as error:
         print(f"optoprobe demo: {error}.", file=sys.stderr)
         return 2
@@ -363,13 +370,12 @@ class _Demo:
         from ..virtual.broker import Broker
         from ..virtual.dlms_meter import DlmsMeter
         from ..virtual.iec62056_21_meter import IecMeter
-        from ..virtual.optical_server import CaptureSource, OpticalServer
+        from ..virtual.optical_server import OpticalServer
         from ..virtual.sml_meter import SmlMeter
 
         source: Any
         if self.capture is not None:
-            protocol = self._protocol_of_capture(self.capture)
-            source = CaptureSource(self.capture)
+            protocol, source = self._replayed(self.capture)
         elif self.args.meter == "sml":
             protocol = "sml"
             source = SmlMeter(quirks=self.args.quirk)
@@ -405,29 +411,45 @@ class _Demo:
             "mqtt_password": self.args.password or "",
             "probe_id": picture.probe_id,
             "probe_name": "Optoprobe demo",
-            "protocol": protocol,
+            "protocol": "auto" if self.args.found_out else protocol,
             "interval_s": _INTERVAL_S,
             "pulses_per_kwh": _PULSES_PER_KWH,
         }
         if protocol == "dlms" and self.capture is None:
             settings["meter_key"], settings["meter_auth_key"] = source.key.hex(), source.auth_key.hex()
-        if line.baud != usual.baud and protocol == "dlms":
+        odd_baud = not self.args.found_out and protocol == "dlms" and line.baud != usual.baud
+        if odd_baud or isinstance(source, capture_file.Replay):
             settings["line"] = f"{line.baud} {line.bits}{line.parity or 'N'}{line.stop}"
-        board = stack.enter_context(VirtualBoard(scratch / "board", settings, server.port, runtime_name=runtime_name))
+        virtual = VirtualBoard(
+            scratch / "board", settings, server.port, board=_head_for(line), runtime_name=runtime_name
+        )
+        board = stack.enter_context(virtual)
         self.began_s = time.monotonic()
         self._watch(subscriber, server, board, self._about(runtime_name, f"{host}:{port}", server, scratch))
         self._verdict(server, board)
 
-    def _protocol_of_capture(self, capture: bytes) -> str:
-        """What the capture speaks, by its first telegram; DemoError when there is none."""
-        refused = 0
-        for event in decoding.decode(capture):
-            if isinstance(event, decoding.Telegram):
-                return event.protocol
-            refused += 1
+    def _replayed(self, capture: bytes) -> tuple[str, Any]:
+        """What the capture speaks by its first telegram, of a capture file the longest part's; and a source of it.
+
+        DemoError when there is none.
+        """
+        from metering.line import Line
+
+        from ..virtual.optical_server import CaptureSource
+
+        timed = capture_file.is_capture(capture)
+        whole = capture_file.Segment(Line(9600), chunks=[(0, capture)])
+        parts = capture_file.parse(capture).parts() if timed else [capture_file.Part([whole])]
+        refused = n_bytes = 0
+        for part in sorted(parts, key=lambda part: len(part.data), reverse=True):
+            n_bytes += len(part.data)
+            for event in decoding.decode(part.data, pauses=part.pauses):
+                if isinstance(event, decoding.Telegram):
+                    return event.protocol, capture_file.Replay(part) if timed else CaptureSource(capture)
+                refused += 1
         found = f"{refused:,} rejected" if refused else "no start sequence found"
         file = self.args.capture
-        raise DemoError(f"no telegram in {file} ({len(capture):,} bytes, {found}); `optoprobe decode` shows more.")
+        raise DemoError(f"no telegram in {file} ({n_bytes:,} bytes, {found}); `optoprobe decode` shows more.")
 
     def _runtime(self) -> str:
         """micropython unless CPython is asked for or MicroPython cannot be had, which is said aloud."""
@@ -451,6 +473,8 @@ class _Demo:
         from .. import runtime
 
         meter = f"simulated {self.args.meter} meter" + (f" ({', '.join(self.args.quirk)})" if self.args.quirk else "")
+        if self.args.found_out:
+            meter = "simulated, one picked at random; the firmware finds out what it speaks"
         if self.capture is not None:
             meter = f"capture {_printable(self.args.capture)}, again and again"
         program = str(runtime.micropython()) if runtime_name == "micropython" else sys.executable
@@ -468,10 +492,16 @@ class _Demo:
     def _watch(self, subscriber: Subscriber, server: OpticalServer, board: VirtualBoard, about: list[str]) -> None:
         """Show what arrives until the time is over or a signal comes; DemoError when a part of it breaks down."""
         birth_s = None
+        said = 0
         with self._screen(about) as show:
             while not self.stop.wait(_TICK_S):
                 now = time.monotonic()
                 subscriber.take_into(self.picture)
+                if self.args.found_out:
+                    for line in board.log[said:]:
+                        said += 1
+                        thought = _printable(line.removeprefix("optoprobe: "))
+                        print(f"{now - self.began_s:6.1f} s  {thought}", flush=True)
                 show(now, server)
                 if self.args.seconds is not None and now - self.began_s >= self.args.seconds:
                     break
@@ -552,6 +582,8 @@ class _Demo:
         """The summary line; DemoError with the likeliest reason when there was nothing to show."""
         now, picture = time.monotonic(), self.picture
         n, messages, odd = len(picture.registers), picture.messages, picture.odd
+        if self.args.found_out:
+            print(f"The meter was {self.args.meter}.", flush=True)
         if n:
             strange = f", {odd} messages not understood" if odd else ""
             arrived = f"{n} registers in {messages} messages{strange}"
@@ -563,6 +595,18 @@ class _Demo:
         if server.boards == 0:
             raise DemoError(f"{after}; the virtual board did not connect to the line: give it more --seconds.")
         raise DemoError(f"{after}; {picture.counters(now)}: give it more --seconds.")
+
+
+def _head_for(line: Line) -> Path | dict[str, Any]:
+    """The virtual board; for a light that is turned round, with a head that turns it back."""
+    from .. import runtime
+
+    file = runtime.REPO / "board_configs" / "virtual.json"
+    if not line.invert:
+        return file
+    board = json.loads(file.read_text())
+    board["uart"]["invert_rx"] = True
+    return board
 
 
 def _last(log: list[str]) -> str:
