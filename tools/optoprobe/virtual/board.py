@@ -20,12 +20,14 @@ from optoprobe.virtual.broker import tied
 
 FAKES = Path(__file__).parent / "fakes"
 HEAP_BUDGET = 64 * 1024  # of the whole firmware
-# What stands in the virtual board's heap and in an ESP32's flash: the fakes of machine and network, and umqtt.simple,
-# 6,944 bytes, and 4,480 that MicroPython's string pool takes at a stroke when it doubles at 630 names, which only their
-# names make it do. tests_host/test_firmware_memory.py measures that both are no less.
-HARDWARE_BYTES = 6944 + 4480
-# What IEC 62056-21 and DLMS take beyond the budget: data blocks, conversation, cipher, the pool doubled by their names,
-# and the messages of the 31 registers of a P1 meter.
+# What stands in the virtual board's heap and in an ESP32's flash: the fakes of machine and network, and umqtt.simple.
+# tests_host/test_firmware_memory.py measures that it is no less.
+HARDWARE_BYTES = 6944
+# What the firmware takes beyond the budget: with SML, where MicroPython's string pool doubles at 630 names (4,480 bytes
+# at a stroke); to find the meter, beside that; with IEC 62056-21 and DLMS (data blocks, conversation, cipher, and the
+# messages of the 31 registers of a P1 meter), with or without.
+BEYOND_BYTES = 4480 + 4 * 1024
+DETECTION_BYTES = 6 * 1024
 OTHERS_BYTES = 30 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
@@ -56,8 +58,8 @@ class VirtualBoard:
         self.reset_cause = reset_cause
         self._runtime = runtime_name
         protocol = settings.get("protocol") if settings else None
-        more = OTHERS_BYTES if protocol in ("iec62056-21", "dlms") else 0
-        self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + more
+        more = 0 if protocol in ("sml", "blink") else OTHERS_BYTES
+        self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
