@@ -8,6 +8,7 @@ import time
 
 from micropython import const
 
+from firmware.aids import reopen
 from firmware.forget import forget
 from firmware.outbox import member
 from metering.alignment import Alignment
@@ -67,7 +68,7 @@ class Aligning:
             self.done = True
             self._meter.hurry(False)
             self._end_edges()
-            self._put(b"OFF")
+            self._put("OFF")
             forget("metering", "alignment")
 
     async def _second(self):
@@ -108,18 +109,18 @@ class Aligning:
                 self._led.value(self._lit)
                 self._due = time.ticks_add(now, _SLOWEST_MS - (_SLOWEST_MS - _FASTEST_MS) * alignment.score // 100)
             await asyncio.sleep_ms(_LOOK_MS)
-        self._put(b"ON")
+        self._put("ON")
 
     def _end_edges(self):
         line = self._line
         self._line = None
         if line is not None and self._head.line is self._edge_line:  # nobody has opened another since
-            self._head.open(line)
+            reopen(self._head, line)
 
     def _put(self, mode):
         alignment = self._alignment
         payload = bytearray()
-        member(payload, "mode", '"%s"' % mode.decode())
+        member(payload, "mode", '"%s"' % mode)
         member(payload, "score", "%d" % alignment.score)
         member(payload, "best", "%d" % alignment.best)
         member(payload, "words", '"%s"' % alignment.words)

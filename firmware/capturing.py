@@ -20,6 +20,7 @@ import time
 from micropython import const
 
 from firmware import VERSION
+from firmware.aids import reopen
 from metering.line import Line
 
 _FILE = "capture.txt"
@@ -122,7 +123,7 @@ class Capturing:
             head.tap = None
             self._meter.hurry(False)
             if self._edges is not None and head.line is self._edges:  # nobody has opened another since
-                head.open(self._own)
+                reopen(head, self._own)
             self._file.write("end %d\n" % self._now())
 
 

@@ -132,6 +132,28 @@ def test_a_full_flash_ends_a_capture_and_nothing_else(tmp_path: Path) -> None:
         assert any("capture cannot be written" in line for line in probe.log)
 
 
+@pytest.mark.parametrize("topic", [ALIGNMENT, CAPTURE])
+def test_a_shortage_of_memory_does_not_leave_the_meter_unheard(tmp_path: Path, topic: str) -> None:
+    """Where the edges have been measured, and the meter's line cannot be opened again at once."""
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        found(probe)
+        head = probe.app.head
+        really, shortages = head.open, [MemoryError]
+
+        def opened(line: Any) -> None:
+            if line.baud == 9600 and head.line.baud == 28800 and shortages:
+                raise shortages.pop()
+            really(line)
+
+        head.open = opened
+        probe.say(topic + "/set", "8")
+        probe.run_for(30)
+        probe.say(ALIGNMENT + "/set", "OFF")
+        n = len(probe.of("/live"))
+        probe.run_for(10)
+        assert not shortages and len(probe.of("/live")) >= n + 9
+
+
 def test_a_capture_of_the_unknown(tmp_path: Path) -> None:
     """The search is recorded, too: what it has looked at, and with which settings."""
     with probe_of(tmp_path, bytes(range(7, 250, 3)) * 3) as probe:
