@@ -13,6 +13,7 @@ from metering.protocols import BLINK
 
 _LOOK_MS = const(10)
 _AFTER_SHORTAGE_MS = const(2000)
+_SHORTAGES = const(3)  # fewer are the network side's, which composes something large at times
 _WATT_MS = 3600000000  # of a kWh
 
 
@@ -99,6 +100,11 @@ class Search(Reader):
 
     def notice(self):
         """What was seen so far, and what is done about it."""
+        if self.out_of_memory >= _SHORTAGES:
+            return "memory ran out %d times in looking for the meter (%s): name its protocol in the settings" % (
+                self.out_of_memory,
+                self._detection.seen,
+            )
         return "looking for the meter: " + self._detection.seen
 
     def count_into(self, counts):
@@ -106,3 +112,4 @@ class Search(Reader):
         counts["protocol"] = "searching"
         counts["line"] = ""
         counts["seen"] = self._detection.seen
+        counts["out_of_memory"] = self.out_of_memory

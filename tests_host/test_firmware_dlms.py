@@ -43,6 +43,7 @@ class Scene:
     meter: DlmsMeter
     settings: dict[str, object]
     seconds: float = SECONDS
+    heap_bytes: int | None = None
     sent: list[Sent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -68,6 +69,10 @@ def scenes() -> dict[str, Scene]:
     made["wrong key"] = Scene(wrong, {"meter_key": "00112233445566778899aabbccddeeff", "line": "9600 8N1"})
     replayed = DlmsMeter("optical", seed=4, quirks=["replay"])
     made["replay"] = Scene(replayed, keys(replayed) | {"line": "9600 8N1"})
+    found = DlmsMeter("optical", seed=5)
+    made["found"] = Scene(found, keys(found) | {"protocol": "auto"})
+    found = DlmsMeter("optical", seed=6)
+    made["too little memory"] = Scene(found, keys(found) | {"protocol": "auto"}, heap_bytes=111_000)
     return made
 
 
@@ -76,7 +81,7 @@ def live_through(folder: Path, scene: Scene) -> Scene:
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": "cellar"}
         settings |= {"protocol": "dlms"} | scene.settings
         with OpticalServer(PausableMeter(scene.meter), scene.meter.line) as server:
-            with VirtualBoard(folder / "device", settings, server.port) as board:
+            with VirtualBoard(folder / "device", settings, server.port, heap_bytes=scene.heap_bytes) as board:
                 time.sleep(scene.seconds)
                 listener.publish("homeassistant/status", "online")  # upon which it tells its diagnostics
                 time.sleep(6)
@@ -98,7 +103,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Futur
         yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in enumerate(each.items())}
 
 
-@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize("kind", [*LINES, "found"])
 def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -> None:
     scene = played[kind].result()
     wanted = [shown(sent.expected) for sent in scene.sent if sent.expected]
@@ -114,6 +119,13 @@ def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -
     due = [sent for sent in scene.sent if sent.expected and sent.monotonic_s < told_s - 1]
     assert diagnostics["telegrams"] >= len(due) - 1 and diagnostics["held"] == 0
     assert diagnostics["notice"] == "ok"
+
+
+def test_too_little_memory_to_find_it_is_told(played: dict[str, Future[Scene]]) -> None:
+    scene = played["too little memory"].result()
+    diagnostics = scene.objects("/diagnostics")[-1]
+    assert diagnostics["out_of_memory"] >= 3 and "name its protocol in the settings" in diagnostics["notice"]
+    assert not scene.objects("/state") and not scene.objects("/live")
 
 
 def test_a_missing_key_is_asked_for(played: dict[str, Future[Scene]]) -> None:

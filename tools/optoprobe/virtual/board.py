@@ -25,10 +25,10 @@ HEAP_BUDGET = 64 * 1024  # of the whole firmware
 HARDWARE_BYTES = 6944
 # What the firmware takes beyond the budget: with SML, where MicroPython's string pool doubles at 630 names (4,480 bytes
 # at a stroke); to find the meter, beside that; with IEC 62056-21 and DLMS (data blocks, conversation, cipher, and the
-# messages of the 31 registers of a P1 meter), with or without.
+# messages of the 31 registers of a P1 meter).
 BEYOND_BYTES = 4480 + 4 * 1024
 DETECTION_BYTES = 6 * 1024
-OTHERS_BYTES = 30 * 1024
+OTHERS_BYTES = 32 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -59,6 +59,7 @@ class VirtualBoard:
         self._runtime = runtime_name
         protocol = settings.get("protocol") if settings else None
         more = 0 if protocol in ("sml", "blink") else OTHERS_BYTES
+        more += DETECTION_BYTES if protocol in (None, "auto") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None
