@@ -17,7 +17,7 @@ import gc
 from micropython import const
 
 from firmware.forget import forget
-from metering.protocols import BLINK
+from metering import protocols
 
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)
@@ -55,12 +55,12 @@ class MeterWatch:
             return
         self._remembered().take_up(self._kept, settings, head)
         self._forget()
-        parts[2].telegrams = settings["protocol"] != BLINK
+        parts[2].telegrams = settings["protocol"] != protocols.BLINK
         self._meter = self._made(None)
 
     def _made(self, found):
         """The meter as the settings now say; `found` is what the search has found of it, None without one."""
-        if self._settings["protocol"] == BLINK:
+        if self._settings["protocol"] == protocols.BLINK:
             from firmware.pulse_meter import PulseMeter
 
             meter = PulseMeter(self._settings, self._head, *self._parts)
@@ -124,15 +124,19 @@ class MeterWatch:
         self._task = asyncio.create_task(self._meter.run())
 
     def _let_go(self):
-        """What outlasts the meter that was lost."""
+        """What outlasts the meter that was lost; its code makes room for the search."""
         meter = self._meter
         self._meter = None
-        if self._kept["protocol"] == BLINK:
+        if self._kept["protocol"] == protocols.BLINK:
             meter.gone = True
             return
         self._guard = meter.guard
         if meter.conversation and meter.conversation.failed["password refused"]:
             self._settings["meter_password"] = ""  # meters lock: not again in this run
+        meter = None
+        forget("firmware", "telegram_meter")
+        forget("firmware", "publisher")
+        protocols.unload()
 
     async def _until_lost(self):
         """Returns when the meter is to be looked for anew."""
@@ -145,7 +149,7 @@ class MeterWatch:
             self._heard_s = health.uptime_s
             self._period_s = 0
             self._odd_seconds = _ODD_SECONDS
-        elif heard or self._protocol == BLINK:  # found again by what it has sent
+        elif heard or self._protocol == protocols.BLINK:  # found again by what it has sent
             self._hear()
         lost = False
         while not lost:
@@ -161,9 +165,9 @@ class MeterWatch:
                     self._hear()
                 self._heard_s = now_s
                 heard = meter.heard
-                failures = 0 if self._protocol == BLINK else self._unanswered()
+                failures = 0 if self._protocol == protocols.BLINK else self._unanswered()
             silence_s = now_s - self._heard_s
-            if self._protocol == BLINK:
+            if self._protocol == protocols.BLINK:
                 odd_s += meter.odd_ms() >= _ODD_MS
                 if now_s - forgot_s >= _FORGET_S:
                     forgot_s = now_s

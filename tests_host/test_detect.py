@@ -4,8 +4,11 @@ Any bytes, any times: it goes on or proves something, never raises, and keeps no
 finds in front of which meter is test_detection.py's.
 """
 
+import os
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +209,25 @@ def test_the_same_on_micropython_with_the_heap_locked(core: Path, tmp_path: Path
 
 
 core = on_micropython.core
+
+
+def test_nothing_of_a_protocol_stays_loaded():
+    """In a process of its own: what is loaded with every listener and conversation is dropped again, all of it."""
+    program = """
+import sys
+from metering import detect, guard, protocols
+def modules():
+    return {name for name in sys.modules if name.startswith("metering")}
+before = modules()
+for name in protocols.names():
+    listener = protocols.load(name)()
+    if hasattr(listener, "set_keys"):
+        listener.set_keys(bytes(16), bytes(16))
+    protocols.load_conversation(name)
+assert {"metering.sml", "metering.gcm", "metering.iec62056_21_conversation"} <= modules() - before
+protocols.unload()
+print(sorted(modules() ^ before))
+"""
+    path = {"PYTHONPATH": str(runtime.REPO / "lib")}
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr or done.stdout

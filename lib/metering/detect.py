@@ -167,6 +167,7 @@ class Detection:
         self.protocol = ""
         self.line = Line(_HOME)
         self.listener = self.conversation = None
+        self._loaded = False  # may there be code of a protocol?
         self.in_hand = False
         self.parity = None
         self.flashes = 0
@@ -221,7 +222,7 @@ class Detection:
     # -- what is done: methods that give line actions
 
     def run(self):
-        """Generator of line actions; ends with something proven."""
+        """Generator of line actions; ends with something proven. Broken off, it may be called again."""
         steps = (
             self._look,
             self._judge_look,
@@ -233,9 +234,7 @@ class Detection:
             self._try_otherwise,
             self._listen,
         )
-        if self.conversation:  # begun anew amid a question
-            self._drop_listener()
-        yield SWITCH, self.line
+        yield from self._switch(self.line)
         while not self.protocol:
             self._decision = 0
             self._ticks = None
@@ -261,10 +260,10 @@ class Detection:
         return ((SWITCH, line),)
 
     def _drop_listener(self):
-        if self.listener is not None:
-            name = self.listener.NAME
+        if self._loaded:
+            self._loaded = False
             self.listener = self.conversation = None
-            protocols.unload(name)
+            protocols.unload()
 
     def _hear(self, baud):
         self._looking = False
@@ -370,6 +369,7 @@ class Detection:
     def _listen(self):
         """A signature was there: its listener gets what has been kept."""
         self._say("light seen: %d baud, perhaps %s" % (self.line.baud, self._signature.upper()))
+        self._loaded = True
         self.listener, self.conversation = self._make(self._signature, False)
         self.listener.needs_check = False
         self._dark_ms = 0
@@ -383,6 +383,7 @@ class Detection:
         for name, _ in protocols.CONVERSATIONS:
             self._drop_listener()
             self._say("dark: asking by %s" % name.upper())
+            self._loaded = True
             self.listener, self.conversation = self._make(name, True)
             good = False
             for _ in range(_READ_OUTS):  # one that answers may have to be read at a lower rate

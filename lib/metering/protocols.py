@@ -9,6 +9,20 @@ import sys
 LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"), ("dlms", "metering.dlms"))
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, neither of the two
 CONVERSATIONS = (("iec62056-21", "metering.iec62056_21_conversation"),)
+# What is loaded with one of them, or with several, and with nothing else.
+_PARTS = (
+    "metering.aes",
+    "metering.axdr",
+    "metering.block_check",
+    "metering.checksum",
+    "metering.cosem",
+    "metering.dlms_layouts",
+    "metering.gcm",
+    "metering.hdlc",
+    "metering.mbus_frame",
+    "metering.printed",
+    "metering.staging",
+)
 
 
 def names():
@@ -32,11 +46,16 @@ def _module(path):
     return sys.modules[path]
 
 
-def unload(name):
-    """Drop protocol `name`'s code from memory; what still uses it keeps working."""
+def unload():
+    """Drop the code of every protocol from memory; what still uses some of it keeps working."""
     for table in (LISTENERS, CONVERSATIONS):
-        path = dict(table).get(name)
-        if path in sys.modules:
-            del sys.modules[path]
-            delattr(sys.modules["metering"], path.split(".")[-1])
+        for _, path in table:
+            _drop(path)
+    for path in _PARTS:
+        _drop(path)
     gc.collect()
+
+
+def _drop(path):
+    if sys.modules.pop(path, None):
+        delattr(sys.modules["metering"], path.split(".")[-1])
