@@ -1,6 +1,7 @@
 """The registry: protocol names and where their code is. A module is loaded when asked for and can be dropped again.
 
-A new protocol is one file and one line here; one that is asked has a second of each, for its conversation.
+A new protocol is one file and one line here; one that is asked has a second of each, for its conversation. What they
+load beside these, and nothing else does, is named in _PARTS.
 """
 
 import gc
@@ -10,19 +11,7 @@ LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"), (
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, neither of the two
 CONVERSATIONS = (("iec62056-21", "metering.iec62056_21_conversation"),)
 # What is loaded with one of them, or with several, and with nothing else.
-_PARTS = (
-    "metering.aes",
-    "metering.axdr",
-    "metering.block_check",
-    "metering.checksum",
-    "metering.cosem",
-    "metering.dlms_layouts",
-    "metering.gcm",
-    "metering.hdlc",
-    "metering.mbus_frame",
-    "metering.printed",
-    "metering.staging",
-)
+_PARTS = "aes axdr block_check checksum cosem dlms_layouts gcm hdlc mbus_frame printed staging"
 
 
 def names():
@@ -51,8 +40,8 @@ def unload():
     for table in (LISTENERS, CONVERSATIONS):
         for _, path in table:
             _drop(path)
-    for path in _PARTS:
-        _drop(path)
+    for part in _PARTS.split():
+        _drop("metering." + part)
     gc.collect()
 
 
