@@ -30,7 +30,7 @@ test: setup
 	@$(RUN) -m pytest
 
 lint: setup
-	@$(RUN) -m pytest tests_host/test_house.py
+	@$(RUN) -m pytest tests_host/test_code_rules.py
 
 bench: setup
 	@$(RUN) tests_host/bench.py

@@ -4,7 +4,7 @@ import gc
 
 gc.threshold(2048)  # collecting early keeps what stays together, and the free heap in one piece
 
-from firmware import health  # noqa: E402 - the threshold must hold while the firmware is loaded
+from firmware.hardware import health  # noqa: E402 - the threshold must hold while the firmware is loaded
 
 health.note_start()
 del health.note_start  # its code is not needed again

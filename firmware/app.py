@@ -7,13 +7,13 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from firmware.forget import forget
-from firmware.health import Health, chip_number
-from firmware.homeassistant import Announcer
-from firmware.network import Network
-from firmware.outbox import Outbox, member
+from firmware.hardware.health import Health, chip_number
+from firmware.mqtt.homeassistant import Announcer
+from firmware.mqtt.outbox import Outbox, member
+from firmware.mqtt.session import Network
 from metering.line import Line
 from metering.protocols import BLINK
+from metering.unload import unload
 
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
@@ -27,14 +27,14 @@ def _load_settings():
 
     values, problems = settings.load(_SETTINGS_FILE)
     settings.convert(values)
-    forget("firmware", "settings")
-    forget("metering", "meter_key")
+    unload("firmware.settings")
+    unload("metering.dlms")
     return values, problems
 
 
 def _load_board():
     """(name, head, led, problem) with None for what there is not; the code that reads the file is dropped again."""
-    from firmware import board
+    from firmware.hardware import board
 
     try:
         name, head, led = board.load(_BOARD_FILE)
@@ -42,7 +42,7 @@ def _load_board():
     except board.BoardError as error:
         name = head = led = None
         problem = str(error)
-    forget("firmware", "board")
+    unload("firmware.hardware.board")
     return name, head, led, problem
 
 
@@ -64,7 +64,7 @@ class App:
         self.announcer.telegrams = settings["protocol"] != BLINK
         self.network = Network(settings, self.outbox, self.announcer, probe_id, self.health)
         self.meter = None
-        self.aid = None  # firmware.aligning or firmware.capturing, while somebody wants it (firmware.aids)
+        self.aid = None  # alignment or capture, while somebody wants it (firmware.owner.owner_commands)
         self.wanted = None  # (its name, what was said), left here by the network's thread
         for name in ("alignment", "capture"):
             self.network.heard[self.announcer.topic(name, "set")] = self._hears(name)
@@ -74,11 +74,11 @@ class App:
             try:
                 self.head.open(Line(9600))
                 if settings["protocol"] == "auto":
-                    from firmware.meter_watch import MeterWatch as Meter
+                    from firmware.reading.supervisor import MeterWatch as Meter
                 elif settings["protocol"] == BLINK:
-                    from firmware.pulse_meter import PulseMeter as Meter
+                    from firmware.reading.pulse_meter import PulseMeter as Meter
                 else:
-                    from firmware.telegram_meter import TelegramMeter as Meter
+                    from firmware.reading.telegram_meter import TelegramMeter as Meter
                 self.meter = Meter(settings, self.head, *parts)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
@@ -95,11 +95,11 @@ class App:
         """Begin or end what helps to place the head, or a recording."""
         aid = self.aid
         if self.wanted or aid is not None and aid.done:
-            from firmware import aids
+            from firmware.owner import owner_commands
 
-            aids.attend(self)
-            aids = None
-            forget("firmware", "aids")
+            owner_commands.attend(self)
+            owner_commands = None
+            unload("firmware.owner.owner_commands")
 
     def _published(self):
         """Something was published."""

@@ -8,8 +8,8 @@ import os
 from micropython import const
 
 from metering import protocols
+from metering.dlms.meter_key import key_bytes, key_digits
 from metering.line import Line
-from metering.meter_key import key_bytes, key_digits
 
 _LEAST_BAUD = const(300)
 _MOST_BAUD = const(921600)

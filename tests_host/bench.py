@@ -42,12 +42,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from metering import dlms, iec62056_21, sml
-from metering.axdr import ber_length
+from support import core_on_micropython
+
+from metering import sml
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
+from metering.dlms import push as dlms
+from metering.dlms.axdr import ber_length
+from metering.iec62056_21 import data_block as iec62056_21
 from metering.line import Line
 from metering.listener import NOTHING, TELEGRAM, Listener
-from optoprobe import device_tree, runtime
+from optoprobe import runtime
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
@@ -58,7 +62,7 @@ DLMS_CORPUS = CORPUS.with_name("dlms")
 IEC_BUFFER = 12 * 1024  # holds the longest read-out with its history, which the others read too
 
 X25_TABLE = crc_table(CCITT)
-GCM_SCRIPT = Path(__file__).parent / "on_micropython" / "gcm_vectors.py"
+GCM_SCRIPT = Path(__file__).parent / "micropython" / "on_micropython" / "gcm_vectors.py"
 ON_THE_LINE = (  # telegram, its bytes, those enciphered, the line
     ("optical", 105, 74, Line(9600)),
     ("M-Bus", 282, 243, Line(2400, 8, "E")),
@@ -717,11 +721,8 @@ def share_of_the_line(rounds: int) -> None:
         print(f"left out ({error})")
         return
     with tempfile.TemporaryDirectory() as named:
-        core = Path(named) / "metering"
-        core.mkdir()
-        for source in sorted((runtime.REPO / "lib" / "metering").glob("*.py")):
-            device_tree.install(source, core)
-        vectors = core.with_name("vectors")
+        core_on_micropython.install(Path(named))
+        vectors = Path(named) / "vectors"
         environment = os.environ | {"MICROPYPATH": f"{named}:.frozen"}
         command = [str(program), "-X", "heapsize=64k", str(GCM_SCRIPT), str(vectors), "figures"]
         for what, n, enciphered, line in ON_THE_LINE:

@@ -1,5 +1,5 @@
 """The few places where MicroPython and CPython differ, for the core. What only printing protocols need of these is in
-metering.characters and metering.block_check; who else walks over bytes asks SLICES_ARE_CHEAP.
+metering.characters and metering.iec62056_21.block_check; who else walks over bytes asks SLICES_ARE_CHEAP.
 """
 
 try:

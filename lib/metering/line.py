@@ -23,7 +23,7 @@ came of them; it runs alike on a head's UART, on a computer's serial port and on
     (WATCH, watcher, ms)                    watcher.look(ticks_ms, light, data, start, end) at each look, some 10 ms
                                             apart, until it says True or for so long: `light` on the head now (None
                                             where the driver cannot tell), data[start:end] what has come. For
-                                            metering.detect and its drivers
+                                            metering.detection.search_story and its drivers
 """
 
 from metering.compat import const

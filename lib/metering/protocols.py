@@ -1,17 +1,22 @@
 """The registry: protocol names and where their code is. A module is loaded when asked for and can be dropped again.
 
-A new protocol is one file and one line here; one that is asked has a second of each, for its conversation. What they
-load beside these, and nothing else does, is named in _PARTS.
+A new protocol is one family, a module or a package below `metering`, and one line here; one that is asked has a second
+of each, for its conversation.
 """
 
-import gc
 import sys
 
-LISTENERS = (("sml", "metering.sml"), ("iec62056-21", "metering.iec62056_21"), ("dlms", "metering.dlms"))
+from metering.unload import unload
+
+LISTENERS = (
+    ("sml", "metering.sml"),
+    ("iec62056-21", "metering.iec62056_21.data_block"),
+    ("dlms", "metering.dlms.push"),
+)
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, neither of the two
-CONVERSATIONS = (("iec62056-21", "metering.iec62056_21_conversation"),)
-# What is loaded with one of them, or with several, and with nothing else.
-_PARTS = "aes axdr block_check checksum cosem dlms_layouts gcm hdlc mbus_frame printed staging"
+CONVERSATIONS = (("iec62056-21", "metering.iec62056_21.poll"),)
+# Families, and common files that nothing but a family loads.
+_FAMILIES = "sml iec62056_21 dlms mbus checksum compacting_listener"
 
 
 def names():
@@ -35,16 +40,7 @@ def _module(path):
     return sys.modules[path]
 
 
-def unload():
+def unload_protocols():
     """Drop the code of every protocol from memory; what still uses some of it keeps working."""
-    for table in (LISTENERS, CONVERSATIONS):
-        for _, path in table:
-            _drop(path)
-    for part in _PARTS.split():
-        _drop("metering." + part)
-    gc.collect()
-
-
-def _drop(path):
-    if sys.modules.pop(path, None):
-        delattr(sys.modules["metering"], path.split(".")[-1])
+    for family in _FAMILIES.split():
+        unload("metering." + family)

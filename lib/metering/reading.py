@@ -21,7 +21,7 @@ class Reading:
     """`obis` 6 bytes A B C D E F; `value` int, bool, bytes or str; `exponent` power of ten of an int; `unit` DLMS code.
 
     `unit` is the code of the COSEM unit enumeration (IEC 62056-6-2, 4.3.2: 27 W, 30 Wh ...), None where none was sent.
-    `address` and `printed_unit` are texts where a meter prints (metering.printed), None where it sends codes.
+    `address` and `printed_unit` are texts where a meter prints (iec62056_21.printed), None where it sends codes.
     """
 
     address = None

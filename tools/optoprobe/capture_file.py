@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.iec62056_21 import identification_end
+from metering.iec62056_21.data_block import identification_end
 from metering.line import Line
 
 from .virtual.line import duration_ns
@@ -37,7 +37,7 @@ _BAUDS = range(50, 1_000_001)
 _LINE_BYTES = 64  # of data a line of text, so that no mailer breaks it
 _RESERVED_BYTES = 4096  # for comments and the end
 _MAX_COMMENT = 200
-_PAUSE_MS = 300  # what metering.dlms takes for a silence
+_PAUSE_MS = 300  # what metering.dlms.push takes for a silence
 
 _MAGIC = b"optoprobe capture "
 _VERSION = 1

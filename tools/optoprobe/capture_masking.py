@@ -18,15 +18,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from metering import hdlc, mbus_frame, protocols
-from metering.axdr import COMPACT, Malformed, ber_length, is_integer, size_of, string_at
-from metering.block_check import xor_part
+from metering import protocols
 from metering.characters import with_parity
 from metering.checksum import ARC, CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
 from metering.compat import ascii_text
-from metering.cosem import Cosem
+from metering.dlms import hdlc
+from metering.dlms.axdr import COMPACT, Malformed, ber_length, is_integer, size_of, string_at
+from metering.dlms.cosem import Cosem
+from metering.iec62056_21.block_check import xor_part
+from metering.iec62056_21.printed import parse_code
 from metering.listener import REJECTED, TELEGRAM
-from metering.printed import parse_code
+from metering.mbus import mbus_frame
 from metering.sml import Sml
 
 from . import decoding

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
-from metering.detect import signature
+from metering.detection.search_story import signature
+from metering.dlms.meter_key import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
-from metering.meter_key import KEY_DIGITS, key_bytes
 from metering.obis import obis_text
 from metering.registers import describe, unit_symbol
 

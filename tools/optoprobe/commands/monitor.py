@@ -1,6 +1,6 @@
 """`optoprobe monitor`: how well an optical head sits, once a second, while somebody turns it.
 
-    --port     a head on this computer: its bytes are heard here and scored by metering.alignment
+    --port     a head on this computer: its bytes are heard here and scored by metering.signal_quality
     --broker   a head on a probe: the probe's alignment mode is switched on over MQTT, and what it says is shown
                ON or OFF, not retained  ──►  <prefix>/<probe>/alignment/set
                <prefix>/<probe>/alignment  ──►  {"score": 87, "best": 93, "words": "..."} once a second
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from metering import protocols
-from metering.alignment import Alignment
 from metering.line import EXPECT, SWITCH, WAIT, Line
 from metering.listener import NOTHING
+from metering.signal_quality import Alignment
 
 from .. import decoding
 from .read import ASKED, seconds
@@ -270,7 +270,7 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
             pass
         finally:
             if line.asked:  # else the meter waits, or sends, for a while yet
-                from metering.iec62056_21_conversation import BREAK
+                from metering.iec62056_21.poll import BREAK
 
                 with contextlib.suppress(PortError):
                     line.send(BREAK)

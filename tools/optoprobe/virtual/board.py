@@ -21,7 +21,7 @@ from optoprobe.virtual.broker import tied
 FAKES = Path(__file__).parent / "fakes"
 HEAP_BUDGET = 64 * 1024  # of the whole firmware
 # What stands in the virtual board's heap and in an ESP32's flash: the fakes of machine and network, and umqtt.simple.
-# tests_host/test_firmware_memory.py measures that it is no less.
+# tests_host/device/test_firmware_memory.py measures that it is no less.
 HARDWARE_BYTES = 6944
 # What the firmware takes beyond the budget: with SML, where MicroPython's string pool doubles at 630 names (4,480 bytes
 # at a stroke); to find the meter, beside that; with IEC 62056-21 and DLMS (data blocks, conversation, cipher, and the

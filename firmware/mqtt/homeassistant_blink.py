@@ -1,0 +1,47 @@
+"""What Home Assistant is told of a blinking meter, beside firmware.mqtt.homeassistant: two totals, power, the light,
+and a number by which the owner sets the reading that the meter shows.
+"""
+
+from firmware.mqtt.homeassistant import Meter, register_component
+from metering.registers import CUMULATIVE, INSTANTANEOUS, Register
+
+_WH, _W = 30, 27  # DLMS unit codes
+_LIVE_EXPIRES_S = 60
+
+
+class BlinkingMeter(Meter):
+    """`counted_key` and `reading_key` are the totals' keys in `state`, the latter None until a reading was set."""
+
+    def __init__(self, slug, counted_key, reading_key, number_key, command):
+        """`number_key` is where the reading is or will be in `state`; `command` the topic (text) that sets it."""
+        registers = [Register(counted_key, CUMULATIVE, _WH, True)]
+        if reading_key:
+            registers.append(Register(reading_key, CUMULATIVE, _WH, True))
+        registers.append(Register("power", INSTANTANEOUS, _W, True))
+        rate = Register("pulse_rate", INSTANTANEOUS, None, True)
+        rate.printed_unit = "1/min"
+        registers.append(rate)
+        super().__init__("", slug, "", "", tuple(registers), _LIVE_EXPIRES_S)
+        self._number_key = number_key
+        self._command = command
+
+    def components(self, state, live):
+        for register in self.registers:  # no generator within another: the network thread's stack is small
+            yield register.key, register_component(register, state, live, self.live_expires_s)
+        expires = {"stat_t": live, "exp_aft": _LIVE_EXPIRES_S}
+        yield "light", dict(expires, name="Light", ent_cat="diagnostic")
+        yield "ghosts", dict(expires, name="Ghosts rejected", ent_cat="diagnostic", stat_cla="total_increasing")
+        yield "last_pulse", dict(expires, name="Last pulse", dev_cla="timestamp", ent_cat="diagnostic", en=False)
+        yield "set_reading", {
+            "p": "number",
+            "name": "Reading on the display",
+            "stat_t": state,
+            "val_tpl": "{{ value_json.%s | default('None') }}" % self._number_key,
+            "cmd_t": self._command,
+            "min": 0,
+            "max": 99999999,
+            "step": 0.001,
+            "mode": "box",
+            "unit_of_meas": "kWh",
+            "ent_cat": "config",
+        }

@@ -1,0 +1,137 @@
+"""A recording of the meter's line, for somebody far away to look at: what came, when, with which settings.
+
+    optoprobe capture 1
+    # version 0.1.0, board Hichi IR WiFi v2, protocol sml
+    line 9600 8N1                settings of the UART from here on
+    12 1b1b1b1b0101              ms since the begin, and bytes that had come by then
+    edges 28800 8N1              from here on the UART samples edges: zeros are thirds of a bit
+    light 9100 1                 the light stays on
+    end 30000
+
+Written to a file as it comes, which is then published in pieces; what tools/optoprobe/capture_file.py reads. No setting
+but the line's is in it.
+"""
+
+import asyncio
+import binascii
+import os
+import time
+
+from micropython import const
+
+from firmware import VERSION
+from firmware.owner.owner_commands import reopen
+from metering.line import Line
+
+_FILE = "capture.txt"
+_MOST_BYTES = const(65000)
+_MOST_S = const(120)
+_USUAL_S = const(30)
+_EDGES_MS = const(3000)
+_STEADY_MS = const(500)
+_LOOK_MS = const(20)
+_PIECE = const(256)
+_LOOKED_AT = (345600, 28800, 7200, 1800)  # no meter's rates: metering.detection.search_story looks for edges
+
+
+class Capturing:
+    """Of `app` (firmware.app) it needs the head, the meter's counts and the network, which gets the file for `topic`.
+    `run` records for as many seconds as `said` (bytes) tells, else 30, or until `stopped` is set.
+    """
+
+    NAME = "capture"
+
+    def __init__(self, app, topic, said):
+        self._head = app.head
+        self._meter = app.meter
+        self._network = app.network
+        self._topic = topic
+        self._seconds = _USUAL_S
+        if said.isdigit() and len(said) < 4:
+            self._seconds = max(1, min(int(said), _MOST_S))
+        counts = {}
+        app.meter.count_into(counts)
+        protocol = counts.get("protocol", "searching")
+        self._about = "# version %s, board %s, protocol %s\n" % (VERSION, app.board_name, protocol)
+        self._file = None
+        self._began = 0
+        self._size = 0
+        self._line = None
+        self._own = self._edges = None  # the meter's line while edges are recorded by us, and that of the edges
+        self.stopped = self.done = False
+
+    def _say(self, text):
+        self._size += len(text)
+        if self._size <= _MOST_BYTES:  # what comes behind the first that has no room is left out
+            self._file.write(text)
+
+    def _now(self):
+        return time.ticks_diff(time.ticks_ms(), self._began)
+
+    def _tap(self, data, n):
+        line = self._head.line
+        ours = line is self._edges
+        try:
+            if line is not self._line:
+                self._say("%s %r\n" % ("edges" if ours or line.baud in _LOOKED_AT else "line", line))
+                self._line = line
+            if n:
+                self._say("%d %s\n" % (self._now(), binascii.hexlify(bytes(memoryview(data)[:n])).decode()))
+        except (OSError, MemoryError):  # the flash is full: what is read is read all the same
+            self.stopped = True
+        return 0 if ours else n
+
+    async def run(self):
+        """Started by the app."""
+        try:
+            with open(_FILE, "w") as self._file:
+                await self._record()
+            size = os.stat(_FILE)[6]
+            self._network.stream(self._topic, size, _pieces())
+        except (OSError, MemoryError) as error:
+            print("optoprobe: the capture cannot be written (%s): free the device's memory" % error)
+        finally:
+            self.done = True
+
+    async def _record(self):
+        head = self._head
+        self._began = time.ticks_ms()
+        self._say("optoprobe capture 1\n")
+        self._say(self._about)
+        lit = head.light()
+        self._say("light 0 %d\n" % lit)
+        changed_ms = 0
+        told = lit
+        head.tap = self._tap
+        self._meter.hurry(True)
+        try:
+            self._tap(b"", 0)
+            while self._now() < self._seconds * 1000 and not self.stopped:
+                if self._own is None and self._meter.talks() and self._now() >= self._seconds * 1000 - _EDGES_MS:
+                    self._own = head.line
+                    self._edges = Line(3 * self._own.baud, 8, None, 1, self._own.invert)
+                    head.open(self._edges)
+                now = head.light()
+                if now != lit:
+                    lit = now
+                    changed_ms = self._now()
+                elif lit != told and self._now() - changed_ms > _STEADY_MS:
+                    told = lit
+                    self._say("light %d %d\n" % (changed_ms, lit))
+                await asyncio.sleep_ms(_LOOK_MS)
+        finally:
+            head.tap = None
+            self._meter.hurry(False)
+            if self._edges is not None and head.line is self._edges:  # nobody has opened another since
+                reopen(head, self._own)
+            self._file.write("end %d\n" % self._now())
+
+
+def _pieces():
+    """Yields the file's bytes; for the network's thread."""
+    with open(_FILE, "rb") as file:
+        while True:
+            piece = file.read(_PIECE)
+            if not piece:
+                return
+            yield piece

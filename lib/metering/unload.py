@@ -1,0 +1,19 @@
+"""Code that has done its work is taken out of memory again: one module, or a family with all it has loaded."""
+
+import gc
+import sys
+
+
+def unload(prefix):
+    """Drop module `prefix` and every module below it, such as "metering.dlms" with metering.dlms.gcm.
+
+    Objects made of that code keep working and keep it alive until they go themselves. A name that is not loaded is
+    left alone. Allocates a list of the names it drops, and collects the garbage at its end.
+    """
+    below = prefix + "."
+    for name in [name for name in sys.modules if name == prefix or name.startswith(below)]:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        if parent in sys.modules and hasattr(sys.modules[parent], child):
+            delattr(sys.modules[parent], child)
+    gc.collect()

@@ -1,0 +1,921 @@
+"""The IEC 62056-21 listener. Any bytes: an event or a counted error, never an exception, never a stall.
+
+A block with a check (BCC, CRC-16) comes out exactly as the meter printed it, or not at all. One without is taken only
+when it has its end and every line of it is data sets; it is marked, and no reading comes from a line that is none.
+
+A row is (name, bytes, expected readings, checked). Expected are (address, value, unit) as printed, one a bracket group:
+the simulated meter's own, or written down by hand. Real captures, where they lie beside the clone, are compared with
+what independent decoders read from them.
+"""
+
+import functools
+import json
+import random
+import re
+
+import pytest
+from support import listener_harness as hearing
+from support.listener_harness import in_pieces
+
+from metering.characters import is_even, with_parity
+from metering.checksum import ARC, crc16, crc_table
+from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
+from metering.listener import NOTHING, TELEGRAM
+from optoprobe import runtime
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+
+CORPUS = runtime.REPO.parent / "shared" / "corpus" / "iec62056_21"
+NO_CORPUS = "the corpus of real captures is not beside this clone"
+STX, ETX = b"\x02", b"\x03"
+IDENT = b"/OPT5X1\r\n"
+FLIPS_SAMPLED = 120  # of a row's some 3,000 bits; one row of each kind has every bit flipped
+
+
+# --- driving the listener --------------------------------------------------------------------------------------------
+
+
+def triple(reading):
+    return reading.address, reading.printed, reading.printed_unit
+
+
+def make(size=BUFFER_SIZE, history=True, needs_check=False):
+    listener = Iec62056_21(size)
+    listener.history = history
+    listener.needs_check = needs_check
+    return listener
+
+
+class Heard(hearing.Heard):
+    """What a listener, a new one unless given, made of a stream; beside the telegrams what else they say."""
+
+    def __init__(self, chunks, finish=False, listener=None):
+        self.checked, self.idents, self.lengths = [], [], []
+        hearing.Heard.__init__(self, listener or make(), chunks, triple, finish)
+
+    def note(self):
+        listener = self.listener
+        self.lengths.append(listener.length)
+        self.checked.append(listener.checked)
+        self.idents.append((listener.ident_flag, listener.ident_baud, listener.ident_id))
+        hearing.Heard.note(self)
+
+
+def hear(data, step=None, finish=False, **options):
+    return Heard(in_pieces(data, step), finish, make(**options))
+
+
+# --- the rows --------------------------------------------------------------------------------------------------------
+
+
+def framed(body, ident=IDENT, between=b""):
+    """Asked: identification line, STX, body, ETX, BCC."""
+    block = body + ETX
+    return ident + between + STX + block + bytes((functools.reduce(int.__xor__, block),))
+
+
+def crc_of(data):
+    return crc16(data, 0, crc_table(ARC))
+
+
+def p1(lines, ident=IDENT, digits="%04X", end=b"\r\n"):
+    data = ident + b"\r\n" + lines + b"!"
+    return data + (digits % crc_of(data)).encode() + end
+
+
+def pushed(lines, ident=IDENT, end=b"\r\n"):
+    """No check at all."""
+    return ident + b"\r\n" + lines + b"!" + end
+
+
+def meter_row(name, mode="C", **options):
+    meter = IecMeter(mode, seed=5, **options)
+    if mode in ("D", "P1"):
+        data = meter.telegram(7)
+        return name, data, meter.expected(), mode == "P1"
+    block, expected = meter.block(7)
+    return name, meter.identification() + block, expected, True
+
+
+def unpadded(digits):
+    """A P1 telegram whose CRC begins with a zero, which is not printed."""
+    for n in range(1 << 16):
+        lines = b"1-0:1.8.0(%06d.5*kWh)\r\n" % n
+        if 0x100 <= crc_of(IDENT + b"\r\n" + lines + b"!") < 0x1000:
+            return p1(lines, digits=digits), [("1-0:1.8.0", f"{n:06d}.5", "kWh")]
+    raise AssertionError("no such CRC")
+
+
+ENERGY = [("1.8.0", "0012.345", "kWh")]
+GAS = [("0-1:24.3.0", text, None) for text in "121030140000 00 60 1 0-1:24.2.1 m3 00024.123".split()]
+LINES = b"1.8.0(0012.345*kWh)\r\n"
+END = b"!\r\n"
+HEX_TEXT = b"3031203C3D3E3F" * 73  # a P1 text message near its longest, 1,024 digits
+
+QUIRK_ROWS = [
+    ("CRC without leading zero", *unpadded("%X"), True),
+    ("CRC without leading zero, lower case", *unpadded("%x"), True),
+    ("CRC lower case", p1(LINES, digits="%04x"), ENERGY, True),
+    ("CRC, then nothing but LF", p1(LINES, end=b"\n"), ENERGY, True),
+    ("parity bits, framed", with_parity(framed(LINES + b"F.F(00000000)\r\n" + END)),
+     [*ENERGY, ("F.F", "00000000", None)], True),
+    ("parity bits, pushed", with_parity(pushed(LINES + b"0.0.0(123)\r\n")), [*ENERGY, ("0.0.0", "123", None)], False),
+    (
+        "several sets a line, end behind the last",
+        framed(b"6.8(0326.062*MWh)6.26(07939.56*m3)9.21(66935074)\r\n6.26*01(07843.48*m3)F(0)!\r\n"),
+        [("6.8", "0326.062", "MWh"), ("6.26", "07939.56", "m3"), ("9.21", "66935074", None),
+         ("6.26*01", "07843.48", "m3"), ("F", "0", None)],
+        True,
+    ),
+    (
+        "several sets a line, no check",
+        pushed(b"1.8.0(1.5*kWh)2.8.0(2.5*kWh)\r\n16.7.0(-000073.69*W)"),
+        [("1.8.0", "1.5", "kWh"), ("2.8.0", "2.5", "kWh"), ("16.7.0", "-000073.69", "W")],
+        False,
+    ),
+    (
+        "two brackets",
+        framed(b"1.6.1(09.48*kW)(16-03-14,18:45)\r\n1-0:1.6.0*255(02.468*kW)(1703100930)\r\n" + END),
+        [("1.6.1", "09.48", "kW"), ("1.6.1", "16-03-14,18:45", None),
+         ("1-0:1.6.0*255", "02.468", "kW"), ("1-0:1.6.0*255", "1703100930", None)],
+        True,
+    ),
+    (
+        "nameless groups",
+        p1(b"0-1:24.3.0(121030140000)(00)(60)(1)(0-1:24.2.1)(m3)\r\n(00024.123)\r\n" + LINES),
+        GAS + ENERGY,
+        True,
+    ),
+    (
+        "nameless groups, no check",
+        pushed(b"0-1:24.3.0(121030140000)(00)(60)(1)(0-1:24.2.1)(m3)\r\n(00024.123)\r\n"),
+        GAS,
+        False,
+    ),
+    (
+        "former values",
+        framed(b"1.8.0*01(0011.1*kWh)\r\n1.8.0&02(0010.1*kWh)\r\n1.6.0*01(1.5*kW)(2601010000)\r\n0.1.0(3)\r\n" + LINES),
+        [("1.8.0*01", "0011.1", "kWh"), ("1.8.0&02", "0010.1", "kWh"), ("1.6.0*01", "1.5", "kW"),
+         ("1.6.0*01", "2601010000", None), ("0.1.0", "3", None), *ENERGY],
+        True,
+    ),
+    (
+        "letters",
+        framed(b"F.F(00000000)\r\nC.1.0(1234)\r\nL.1(x)\r\nP.01(y)\r\nFF(0)\r\nC.90.1(9)\r\n0-0:F.F.0*255(1)\r\n!"),
+        [("F.F", "00000000", None), ("C.1.0", "1234", None), ("L.1", "x", None), ("P.01", "y", None), ("FF", "0", None),
+         ("C.90.1", "9", None), ("0-0:F.F.0*255", "1", None)],
+        True,
+    ),
+    (
+        "letters, no check",
+        pushed(b"F.F(00000000)\r\nC.1.0(1234)\r\nL.1(x)\r\nP.01(y)\r\n1-0:99:97.0()\r\n"),
+        [("F.F", "00000000", None), ("C.1.0", "1234", None), ("L.1", "x", None), ("P.01", "y", None),
+         ("1-0:99:97.0", "", None)],
+        False,
+    ),
+    (
+        "a unit after a blank",
+        framed(b"1.8.0(007206.0 kWh)\r\n1.8.1(007206.0 x)\r\n0.9.1(12 30 15)\r\n" + END),
+        [("1.8.0", "007206.0", "kWh"), ("1.8.1", "007206.0 x", None), ("0.9.1", "12 30 15", None)],
+        True,
+    ),
+    (
+        "units with a slash or digits",
+        framed(b"0.3.0(1000*Imp/kWh)\r\n6.33(000.840*m3ph)\r\n6.34(1.5*m3/h)\r\n0.3.1(500/kWh)\r\n" + END),
+        [("0.3.0", "1000", "Imp/kWh"), ("6.33", "000.840", "m3ph"), ("6.34", "1.5", "m3/h"),
+         ("0.3.1", "500/kWh", None)],
+        True,
+    ),
+    ("LF", framed(LINES.replace(b"\r", b"") + b"!\n", b"/OPT5X1\n"), ENERGY, True),
+    ("LF LF", framed(b"1.8.0(0012.345*kWh)\n\n!\n\n", b"/OPT5X1\n\n"), ENERGY, True),
+    ("LF LF, no check", pushed(b"1.8.0(0012.345*kWh)\n\n", b"/OPT5X1\n\n", b"\n\n"), ENERGY, False),
+    ("LF, CRC", p1(b"1.8.0(0012.345*kWh)\n", b"/OPT5X1\n", end=b"\n"), ENERGY, True),
+    ("echo of the sign-on", b"/?!\r\n" + framed(LINES + END), ENERGY, True),
+    ("echo with an address", b"/?12345678!\r\n" + framed(LINES + END), ENERGY, True),
+    ("echo of the acknowledge", framed(LINES + END, between=b"\x06050\r\n"), ENERGY, True),
+    ("junk before STX", framed(LINES + END, between=b"\x00\x10?U\x7f"), ENERGY, True),
+    ("junk and line ends before STX", framed(LINES + END, between=b"\xff\n(\x06050\r\n)?\r\n\x7f"), ENERGY, True),
+    ("began in the middle", b"45*kWh)\r\n2.8.0(0*kWh)\r\n!\r\n\x03\x55" + framed(LINES + END), ENERGY, True),
+    (
+        "blanks",
+        framed(
+            b"0.0.0(       18438636)\r\n  81.7.1 (  80*Deg)\r\n1.8.0( 0012.345 * kWh )\r\n C.1.0()\r\n" + END,
+            b"/OPT5X1   \r\n",
+        ),
+        [("0.0.0", "18438636", None), ("81.7.1", "80", "Deg"), *ENERGY, ("C.1.0", "", None)],
+        True,
+    ),
+    ("two stars", framed(b"9.4(088*C&082*C)\r\n6.36(01-01&00:00)\r\n" + END),
+     [("9.4", "088*C&082*C", None), ("6.36", "01-01&00:00", None)], True),
+    ("two stars, no check", pushed(b"9.4(088*C&082*C)\r\n"), [("9.4", "088*C&082*C", None)], False),
+    ("no end mark, as registers are answered", framed(b"1.8.0(0012.345*kWh)"), ENERGY, True),
+    (
+        "a load profile",
+        framed(b"P.01(2601010000)(08)(15)(2)(1.5)(kW)(2.5)(kW)\r\n(0.1)(0.2)\r\n(0.3)(0.4)\r\n"),
+        [("P.01", text, None) for text in "2601010000 08 15 2 1.5 kW 2.5 kW 0.1 0.2 0.3 0.4".split()],
+        True,
+    ),
+    ("end behind the last set", pushed(b"1.8.0(0012.345*kWh)"), ENERGY, False),
+    ("end behind the last set, CRC", p1(b"1.8.0(0012.345*kWh)"), ENERGY, True),
+    ("an empty unit", framed(b"1.8.0(013925.5*)\r\n" + END), [("1.8.0", "013925.5", None)], True),
+    ("the same address twice", framed(LINES + LINES + END), ENERGY * 2, True),
+    ("end marks in values", p1(b"0-0:96.13.0(!)\r\n0-0:96.13.1(a!b)\r\n" + LINES),
+     [("0-0:96.13.0", "!", None), ("0-0:96.13.1", "a!b", None), *ENERGY], True),
+    ("end marks in values, framed", framed(b"0-0:96.13.0(!)\r\n0-0:96.13.1(a!b)\r\n" + LINES + END),
+     [("0-0:96.13.0", "!", None), ("0-0:96.13.1", "a!b", None), *ENERGY], True),
+    ("mode E offered", framed(LINES + END, b"/OPT5\\2X1\r\n"), ENERGY, True),
+    ("a blank for baud character", framed(LINES + END, b"/OPT X1\r\n"), ENERGY, True),
+    ("P1 codes", p1(b"1-0:99.97.0(1)(0-0:96.7.19)(240111093500W)(0000000240*s)\r\n1-0:99:97.0()\r\n0-0:96.13.0()\r\n"),
+     [("1-0:99.97.0", "1", None), ("1-0:99.97.0", "0-0:96.7.19", None), ("1-0:99.97.0", "240111093500W", None),
+      ("1-0:99.97.0", "0000000240", "s"), ("1-0:99:97.0", "", None), ("0-0:96.13.0", "", None)], True),
+    ("values of all sorts",
+     framed(b"0.9.1(23:16:43)\r\n0.9.2(3260528)\r\n0.2.0(1.03,1.04)\r\n0.2.1(??)\r\n1.7.0(+00026*W)\r\n" + END),
+     [("0.9.1", "23:16:43", None), ("0.9.2", "3260528", None), ("0.2.0", "1.03,1.04", None), ("0.2.1", "??", None),
+      ("1.7.0", "+00026", "W")], True),
+]  # fmt: skip
+ROWS = [
+    meter_row("A", "A"),
+    meter_row("B", "B"),
+    meter_row("C"),
+    meter_row("C full", full=True, pv_peak_w=9000),
+    meter_row("C with history", history=1),
+    meter_row("C, LF", quirks=["lf_only"]),
+    meter_row("heat", "B", battery=True),
+    meter_row("D", "D"),
+    meter_row("P1", "P1"),
+    *QUIRK_ROWS,
+]
+LONG_ROW = ("a long text", p1(b"0-0:96.13.0(" + HEX_TEXT + b")\r\n" + LINES),
+            [("0-0:96.13.0", HEX_TEXT.decode(), None), *ENERGY], True)  # fmt: skip
+NAMES = [row[0] for row in ROWS]
+BY_NAME = {row[0]: row[1:] for row in ROWS}
+NEXT_TELEGRAM = framed(b"0.0.0(778)\r\n16.7.0(-0.25*kW)\r\n!\r\n", b"/OPT5NEXT\r\n")
+NEXT_EXPECTED = [("0.0.0", "778", None), ("16.7.0", "-0.25", "kW")]
+every_row = pytest.mark.parametrize(("name", "data", "expected", "checked"), ROWS, ids=NAMES)
+
+
+def begin_of(data):
+    """Where the identification line begins."""
+    return data.find(b"/OPT" if b"/OPT" in data else with_parity(b"/OPT"))
+
+
+def end_mark_of(data):
+    """Where the last end mark is; the end of the data where there is none."""
+    at = data.rfind(b"!" if b"/OPT" in data else with_parity(b"!"))
+    return at if at >= 0 else len(data)
+
+
+def test_the_rows_are_many_and_have_names_of_their_own():
+    assert len(set(NAMES)) == len(ROWS) > 45
+    assert sum(not checked for *_, checked in ROWS) == 8
+    for _, data, _, checked in ROWS:
+        if ETX in data and checked:
+            assert data[-1] != 0x2F  # a lost BCC would be found in the next telegram's /
+
+
+@every_row
+def test_whole_and_in_pieces(name, data, expected, checked):
+    for step in (None, 1, 2, 7, 100):
+        heard = hear(data, step)
+        assert (heard.telegrams, heard.rejected, heard.checked) == ([expected], [], [checked]), step
+        assert heard.offsets == [begin_of(data)]
+        assert heard.listener.rejected == dict.fromkeys(Iec62056_21.REASONS, 0)
+        assert heard.idents[0][0] == "OPT" and " " not in heard.idents[0][2]
+
+
+@every_row
+def test_split_at_every_point(name, data, expected, checked):
+    for at in range(1, len(data)):
+        heard = Heard([data[:at], data[at:]])
+        assert (heard.telegrams, heard.rejected, heard.checked) == ([expected], [], [checked]), at
+
+
+def noises_of(draw):
+    noises = [draw.randbytes(n) for n in (1, 2, 3, 5, 50, 500, 5000)]
+    noises += [bytes(draw.randrange(128, 256) for _ in range(n)) for n in (3, 300)]
+    noises += [b"/" * n for n in (1, 2, 70)] + [b"\xaf" * 70, b"(" * 40, STX * 9, b"!\r\n", b"\n", b"/?!\r\n"]
+    noises += [NEXT_TELEGRAM[draw.randrange(1, len(NEXT_TELEGRAM)) :] for _ in range(8)]  # came in the middle
+    noises += [NEXT_TELEGRAM[: draw.randrange(1, len(NEXT_TELEGRAM))] for _ in range(8)]  # was cut
+    return noises + [a + b"\x00" + b for a, b in zip(noises, reversed(noises), strict=True)]
+
+
+@every_row
+def test_after_noise(name, data, expected, checked):
+    for noise in noises_of(random.Random(name)):
+        heard = hear(noise + data)
+        assert heard.telegrams == [expected], noise
+        assert heard.offsets == [len(noise) + begin_of(data)], noise
+
+
+@every_row
+def test_cut_at_every_length(name, data, expected, checked):
+    """Nothing comes of what is cut, and what follows it directly is read."""
+    end_mark = end_mark_of(data)
+    for n in range(len(data)):
+        heard = hear(data[:n], finish=True)
+        if n > end_mark and heard.telegrams:  # a block whose check alone is lost, or that has none
+            assert (heard.telegrams, heard.checked[0] and not checked) == ([expected], False), n
+        else:
+            assert heard.telegrams == [], n
+        begun = n > data.index(b"\n", begin_of(data))
+        assert bool(heard.telegrams or heard.rejected) == begun, n  # counted
+        heard = hear(data[:n] + NEXT_TELEGRAM)
+        assert heard.telegrams[-1] == NEXT_EXPECTED, n
+        assert heard.offsets[-1] == n
+        if heard.telegrams[:-1]:
+            assert (n > end_mark, heard.telegrams[:-1]) == (True, [expected]), n
+
+
+def test_cut_with_parity_before_another_with_parity():
+    """The next telegram's / with its parity bit stands where the BCC is due."""
+    data, follows = BY_NAME["parity bits, framed"][0], with_parity(NEXT_TELEGRAM)
+    for n in range(len(data)):
+        for step in (None, 1):
+            heard = hear(data[:n] + follows, step)
+            assert (heard.telegrams, heard.offsets) == ([NEXT_EXPECTED], [n]), n
+
+
+def test_what_reads_like_an_identification_within_a_line_is_none():
+    data = framed(LINES + b"0.3.0(1000*Imp/kWh\r\n" + LINES + END)
+    heard = hear(data[:-1] + b"\x7f" + NEXT_TELEGRAM)  # /kWh has no baud character
+    assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], ["checksum"])
+
+
+def test_a_cut_block_and_noise_that_eight_bits_let_by():
+    cut = STX + LINES + b"2.8.0(00"
+    for noise in (b"\x80\x81", b"12", b"\r\n"):
+        block = cut[1:] + noise + ETX
+        chance = bytes((functools.reduce(int.__xor__, block),))
+        heard = hear(IDENT + STX + block + chance + NEXT_TELEGRAM)
+        assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], ["line"])
+
+
+@every_row
+def test_head_cut_at_every_length(name, data, expected, checked):
+    for n in range(begin_of(data) + 1, len(data)):
+        heard = hear(data[n:] + NEXT_TELEGRAM)
+        assert (heard.telegrams, heard.offsets) == ([NEXT_EXPECTED], [len(data) - n]), n
+
+
+def test_a_pushed_telegram_is_whole_with_its_end_mark_alone():
+    for make_telegram in (pushed, p1):
+        data = make_telegram(LINES, end=b"")
+        assert hear(data).telegrams == []  # its check may be still to come
+        assert hear(data, finish=True).telegrams == [ENERGY]
+        for step in (None, 1):
+            heard = hear(data + data + NEXT_TELEGRAM, step)
+            assert (heard.telegrams, heard.rejected) == ([ENERGY, ENERGY, NEXT_EXPECTED], [])
+
+
+def test_a_framed_block_stripped_of_its_check():
+    """Reading programs store it so; nothing may follow that could be its check."""
+    bare = IDENT + STX + LINES + END
+    heard = hear(bare, finish=True)
+    assert (heard.telegrams, heard.checked) == ([ENERGY], [False])
+    assert hear(bare).telegrams == []
+    assert hear(bare + b"x", finish=True).reasons == ["cut off"]
+    assert hear(bare + ETX, finish=True).reasons == ["cut off"]
+    assert hear(bare, finish=True, needs_check=True).reasons == ["no checksum"]
+    assert hear(bare + NEXT_TELEGRAM).telegrams == [NEXT_EXPECTED]
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def flipped(data, bits):
+    for bit in bits:
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bit, bytes(damaged)
+
+
+def check_flips(name, bits):
+    """Of a row with a check: nothing comes out, or the very same; only a framed block's identification may differ."""
+    data, expected, _ = BY_NAME[name]
+    begin = begin_of(data)
+    uncovered = range(begin, data.index(STX, begin) + 1) if STX in data[begin:] else range(0)
+    ident = hear(data).idents[0]
+    passed = 0
+    for bit, damaged in flipped(data, bits):
+        heard = hear(damaged + NEXT_TELEGRAM)
+        assert (heard.telegrams[-1], heard.offsets[-1]) == (NEXT_EXPECTED, len(data)), f"bit {bit}"
+        if heard.telegrams[:-1]:
+            passed += 1
+            assert heard.telegrams[:-1] == [expected], f"bit {bit}"
+            assert heard.idents[0] == ident or bit // 8 in uncovered, f"bit {bit}"
+    return passed
+
+
+@pytest.mark.parametrize("name", ["C", "P1", "parity bits, framed", "CRC without leading zero, lower case"])
+def test_every_single_bit_flipped(name):
+    data = BY_NAME[name][0]
+    passed = check_flips(name, range(8 * len(data)))
+    # the identification's letters and what stands behind a CRC, its own case, the BCC's bit 7
+    assert passed < 8 * 24
+
+
+CHECKED = [name for name, (_, _, checked) in BY_NAME.items() if checked]
+UNCHECKED = [name for name, (_, _, checked) in BY_NAME.items() if not checked]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_bits_flipped(name):
+    data = BY_NAME[name][0]
+    envelope = [*range(8 * len(IDENT) + 32), *range(8 * len(data) - 96, 8 * len(data))]
+    sampled = random.Random(name).sample(range(8 * len(data)), min(FLIPS_SAMPLED, 8 * len(data)))
+    check_flips(name, [bit for bit in envelope if bit < 8 * len(data)] + sampled)
+
+
+SET = rb" *[A-Za-z0-9:.*& -]*(?:\([^()]*\))+ *"
+
+
+def plain_reading(data):
+    """What an unchecked telegram says, the simple way; None where a line of it is no data sets."""
+    text = bytes(data)
+    text = text[text.index(b"\n") + 1 : text.rindex(b"!")]
+    found, address = [], None
+    for line in re.split(rb"[\r\n]+", text):
+        if not re.fullmatch(rb"(?:" + SET + rb")* *", line) or re.search(rb"[^\x20-\x7e]", line):
+            return None
+        for printed, groups in re.findall(rb"([^()]*)((?:\([^()]*\))+)", line):
+            address = printed.strip() or address
+            if address is None:
+                return None
+            for group in re.findall(rb"\(([^()]*)\)", groups):
+                value, star, unit = group.partition(b"*")
+                if b"*" in unit or not star:
+                    value, unit = group, b""
+                found.append((address.decode(), value.strip().decode(), unit.strip().decode() or None))
+    return found
+
+
+@pytest.mark.parametrize("name", UNCHECKED)
+def test_every_single_bit_flipped_of_what_has_no_check(name):
+    data, expected, _ = BY_NAME[name]
+    parity = b"/OPT" not in data
+    if not parity:
+        assert plain_reading(data) == expected
+    taken = 0
+    for bit, damaged in flipped(data, range(8 * len(data))):
+        heard = hear(damaged + NEXT_TELEGRAM)
+        assert heard.telegrams[-1] == NEXT_EXPECTED, f"bit {bit}"
+        if heard.telegrams[:-1]:
+            taken += 1
+            assert heard.checked[0] is False
+            # with parity every single flip is seen; behind the end mark it is not the telegram's any more
+            assert heard.telegrams[0] == (expected if parity else plain_reading(damaged)), f"bit {bit}"
+    assert parity or 0 < taken < 8 * len(data)
+
+
+@every_row
+def test_bytes_lost_and_doubled(name, data, expected, checked):
+    """One byte lost or doubled: at most the telegram it belongs to is lost, and nothing false is read."""
+    for at in range(len(data)):
+        fewer = data[:at] + data[at + 1 :]
+        more = data[:at] + data[at : at + 1] + data[at:]
+        for damaged in (fewer, more):
+            heard = hear(damaged + NEXT_TELEGRAM)
+            assert heard.telegrams[-1] == NEXT_EXPECTED, at
+            if heard.telegrams[:-1] and checked:
+                assert heard.telegrams[:-1] == [expected], at
+            elif heard.telegrams[:-1] and b"/OPT" in data:
+                assert heard.telegrams[:-1] == [plain_reading(damaged)], at
+
+
+NO_DATA_SETS = (
+    b"hello", b"1.8.0(0012.345*kWh", b"1.8.0 0012.345*kWh)", b"1.8.0((0012.345*kWh)", b"1.8.0(0012.345*kWh))",
+    b"1.8.0(12)(", b"1.8.0()(0012(3*kWh)", b"1.8.0(00\x8012)", b"1.8\x80.0(12)", b"\x801.8.0(12)",
+    b"1.8.0(0\x0712*kWh)",
+    b"1.8.0(12x4*kWh)", b"1.8.0(1.2.4*kWh)", b"1.8.0(--12*kWh)", b"1.8.0(12.*kWh)", b"1.8,0(12)", b"1.8.0[12]",
+    b"\x01" b"16.7.0(12*W)", b"16.7.0(12*W)x", b"16.7.0(12*W)\x00", b"a long way to a bracket for an address(12)",
+    b"1/8.0(1)", b"(12)", b"\x7f", b"x.7.0(1)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_DATA_SETS)
+def test_without_a_check_one_line_that_is_no_data_set_spoils_the_telegram(line):
+    for step in (None, 1):
+        if line != b"(12)":  # belongs to the set before it, where there is one
+            heard = hear(pushed(LINES + line + b"\r\n" + LINES) + NEXT_TELEGRAM, step)
+            assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], ["line"])
+            heard = hear(pushed(LINES + line + b"\r\n") + NEXT_TELEGRAM, step)
+            assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], ["line"])
+        heard = hear(pushed(line + b"\r\n" + LINES) + NEXT_TELEGRAM, step)
+        assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], ["line"])
+    # under a check it is what the meter sent: the lines beside it are read
+    with_check = hear(framed(LINES + line + b"\r\n" + LINES + END))
+    if with_check.telegrams:
+        assert with_check.telegrams[0][0] == with_check.telegrams[0][-1] == ENERGY[0]
+    else:  # no meter prints control characters: eight bits let that by
+        assert with_check.reasons == ["line"] and re.search(rb"[^\x20-\x7e]", line)
+
+
+def test_reasons():
+    good = framed(LINES + END)
+    wrong = good[:-1] + bytes((good[-1] ^ 1,))
+    version = p1(b"1-3:0.2.8(50)\r\n" + LINES)
+    parity = with_parity(good)
+    odd = parity[:20] + bytes((parity[20] ^ 0x80,)) + parity[21:]
+    for data, reason in (
+        (wrong, "checksum"),
+        (p1(LINES, digits="%05X"), "checksum"),
+        (pushed(LINES, end=b"x\r\n"), "checksum"),
+        (version[: version.index(b"!") + 1] + b"\r\n", "no checksum"),
+        (odd, "parity"),
+        (good[:-6], "cut off"),
+        (IDENT + STX + b"\xfe" * (BUFFER_SIZE + 1), "too long"),
+        (pushed(b"what\r\n" + LINES), "line"),
+        (pushed(b""), "no data"),
+        (framed(END), "no data"),
+    ):
+        heard = hear(data + NEXT_TELEGRAM)
+        assert (heard.telegrams, heard.reasons) == ([NEXT_EXPECTED], [reason])
+    heard = hear(good + framed(LINES * 2 + END) * 2, needs_check=True)  # two lost characters may cancel out
+    assert (heard.telegrams, heard.reasons) == ([ENERGY, ENERGY * 2], ["shape"])
+    told = {"checksum", "no checksum", "parity", "cut off", "too long", "line", "shape", "no data"}
+    assert set(Iec62056_21.REASONS) == told
+
+
+@pytest.mark.parametrize("step", [1, 256, None])
+def test_no_end_of_a_line(step):
+    for junk in (b"\x55" * 50_000, b"(" * 20_000, b")" * 20_000, b"/" * 20_000, b"\x03" * 20_000):
+        heard = hear(IDENT + STX + junk + NEXT_TELEGRAM, step)
+        assert heard.telegrams == [NEXT_EXPECTED]
+        assert heard.rejected[0][1] == 0 and len(heard.rejected) <= len(junk) // 500 + 20
+
+
+# --- any bytes -------------------------------------------------------------------------------------------------------
+
+
+def random_stream(draw):
+    """Bytes, brackets, slashes, starts, ends and pieces of telegrams, none of them whole."""
+    parts = []
+    for _ in range(draw.randrange(1, 8)):
+        kind = draw.randrange(8)
+        if kind == 0:
+            parts.append(draw.randbytes(draw.randrange(80)))
+        elif kind == 1:
+            parts.append(bytes(draw.randrange(128, 256) for _ in range(draw.randrange(80))))
+        elif kind == 2:
+            one = draw.choice((b"/", b"\xaf", b"(", b")", b"*", STX, b"\x82", b"!", b"\n"))
+            parts.append(one * draw.randrange(1, 30))
+        elif kind == 3:
+            parts.append(draw.choice((IDENT, with_parity(IDENT), b"/OPT5X1", STX, b"!\r\n", ETX)))
+        elif kind == 4:
+            parts.append(bytes(draw.choice(b"/!()*.:&-01289kWh\r\n\x02\x03") for _ in range(draw.randrange(60))))
+        else:
+            data = ROWS[draw.randrange(len(ROWS))][1]
+            at = draw.randrange(1, len(data))
+            parts.append(data[at : at + draw.randrange(1, 60)])
+    return b"".join(parts)
+
+
+def test_ten_thousand_random_streams():
+    draw = random.Random(2026)
+    listener = make()
+    checked = unchecked = rejected = 0
+    for _ in range(10_000):
+        data = random_stream(draw)
+        step = draw.choice((1, 5, 64, 4096))
+        heard = Heard(in_pieces(data, step), listener=listener)
+        checked += sum(heard.checked)
+        unchecked += len(heard.checked) - sum(heard.checked)
+        rejected += len(heard.rejected)
+        for telegram, was_checked in zip(heard.telegrams, heard.checked, strict=True):
+            # a short row's block may be whole among the pieces; nothing else passes with a check
+            assert not was_checked or any(set(telegram) <= set(expected) for _, _, expected, _ in ROWS), telegram
+    assert rejected > 1_500
+    assert checked < 150 and unchecked < 30
+    Heard([bytes(BUFFER_SIZE)], listener=listener)  # what was open is given up for too long a line
+    assert Heard([NEXT_TELEGRAM], listener=listener).telegrams == [NEXT_EXPECTED]
+
+
+def test_any_stream_means_the_same_in_any_pieces():
+    draw = random.Random(99)
+    for _ in range(400):
+        whole = b"".join(draw.choice(ROWS)[1] for _ in range(draw.randrange(3)))
+        data = random_stream(draw) + whole + random_stream(draw)
+        for options in ({}, {"size": 1500}, {"history": False}):
+            found = []
+            for step in (None, 1, 37):
+                heard = hear(data, step, finish=True, **options)
+                found.append((heard.telegrams, heard.checked, heard.offsets, heard.rejected, heard.listener.unkept))
+            assert found[0] == found[1] == found[2], data
+
+
+@pytest.mark.parametrize(
+    "alphabet", [bytes(range(128, 256)), b"/", b"/A", b"(", b"\x02", b"\xaf", b"/OPT5\n", b"()!\n/AAA5"]
+)
+def test_noise_of_one_kind(alphabet):
+    draw = random.Random(alphabet.hex())
+    for prefix in (b"", IDENT, IDENT + STX, with_parity(IDENT)):
+        noise = prefix + bytes(draw.choice(alphabet) for _ in range(12_000))
+        for step in (1, 4096):
+            heard = hear(noise + b"\n" + NEXT_TELEGRAM, step)
+            assert heard.telegrams[-1] == NEXT_EXPECTED
+
+
+def test_damage_under_a_right_check_never_raises():
+    """The data sets may be anything here: the check is made anew after the damage."""
+    draw = random.Random(7)
+    listener = make()
+    for _ in range(5_000):
+        data, _, _ = BY_NAME[draw.choice(CHECKED)]
+        if b"/OPT" not in data:
+            continue
+        data = bytearray(data[data.index(b"\n", begin_of(data)) + 1 : end_mark_of(data)].replace(STX, b""))
+        for _ in range(draw.randrange(1, 6)):
+            at = draw.randrange(len(data))
+            what = draw.randrange(3)
+            if what == 0:
+                data[at] = draw.choice(b"()*.!& \r\n\x00\x7f\x80\xff+-")
+            elif what == 1:
+                del data[at : at + draw.randrange(1, 5)]
+            else:
+                data[at:at] = draw.randbytes(draw.randrange(1, 5))
+            data = data or bytearray(b"x")
+        lines = bytes(data).replace(STX, b"").replace(ETX, b"").replace(b"/", b"").replace(b"\xaf", b"")
+        for telegram in (framed(lines + END), p1(lines)):
+            heard = Heard([telegram, NEXT_TELEGRAM], listener=listener)
+            assert heard.telegrams[-1] == NEXT_EXPECTED
+            for reading in heard.telegrams[0]:
+                assert len(reading) == 3
+    assert listener.good > 8_000
+
+
+# --- bounded memory --------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_read_out_with_history_passes_through_the_usual_buffer():
+    meter = IecMeter("C", full=True, history=15)
+    block, expected = meter.block(9)
+    data = meter.identification() + block
+    assert len(data) > 9_000
+    current = [row for row in expected if not re.search(r"\*\d\d?$", row[0])]
+    assert 20 < len(current) < len(expected) / 5
+    for step in (None, 1, 300):
+        heard = hear(data, step, history=False)
+        assert (heard.telegrams, heard.checked) == ([current], [True])
+        assert (heard.listener.unkept, heard.lengths) == (0, [len(data)])
+        heard = hear(data, step, size=16384)
+        assert (heard.telegrams, heard.listener.unkept) == ([expected], 0)
+    for bit in range(3, 8 * len(data), 997):
+        ((_, damaged),) = flipped(data, [bit])
+        heard = hear(damaged + NEXT_TELEGRAM, history=False)
+        assert heard.telegrams in ([NEXT_EXPECTED], [current, NEXT_EXPECTED]), bit
+
+
+def sets_of(readings):
+    """How many sets the readings come from: a group of ten digits is the time of the maximum before it."""
+    return sum(unit is not None or not re.fullmatch(r"\d{10}", value) for _, value, unit in readings)
+
+
+def test_what_does_not_fit_is_counted_and_the_check_still_decides():
+    meter = IecMeter("C", full=True, history=15)
+    block, expected = meter.block(9)
+    data = meter.identification() + block
+    for size in (1400, 2000, 4096):
+        listener = make(size)
+        heard = Heard([data], listener=listener)
+        kept = heard.telegrams[0]
+        assert kept == expected[: len(kept)] and heard.checked == [True]
+        assert listener.unkept == sets_of(expected) - sets_of(kept) > 0
+        wrong = data[:-1] + bytes((data[-1] ^ 1,))
+        assert hear(wrong, size=size).telegrams == []
+        assert hear(data[:3000] + b"(" + data[3000:], size=size).telegrams == []
+
+
+@pytest.mark.parametrize("step", [None, 1, 500])
+def test_one_line_without_line_ends_longer_than_the_room(step):
+    sets = [(f"1.{k % 256}.0", f"{k:06d}.5", "kWh") for k in range(400)]
+    line = b"".join(b"%s(%s*%s)" % tuple(part.encode() for part in row) for row in sets)
+    assert len(line) > BUFFER_SIZE
+    for data in (framed(line + b"!"), framed(line + END), framed(line), p1(line), pushed(line)):
+        heard = hear(data, step, size=16384, finish=True)
+        assert heard.telegrams == [sets]
+        heard = hear(data, step, finish=True)
+        kept = heard.telegrams[0]
+        assert kept == sets[: len(kept)] and len(kept) > 50 and heard.listener.unkept == len(sets) - len(kept)
+    profile = framed(b"P.01(1)" + b"".join(b"(%04d)" % k for k in range(2000)))
+    heard = hear(profile, step, size=16384)
+    assert [value for _, value, _ in heard.telegrams[0]] == ["1", *(f"{k:04d}" for k in range(2000))]
+
+
+def test_a_long_text():
+    name, data, expected, checked = LONG_ROW
+    assert len(HEX_TEXT) == 1022
+    for step in (None, 1, 64):
+        heard = hear(data, step)
+        assert (heard.telegrams, heard.checked) == ([expected], [checked])
+    full = p1(b"".join(b"1-0:1.8.%d(%0100d.5*kWh)\r\n" % (k, k) for k in range(60)) + data[len(IDENT) + 2 : -7])
+    heard = hear(full, 64)
+    assert heard.listener.unkept and heard.checked == [True]
+
+
+# --- when a check must come ------------------------------------------------------------------------------------------
+
+
+def test_once_checked_never_again_unchecked():
+    checked, bare, other = p1(LINES), pushed(LINES), pushed(LINES, b"/OPT5X2\r\n")
+    heard = hear(bare + checked + bare + other + checked)
+    assert heard.telegrams == [ENERGY] * 4
+    assert heard.checked == [False, True, False, True]
+    assert heard.rejected == [("no checksum", len(bare + checked))]
+    heard = hear(framed(LINES + END) + bare + framed(LINES + END), 1)
+    assert (heard.checked, heard.reasons) == ([True, True], ["no checksum"])
+
+
+def test_needs_check():
+    for data in (pushed(LINES), with_parity(pushed(LINES)), p1(LINES)[: -len("1234\r\n")] + b"\r\n"):
+        assert hear(data).telegrams == [ENERGY]
+        heard = hear(data + NEXT_TELEGRAM * 2, needs_check=True)
+        assert (heard.telegrams[-1], heard.reasons[0]) == (NEXT_EXPECTED, "no checksum")
+    assert hear(p1(LINES), needs_check=True).telegrams == [ENERGY]
+
+
+def test_p1_versions_that_must_have_a_crc():
+    must_have = {"40": True, "42": True, "50": True, "50217": True, "22": False, "3": False, "": False}
+    for version, must in must_have.items():
+        lines = b"1-3:0.2.8(%s)\r\n" % version.encode() + LINES
+        expected = [("1-3:0.2.8", version, None), *ENERGY]
+        heard = hear(pushed(lines) + NEXT_TELEGRAM)
+        assert heard.telegrams == ([NEXT_EXPECTED] if must else [expected, NEXT_EXPECTED]), version
+        assert heard.reasons == (["no checksum"] if must else [])
+        assert hear(p1(lines)).telegrams == [expected]
+
+
+# --- what the telegram says beside its readings ----------------------------------------------------------------------
+
+
+def in_hand(data, **options):
+    """A listener with this telegram in hand."""
+    listener = make(**options)
+    assert listener.feed(data, 0, len(data)) == len(data)
+    assert listener.next_event() == TELEGRAM
+    return listener
+
+
+@pytest.mark.parametrize(
+    ("ident", "parts"),
+    [
+        (b"/OPT5X1\r\n", ("OPT", "5", "X1")),
+        (b"/ISk5\\2MT382-1003\r\n", ("ISk", "5", "\\2MT382-1003")),
+        (b"/OPT5\\@V10.04     \r\n", ("OPT", "5", "\\@V10.04")),
+        (b"/LUGCUH50\r\n", ("LUG", "C", "UH50")),
+        (b"/OPT-\n", ("OPT", "-", "")),
+        (b"/OPT  a b\r\n", ("OPT", " ", "a b")),
+    ],
+)
+def test_the_identification(ident, parts):
+    for data in (framed(LINES + END, ident), with_parity(framed(LINES + END, ident))):
+        listener = in_hand(data)
+        assert (listener.ident_flag, listener.ident_baud, listener.ident_id) == parts
+        assert (listener.maker(), listener.model()) == (parts[0].upper(), parts[2])
+        assert listener.length == len(data)
+
+
+@pytest.mark.parametrize(
+    "ident", [b"/OP15X1\r\n", b"/OPT\r\n", b"/OPT\n", b"/OPT5(1)\r\n", b"/OPT5!\r\n", b"/OPT5%064d\r\n" % 0, b"/?!\r\n"]
+)
+def test_what_is_no_identification(ident):
+    heard = hear(framed(LINES + END, ident) + NEXT_TELEGRAM)
+    assert (heard.telegrams, heard.rejected) == ([NEXT_EXPECTED], [])
+
+
+def test_meter_id():
+    for lines, text in (
+        (LINES, "OPT X1"),
+        (b"0.0.0(  12345678)\r\n" + LINES, "12345678"),
+        (b"C.1.0(11)\r\n0.0.0(22)\r\n", "11"),
+        (b"0.0.0(22)\r\nC.1.0(11)\r\n", "11"),
+        (b"0.0.0(00000000)\r\n" + LINES, "OPT X1"),
+        (b"0.0.0()\r\n" + LINES, "OPT X1"),
+        (b"C.1.0(00)\r\n0.0.0(22)\r\n", "22"),
+        (b"1-0:0.0.0*255(1ABC00)\r\n", "1ABC00"),
+        (b"1-0:96.1.0*255(1ABC01)\r\n", "1ABC01"),
+        (b"9.20(66935074)\r\n9.21(12)\r\n", "66935074"),
+        (b"9.21(12)\r\n", "12"),
+        (b"0-0:96.1.1(453030)\r\n", "453030"),  # too few digits to be spelled in hex
+        (b"0-0:96.1.1(4530303433303036)\r\n", "E0043006"),
+        (b"0-0:96.1.1(4530303433303036393938383130383136)\r\n", "E0043006998810816"),
+        (b"0-0:96.1.1(FFFFFFFFFFFFFFFFFFFFFFFF)\r\n", "FFFFFFFFFFFFFFFFFFFFFFFF"),
+        (b"0-0:96.1.1(453030343330303639393838313038313X)\r\n", "453030343330303639393838313038313X"),
+        (b"0-1:96.1.0(3738)\r\n" + LINES, "OPT X1"),  # the gas meter's
+        (b"0-1:96.1.0(3738)\r\n0-0:96.1.1(55)\r\n", "55"),
+    ):
+        assert in_hand(framed(lines + END)).meter_id() == text, lines
+
+
+def test_energy_without_a_unit_is_kwh():
+    def value(line):
+        reading = next(in_hand(framed(line + b"\r\n" + END)).readings())
+        return reading.value, reading.exponent, reading.unit, reading.printed_unit
+
+    assert value(b"1-0:1.8.0*255(014798.1129)") == (147981129, -1, 30, None)
+    assert value(b"1.8.1(014798.5)") == (147985, 2, 30, None)
+    assert value(b"2.8.0(1.5)") == (15, 2, 30, None)
+    assert value(b"3.8.0(1.5)") == (15, 2, 32, None)
+    assert value(b"1.8.0(014798)") == ("014798", 0, None, None)  # Wh or kWh: not known
+    assert value(b"1.7.0(1.5)") == ("1.5", 0, None, None)
+    assert value(b"1.8.0*01(1.5)") == ("1.5", 0, None, None)
+    assert value(b"1.8.0(1.5*kWh)") == (15, 2, 30, "kWh")
+    assert value(b"1.8.0(1.5*xyz)") == (15, -1, None, "xyz")
+    assert value(b"16.7.0(-0.250*kW)") == (-250, 0, 27, "kW")
+
+
+def test_what_is_published_and_what_stands_aside():
+    def aside(line):
+        return [reading.aside for reading in in_hand(framed(line + b"\r\n" + END)).readings()]
+
+    assert aside(b"1.6.1(09.48*kW)(16-03-14,18:45)") == [False, True]
+    assert aside(b"0-1:24.2.1(240111090000W)(00112.384*m3)") == [True, False]
+    assert aside(b"0-1:24.3.0(121030140000)(00)(60)(1)(0-1:24.2.1)(m3)\r\n(00024.123)") == [True] * 6 + [False]
+    assert aside(b"0.0.0(1)") == [False]
+
+
+def test_what_a_telegram_said_is_forgotten_with_the_next():
+    listener = in_hand(framed(b"6.8(1.5*MWh)\r\n9.21(5)\r\n" + END))
+    assert listener.heat and listener.checked and listener.meter_id() == "5"
+    data = pushed(LINES, b"/OPT5Y\r\n")
+    assert listener.feed(data, 0, len(data)) == len(data)
+    assert listener.next_event() == TELEGRAM
+    assert (listener.heat, listener.checked, listener.meter_id()) == (False, False, "OPT Y")
+
+
+def test_the_readings_may_be_walked_twice_and_left_half_way():
+    data, expected, _ = BY_NAME["C"]
+    listener = in_hand(data + data)
+    next(listener.readings())
+    assert [triple(r) for r in listener.readings()] == expected
+    assert [triple(r) for r in listener.readings()] == expected
+    next(listener.readings())
+    assert listener.next_event() == TELEGRAM
+    assert [triple(r) for r in listener.readings()] == expected
+
+
+def test_abandon():
+    data, expected, _ = BY_NAME["C"]
+    for n in (0, 5, 40, 200, len(data) - 1):
+        listener = make()
+        heard = Heard([data[:n]], listener=listener)
+        assert heard.telegrams == []
+        begun = n > len("/OPT5OP000\r\n")
+        listener.abandon()
+        assert listener.rejected["cut off"] == begun
+        assert Heard([data], listener=listener).telegrams == [expected]
+    listener = in_hand(data + data)
+    listener.abandon()  # the second, though it lies in the buffer already
+    assert listener.next_event() == NOTHING
+    assert Heard([NEXT_TELEGRAM], listener=listener).telegrams == [NEXT_EXPECTED]
+
+
+def test_counters_offsets_and_lengths():
+    good = framed(LINES + END)
+    damaged = good[:-1] + bytes((good[-1] ^ 1,))
+    listener = make()
+    heard = Heard([b"noise" + good + damaged + b"more" + good], listener=listener)
+    assert (listener.good, heard.lengths) == (2, [len(good)] * 2)
+    assert listener.rejected == {**dict.fromkeys(Iec62056_21.REASONS, 0), "checksum": 1}
+    assert listener.skipped == len(b"noise") + 1 + len(b"more")  # the wrong BCC could begin something
+    assert heard.offsets == [5, 5 + 2 * len(good) + 4]
+    assert "computed" in listener.detail
+
+
+def test_a_stream_of_all_rows():
+    stream = b"".join(data for _, data, _, checked in ROWS if checked)
+    for step in (None, 1, 13, 4096):
+        heard = hear(stream, step)
+        assert heard.telegrams == [expected for _, _, expected, checked in ROWS if checked]
+        assert heard.rejected == []
+
+
+def test_even_parity():
+    assert all(is_even(byte) for byte in with_parity(bytes(range(128))))
+
+
+# --- the corpus ------------------------------------------------------------------------------------------------------
+
+
+def wanted_of(telegram):
+    return [(r["address"], v["value"].strip(), v["unit"]) for r in telegram["readings"] for v in r["values"]]
+
+
+def test_corpus_exactly_in_any_chunks():
+    if not CORPUS.is_dir():
+        pytest.skip(NO_CORPUS)
+    telegrams = readings = 0
+    captures = sorted(CORPUS.glob("*.bin"))
+    for capture in captures:
+        content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
+        good = [t for t in content["telegrams"] if t["accept"] is True]
+        damaged = {t["offset"] for t in content["telegrams"] if t["accept"] is False}
+        data = capture.read_bytes()
+        for step in (1, 7, 256, len(data)):
+            heard = hear(data, step, finish=True, size=12 * 1024)
+            assert heard.telegrams == [wanted_of(t) for t in good], (capture.name, step)
+            assert heard.offsets == [t["offset"] for t in good] and not damaged & set(heard.offsets)
+            assert heard.checked == [t["check_ok"] is True for t in good]
+            idents = [(t["ident"]["flag"], t["ident"]["baud_char"], t["ident"]["id"].strip()) for t in good]
+            assert heard.idents == idents
+        telegrams += len(good)
+        readings += sum(len(t["readings"]) for t in good)
+    assert (len(captures), telegrams, readings) == (44, 59, 2080)

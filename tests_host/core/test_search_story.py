@@ -1,0 +1,233 @@
+"""The search by itself, without firmware: any bytes, its rules one by one, and the same on 32-bit MicroPython.
+
+Any bytes, any times: it goes on or proves something, never raises, and keeps no more than it was made with. What it
+finds in front of which meter is test_detection.py's.
+"""
+
+import os
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import core_on_micropython as on_micropython
+
+from metering import protocols
+from metering.characters import with_parity
+from metering.detection.search_story import Detection, signature
+from metering.line import SWITCH, WATCH, Line
+from optoprobe import runtime
+from optoprobe.decoding import signatures
+from optoprobe.virtual.dlms_meter import DlmsMeter
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.line import Noise, VirtualLine
+from optoprobe.virtual.sml_meter import SmlMeter
+
+MS = 10**6
+LOOK_MS = 10
+CORPUS = runtime.REPO.parent / "shared" / "corpus"
+
+
+def make(name: str, asked: bool) -> tuple[Any, Any]:
+    listener = protocols.load(name)()
+    conversation = protocols.load_conversation(name) if asked else None
+    return listener, conversation(listener) if conversation else None
+
+
+class Bench:
+    """A meter that pushes, and a search that only listens; `looks` records what it saw (detection_driven.py)."""
+
+    def __init__(self, meter: Any, line: Line, noise: Noise | None = None, phase_s: float = 0.0, **search: Any) -> None:
+        self.meter = meter
+        self.air = VirtualLine(line, Line(9600), noise=noise)
+        self.detection = Detection(make, asks=False, **search)
+        self.looks = bytearray()
+        self.lines: list[str] = []
+        self._due_s = phase_s
+
+    def run(self, seconds: float) -> Detection:
+        actions = self.detection.run()
+        now_ms = 0
+        for action in actions:
+            if action[0] == SWITCH:
+                line = action[1]
+                self.lines.append(repr(line))
+                self.air.set_head(line if line.bits == 8 else Line(line.baud, 8, None, 1, line.invert))
+                continue
+            assert action[0] == WATCH
+            over = False
+            while not over and now_ms < seconds * 1000:
+                now_ms += LOOK_MS
+                over = self._look(now_ms)
+            if not over:
+                break
+        return self.detection
+
+    def _look(self, now_ms: int) -> bool:
+        while self._due_s * 1000 <= now_ms:
+            self.air.meter_sends(self.meter.telegram(self._due_s), int(self._due_s * 1000 * MS))
+            self._due_s += self.meter.period_s
+        came = bytes(byte for _, byte in self.air.advance(now_ms * MS))
+        light = self.air.channel.light
+        self.looks += struct.pack(">HBH", LOOK_MS, light, len(came)) + came
+        return self.detection.look(now_ms, bool(light), came, 0, len(came))
+
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+def test_signatures_of_telegrams() -> None:
+    for meter, name in ((SmlMeter(1), "sml"), (IecMeter("D"), "iec62056-21"), (IecMeter("P1"), "iec62056-21")):
+        telegram = meter.telegram(0)
+        assert signature(telegram, min(len(telegram), 256), True) == name
+    text = with_parity(IecMeter("D").telegram(0))
+    for at in range(0, len(text) - 64, 16):  # amid the telegram, too
+        assert signature(text[at:], 64, False) == "iec62056-21"
+    for kind in ("optical", "hdlc", "mbus", "gbt"):
+        telegram = DlmsMeter(kind).telegram(0)
+        assert signature(telegram, min(len(telegram), 256), True) == "dlms"
+
+
+def test_a_signature_is_rare_in_noise() -> None:
+    draw = random.Random(6)
+    found = [name for _ in range(2000) if (name := signature(draw.randbytes(256), 256, True))]
+    assert len(found) < 600  # HDLC's flag and type are sixteen bits of 256 bytes: it only picks a listener
+    assert found.count("sml") == 0 and found.count("iec62056-21") < 3
+
+
+def test_every_capture_has_the_signature_of_its_protocol() -> None:
+    if not CORPUS.exists():
+        pytest.skip("the corpus of real captures is not beside this clone")
+    for folder, name in (("sml", "sml"), ("iec62056_21", "iec62056-21")):
+        for file in sorted((CORPUS / folder).glob("*.bin")):
+            assert name in signatures(file.read_bytes()), file.name
+
+
+# --- any bytes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_bytes_at_any_time(seed: int) -> None:
+    draw = random.Random(seed)
+    detection = Detection(make, asks=False)
+    actions = detection.run()
+    ticks = draw.getrandbits(30)
+    answer = None
+    pieces = [SmlMeter(1).telegram(0), IecMeter("P1").telegram(0), DlmsMeter("mbus").telegram(0)]
+    for _ in range(3000):
+        if answer is None:
+            try:
+                action = next(actions)
+            except StopIteration:
+                break
+            if action[0] != WATCH:
+                continue
+        ticks = (ticks + draw.choice((0, 1, 10, 10, 10, 30, 80, 700, 50_000, draw.getrandbits(30)))) & 0x3FFFFFFF
+        data = draw.choice((b"", b"", b"\0", draw.randbytes(draw.randrange(1, 257)), draw.choice(pieces)[:256]))
+        light = draw.choice((None, False, True))
+        answer = None if detection.look(ticks, light, data, 0, len(data)) else False
+    assert detection.seen and isinstance(detection.line, Line)
+    assert len(detection._buf) == 256
+
+
+def test_a_shortage_of_memory_only_delays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a listener cannot be had, the search goes on when it is run again."""
+    bench = Bench(SmlMeter(1), Line(9600))
+    shortages = [MemoryError] * 3
+
+    def short(name: str, asked: bool) -> tuple[Any, Any]:
+        if shortages:
+            raise shortages.pop()
+        return make(name, asked)
+
+    bench.detection._make = short
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            bench.run(20)
+    assert bench.run(20).protocol == "sml"
+
+
+# --- its rules -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("baud", [300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200])
+@pytest.mark.parametrize("invert", [False, True], ids=["upright", "inverted"])
+def test_every_usual_rate_is_found(baud: int, invert: bool) -> None:
+    meter = IecMeter("P1", baud=baud, period_s=40.0 if baud < 1200 else 5.0)
+    bench = Bench(meter, Line(baud, 8, None, 1, invert), phase_s=1.0)
+    detection = bench.run(300)
+    assert (detection.protocol, repr(detection.line)) == ("iec62056-21", repr(Line(baud, 8, None, 1, invert)))
+    assert detection.in_hand and detection.listener.n_values
+
+
+@pytest.mark.parametrize("stretch_us", [20, 40])
+def test_a_slow_phototransistor(stretch_us: int) -> None:
+    detection = Bench(SmlMeter(1), Line(9600), Noise(stretch_ns=stretch_us * 1000), 0.3).run(60)
+    assert (detection.protocol, repr(detection.line)) == ("sml", "9600 8N1")
+
+
+def test_what_carries_no_check_has_to_come_twice() -> None:
+    meter = DlmsMeter("hdlc", framing="raw", security=0, period_s=3)
+    bench = Bench(meter, Line(9600), phase_s=0.5)
+    assert bench.run(3).protocol == ""
+    assert bench.detection.listener.good == 1
+    meter = DlmsMeter("hdlc", framing="raw", security=0, period_s=3)
+    assert Bench(meter, Line(9600), phase_s=0.5).run(6).protocol == "dlms"
+
+
+def test_what_was_known_is_heard_first() -> None:
+    bench = Bench(DlmsMeter("hdlc", period_s=10), Line(2400, 8, "E"), phase_s=2, known=("dlms", Line(2400, 8, "E")))
+    detection = bench.run(4)  # the first telegram
+    assert bench.lines == ["2400 8E1"]
+    assert (detection.protocol, repr(detection.line)) == ("dlms", "2400 8E1")
+
+
+# --- on MicroPython --------------------------------------------------------------------------------------------------
+
+SCENES = {
+    "sml": lambda: Bench(SmlMeter(1), Line(9600), phase_s=0.3),
+    "inverted text": lambda: Bench(IecMeter("D"), Line(2400, 7, "E", 1, True), phase_s=0.7),
+    "2400 8E1": lambda: Bench(DlmsMeter("mbus"), Line(2400, 8, "E"), Noise(burst_hz=0.5), 0.7),
+    "115200": lambda: Bench(IecMeter("P1"), Line(115200), Noise(burst_hz=0.5), 0.7),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_same_on_micropython_with_the_heap_locked(core: Path, tmp_path: Path, scene: str) -> None:
+    bench = SCENES[scene]()
+    assert bench.run(40).protocol
+    (tmp_path / "looks").write_bytes(bench.looks)
+    out = on_micropython.printed(core, "detection_driven.py", tmp_path / "looks", heap="512k")
+    assert out == on_micropython.printed_by_cpython("detection_driven.py", str(tmp_path / "looks"))
+    detection = bench.detection
+    assert out.splitlines()[-1] == f"{detection.protocol} {detection.line!r} {detection.in_hand} {detection.flashes}"
+    code, _, errors = on_micropython.micropython(core, "detection_driven.py", tmp_path / "looks", "plant", heap="512k")
+    assert code != 0 and "heap is locked" in errors
+
+
+
+
+def test_nothing_of_a_protocol_stays_loaded():
+    """In a process of its own: what is loaded with every listener and conversation is dropped again, all of it."""
+    program = """
+import sys
+from metering.detection import search_story as detect
+from metering import guard, protocols
+def modules():
+    return {name for name in sys.modules if name.startswith("metering")}
+before = modules()
+for name in protocols.names():
+    listener = protocols.load(name)()
+    if hasattr(listener, "set_keys"):
+        listener.set_keys(bytes(16), bytes(16))
+    protocols.load_conversation(name)
+assert {"metering.sml", "metering.dlms.gcm", "metering.iec62056_21.poll"} <= modules() - before
+protocols.unload_protocols()
+print(sorted(modules() ^ before))
+"""
+    path = {"PYTHONPATH": str(runtime.REPO / "lib")}
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr or done.stdout

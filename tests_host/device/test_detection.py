@@ -1,0 +1,801 @@
+"""What a meter speaks is found by itself: the unmodified firmware with no setting but a key, in virtual time.
+
+    the matrix     every protocol and framing, at its lines, in both polarities, clean, disturbed, echoed, with a fast
+                   clock: the right verdict, and nothing published that the meter has not said
+    nothing there  darkness, sun, lamps, remote controls, bytes of nobody: nothing is ever claimed
+    swaps          another meter before the running probe
+    restarts       with what was found before
+    captures       of real meters, where they lie beside the clone
+
+    OPTOPROBE_PHASES  how many phases of the meter each cell of the matrix is run at (2)
+    OPTOPROBE_SCENES  scenes of nothing readable (250)
+
+`pytest -rP tests_host/device/test_detection.py` shows the table of the matrix.
+"""
+
+import heapq
+import json
+import os
+import random
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.broker import published
+from support.virtual_time import MS, LightOnly, Message, Probe
+from test_firmware_dlms import shown as shown_of_dlms
+from test_firmware_iec62056_21 import shown as shown_of_iec
+
+import optoprobe
+from metering.line import Line
+from optoprobe import runtime
+from optoprobe.commands.decode import bytes_of_hex_text
+from optoprobe.virtual.blink_meter import BlinkMeter, remote
+from optoprobe.virtual.dlms_encoder import AUTHENTICATED, protect
+from optoprobe.virtual.dlms_meter import DlmsMeter
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.line import NS, Noise, Transmitter
+from optoprobe.virtual.optical_server import CaptureSource
+from optoprobe.virtual.sml_meter import SmlMeter
+
+pytestmark = pytest.mark.usefixtures("asked")  # others wait meanwhile
+
+PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
+SCENES = int(os.getenv("OPTOPROBE_SCENES", "100"))
+CORPUS = runtime.REPO.parent / "shared" / "corpus"
+
+MORE_S = 5.0  # a cell goes on for so long behind its first reading: what follows has to be right, too
+LEARNT_S = 30.0  # until the width of flashes longer than usual is known, and they are counted
+ASKED_S = 12.0  # of darkness at the most before a meter is asked
+
+
+# --- the meters ------------------------------------------------------------------------------------------------------
+
+
+class SteadyLoad:
+    """A household that always takes the same."""
+
+    def __init__(self, watt: int) -> None:
+        self._watt = watt
+
+    def phases_dw(self, second: int) -> tuple[int, int, int]:
+        return self._watt * 10, 0, 0
+
+
+class OldP1Meter(IecMeter):
+    """P1 up to DSMR 3: 9600 7E1, every 10 s, with nothing behind its "!"."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__("P1", seed=seed, period_s=10.0)
+        self.line = self._base = Line(9600, 7, "E")
+
+    def rows(self, now_s: float) -> Any:
+        return [row for row in super().rows(now_s) if row[0] != "1-3:0.2.8"]  # the version of those with a CRC
+
+    def telegram(self, now_s: float) -> bytes:
+        text = super().telegram(now_s)
+        return text[: text.rindex(b"!") + 1] + b"\r\n"
+
+
+@dataclass
+class Row:
+    """A meter as it comes: `make(seed)` gives it, `line` is what the probe should say of its line.
+
+    `period_s` between two telegrams; 0: it is asked. `kind` chooses how its readings are compared.
+    """
+
+    kind: str
+    line: str
+    make: Callable[[int], Any]
+    period_s: float = 0.0
+    settings: Callable[[Any], dict[str, Any]] = field(default=lambda meter: {})
+    limit_s: float = 120.0
+    burst_ms: int = 20  # a disturbance is so long, and a hundred times as long apart
+
+    @property
+    def protocol(self) -> str:
+        return self.kind.split(",")[0]
+
+
+def keys(meter: DlmsMeter) -> dict[str, Any]:
+    return {"meter_key": meter.key.hex(), "meter_auth_key": meter.auth_key.hex()}
+
+
+def dlms(line: str, kind: str, period_s: float, *, key: bool = True, **options: Any) -> Row:
+    """A DLMS meter on `line`, such as "2400 8E1"."""
+    baud, framing = line.split()
+    its_line = Line(int(baud), 8, None if framing[1] == "N" else framing[1])
+
+    def make(seed: int) -> DlmsMeter:
+        return DlmsMeter(kind, seed=seed, line=its_line, period_s=period_s, **options)
+
+    return Row("dlms" if key else "dlms, no key", line, make, period_s, keys if key else lambda meter: {})
+
+
+def blink(width_ms: float, watt: int = 3600, pulses_per_kwh: int = 1000) -> Row:
+    def make(seed: int) -> BlinkMeter:
+        household: Any = SteadyLoad(watt)
+        return BlinkMeter(pulses_per_kwh, width_ms, seed=seed, household=household)
+
+    def keys_of(meter: BlinkMeter) -> dict[str, Any]:
+        return {"pulses_per_kwh": pulses_per_kwh}
+
+    return Row("blink", "", make, 3_600_000 / watt / pulses_per_kwh, keys_of, burst_ms=100)
+
+
+ROWS = {
+    "sml": Row("sml", "9600 8N1", SmlMeter, 1),
+    "sml-4s": Row("sml", "9600 8N1", lambda seed: SmlMeter(seed, period_s=4), 4),
+    "iec-D-2400": Row("iec62056-21", "2400 7E1", lambda seed: IecMeter("D", seed=seed), 2),
+    "iec-D-9600": Row("iec62056-21", "9600 7E1", lambda seed: IecMeter("D", seed=seed, baud=9600), 2),
+    "p1-1s": Row("iec62056-21", "115200 8N1", lambda seed: IecMeter("P1", seed=seed), 1),
+    "p1-10s": Row("iec62056-21", "115200 8N1", lambda seed: IecMeter("P1", seed=seed, period_s=10.0), 10),
+    "p1-old": Row("iec62056-21", "9600 7E1", OldP1Meter, 10),
+    "iec-A": Row("iec62056-21", "300 7E1", lambda seed: IecMeter("A", seed=seed), burst_ms=400),
+    "iec-B": Row("iec62056-21", "300 7E1", lambda seed: IecMeter("B", seed=seed), burst_ms=100),
+    "iec-C": Row("iec62056-21", "300 7E1", lambda seed: IecMeter("C", seed=seed, full=True), burst_ms=100),
+    "dlms-vienna": dlms("9600 8N1", "optical", 1),
+    "dlms-vienna-no-key": dlms("9600 8N1", "optical", 1, key=False),
+    "dlms-hdlc-8E1": dlms("2400 8E1", "hdlc", 10),
+    "dlms-hdlc-8N1": dlms("2400 8N1", "hdlc", 10),
+    "dlms-mbus-8E1": dlms("2400 8E1", "mbus", 5),
+    "dlms-mbus-8N1": dlms("2400 8N1", "mbus", 5),
+    "dlms-gbt": dlms("2400 8E1", "gbt", 5),
+    "dlms-115200": dlms("115200 8N1", "hdlc", 10),
+    "dlms-wrapper": dlms("9600 8N1", "hdlc", 5, framing="wrapper"),
+    "dlms-bare": dlms("9600 8N1", "hdlc", 5, framing="raw"),
+    "dlms-bare-sealed": dlms("9600 8N1", "hdlc", 5, framing="raw", security=0x30),
+    "dlms-p1-inside": dlms("115200 8N1", "optical", 10, framing="raw", layout="p1", security=0x30),
+    "blink-2.5ms": blink(2.5),
+    "blink-30ms": blink(30),
+}
+
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "disturbed": {},  # 1 % of the time
+    "echo": {"echo": True},
+    "fast-clock": {"clock_ppm": 30_000},
+}
+
+
+# --- what has been published -----------------------------------------------------------------------------------------
+
+
+def readings(probe: Probe, since_s: float = 0.0) -> list[Message]:
+    """Every message of a meter."""
+    return [m for m in probe.published if m.at_s >= since_s and m.topic.endswith(("/state", "/live"))]
+
+
+def said_by(kind: str, message: Message, expected: Any) -> bool:
+    """Is this message what a telegram of the simulated meter says?"""
+    live = message.topic.endswith("/live")
+    told = message.object()
+    if kind == "sml":
+        return told == published(expected)[live]
+    if kind == "iec62056-21":
+        want = shown_of_iec([(address.removesuffix("*255"), value, unit) for address, value, unit in expected])[live]
+        return bool(want) and told.items() >= want.items()
+    numbers = {key: Decimal(text) for key, text in told.items() if re.fullmatch(r"-?\d{1,12}(\.\d+)?", text)}
+    want = shown_of_dlms(expected)
+    numbers = {key: number for key, number in numbers.items() if key in want}
+    return len(numbers) >= 1 and numbers.items() <= want.items()
+
+
+def check_readings(kind: str, probe: Probe, messages: list[Message], since_s: float = -60.0) -> None:
+    """Everything in `messages` was said by the meter, there since `since_s`, in the newest telegrams ended by then."""
+    probe.run_for(0.05)  # a telegram may be read half a bit before it ends
+    if kind == "blink":
+        check_pulses(probe, messages, max(since_s, 0))
+        return
+    assert len({message.topic.rsplit("/", 1)[0] for message in messages}) <= 1
+    for message in messages:
+        before = [sent for sent in probe.sent if since_s < sent.end_s <= message.at_s + 0.002 and sent.expected]
+        before = [sent for sent in before if not isinstance(sent.expected, int)]  # what blinked before
+        assert any(said_by(kind, message, sent.expected) for sent in before[-3:]), (
+            message, before[-1] if before else None
+        )  # fmt: skip
+
+
+def pulses(probe: Probe, message: Message, since_s: float) -> tuple[int, int]:
+    """(how many a state counts, how many the meter has made by then)."""
+    counted = round(Decimal(message.object()["energy_counted"]) * probe.line.source.pulses_per_kwh)
+    return counted, sum(since_s < sent.end_s <= message.at_s for sent in probe.sent)
+
+
+def check_pulses(probe: Probe, messages: list[Message], since_s: float) -> None:
+    """Never more than there were, and the steady load they make; once their width is known hardly one is missing.
+
+    A flash that falls together with a disturbance is not counted, and seems to halve the load.
+    """
+    quiet = probe.line.channel.noise == Noise()
+    states = [message for message in messages if message.topic.endswith("/state")]
+    for message in messages:
+        if message in states:
+            counted, there = pulses(probe, message, since_s)
+            assert counted <= there, (message, there)
+        elif "power" in message.object():
+            watt = probe.line.source._household.phases_dw(0)[0] // 10
+            told = int(message.object()["power"])
+            assert watt * (19 if quiet else 5) // 20 <= told <= watt * 21 // 20, message
+    settled = [message for message in states if message.at_s >= states[0].at_s + LEARNT_S]
+    if settled:
+        (first, there_first), (last, there_last) = (pulses(probe, settled[k], since_s) for k in (0, -1))
+        missing = (there_last - there_first) - (last - first)
+        assert abs(missing) <= (2 if quiet else 2 + (there_last - there_first) // 10), (settled[0], settled[-1])
+        if quiet:
+            assert there_last - 4 <= last, (settled[-1], there_last)
+
+
+def state_of(probe: Probe) -> tuple[str, str, str, str]:
+    told = probe.diagnostics()
+    return told["protocol"], told.get("line", ""), told.get("seen", ""), told["notice"]
+
+
+# --- the matrix ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cell:
+    """What one run of the matrix gave."""
+
+    row: str
+    condition: str
+    first_s: float | None = None
+    asked_s: float | None = None  # when the sign-on was sent that the meter answered
+    third_s: float | None = None  # end of the third pulse
+    right: bool = False
+
+
+CELLS: list[Cell] = []
+
+
+def cells() -> Iterator[Any]:
+    for row in ROWS:
+        for inverted in (False, True):
+            for condition in CONDITIONS:
+                for phase in range(PHASES):
+                    name = f"{row}-{'inverted' if inverted else 'upright'}-{condition}"
+                    yield pytest.param(row, inverted, condition, phase, id=name + (f"-{phase}" if phase else ""))
+
+
+@pytest.mark.parametrize(("name", "inverted", "condition", "phase"), list(cells()))
+def test_a_meter_is_found_and_read_exactly(
+    tmp_path: Path, name: str, inverted: bool, condition: str, phase: int
+) -> None:
+    """The right protocol and line, a first reading that is right, and nothing wrong before and after it."""
+    row = ROWS[name]
+    draw = random.Random(f"{name} {inverted} {condition} {phase}")
+    meter = row.make(draw.randrange(1, 1000))
+    options = dict(CONDITIONS[condition])
+    if condition == "disturbed":
+        options["noise"] = Noise(burst_hz=10 / row.burst_ms, burst_ns=row.burst_ms * MS, seed=draw.randrange(1000))
+    phase_s = draw.uniform(0, row.period_s or 1)
+    cell = Cell(name, condition)
+    CELLS.append(cell)
+    with Probe(tmp_path, meter, row.settings(meter), invert=inverted, phase_s=phase_s, **options) as probe:
+        if row.kind == "dlms, no key":
+            asks = probe.run_until(row.limit_s, done=lambda: "key needed" in state_of(probe)[2] + state_of(probe)[3])
+            assert asks, state_of(probe)
+            cell.first_s = probe.now_s
+            probe.run_for(MORE_S)
+            assert not readings(probe)
+        else:
+            found = probe.run_until(row.limit_s, done=lambda: any(is_reading(m) for m in probe.published))
+            assert found, state_of(probe)
+            cell.first_s = next(m.at_s for m in probe.published if is_reading(m))
+            probe.run_for(2 * LEARNT_S if row.kind == "blink" else MORE_S)
+            check_readings(row.kind, probe, readings(probe))
+        protocol, line, seen, notice = state_of(probe)
+        assert protocol == row.protocol, (protocol, seen)
+        wanted = (row.line + " inverted" if inverted else row.line) if row.line else ""
+        assert line == wanted, (line, seen)
+        assert seen
+        assert row.kind == "dlms, no key" or notice == "ok"
+        if row.kind == "blink":
+            cell.third_s = [sent.end_s for sent in probe.sent if sent.end_s > 0][2]
+        if not row.period_s:
+            end_s = probe.sent[0].end_s - 1
+            cell.asked_s = max(at_s for at_s, data in said(probe) if data.startswith(b"/?") and at_s < end_s)
+    cell.right = True
+
+
+def is_reading(message: Message) -> bool:
+    """Does it hold a value of the meter? What a blinking one's light is, is none; its total comes first."""
+    return message.topic.endswith("/state") or (message.topic.endswith("/live") and b'"light"' not in message.payload)
+
+
+def said(probe: Probe) -> list[tuple[float, bytes]]:
+    """What the head has sent and when, without parity bits."""
+    return [(ns / NS, bytes(byte & 0x7F for byte in data)) for ns, data in probe.line.said]
+
+
+def targets(row: Row, cell: Cell) -> tuple[float, float]:
+    """(what is measured, what it should not exceed)."""
+    assert cell.first_s is not None
+    if not row.period_s:
+        assert cell.asked_s is not None
+        return cell.asked_s, ASKED_S
+    if row.kind == "blink":
+        assert cell.third_s is not None
+        return cell.first_s - cell.third_s, 3.0
+    return cell.first_s, row.period_s + 3
+
+
+def test_the_table_of_the_matrix() -> None:
+    """Every cell is right. Measured: time to the first reading, till the meter is asked, or from its third pulse on.
+
+    The targets are a period and 3 s, 12 s, and 3 s.
+    """
+    if len(CELLS) < len(ROWS) * len(CONDITIONS) * 2 * PHASES:
+        pytest.skip("the matrix has not been run")
+    print()
+    print(f"{'meter':20} {'cells':>5} {'right':>5} | {'first reading, s':^19} | {'as measured, s':^24}")
+    print(f"{'':20} {'':5} {'':5} | {'median':>9} {'worst':>9} | {'median':>8} {'worst':>8} {'target':>6}")
+    for name, row in ROWS.items():
+        its = [cell for cell in CELLS if cell.row == name]
+        right = [cell for cell in its if cell.right]
+        line = f"{name:20} {len(its):5} {len(right):5} |"
+        if right:
+            first = [cell.first_s for cell in right if cell.first_s is not None]
+            measured = [targets(row, cell)[0] for cell in right]
+            target = targets(row, right[0])[1]
+            line += f" {statistics.median(first):9.2f} {max(first):9.2f} |"
+            line += f" {statistics.median(measured):8.2f} {max(measured):8.2f} {target:6.1f}"
+            clean = [targets(row, cell)[0] for cell in right if cell.condition == "clean"]
+            if clean and max(clean) > target:
+                line += f"  clean: {max(clean):.2f}"
+        print(line)
+    print(f"{len(CELLS)} cells, {sum(cell.right for cell in CELLS)} right")
+    assert all(cell.right for cell in CELLS)
+
+
+# --- nothing there ---------------------------------------------------------------------------------------------------
+
+Light = Iterator[tuple[int, int]]  # (on_ns, off_ns), in order
+
+
+def of_transitions(transitions: Any) -> Light:
+    on_ns = None
+    for at_ns, light in transitions:
+        if light:
+            on_ns = at_ns if on_ns is None else on_ns
+        elif on_ns is not None:
+            if at_ns > on_ns:
+                yield on_ns, at_ns
+            on_ns = None
+    if on_ns is not None:
+        yield on_ns, on_ns + 10 * 3600 * NS
+
+
+def merged(*lights: Light) -> Light:
+    """All of them at once."""
+    on_ns = off_ns = None
+    for begins, ends in heapq.merge(*lights):
+        if off_ns is not None and begins <= off_ns:
+            off_ns = max(off_ns, ends)
+            continue
+        if on_ns is not None and off_ns is not None:
+            yield on_ns, off_ns
+        on_ns, off_ns = begins, ends
+    if on_ns is not None and off_ns is not None:
+        yield on_ns, off_ns
+
+
+def sun(draw: random.Random) -> Light:
+    """It comes out, and stays."""
+    yield int(draw.uniform(0, 10) * NS), 10 * 3600 * NS
+
+
+def leaves(draw: random.Random) -> Light:
+    """Sun through them: light of 50 ms to 3 s."""
+    at_ns = int(draw.uniform(0, 5) * NS)
+    bright = draw.uniform(0.3, 3)
+    while True:
+        ends_ns = at_ns + int(min(3, max(0.05, draw.lognormvariate(-1, 1))) * NS)
+        yield at_ns, ends_ns
+        at_ns = ends_ns + int(max(0.05, draw.expovariate(bright)) * NS)
+
+
+def lamp(draw: random.Random) -> Light:
+    """50, 60, 100 or 120 flashes a second, now and then or all the time."""
+    period_ns = NS // draw.choice((50, 60, 100, 120))
+    lit_ns = int(period_ns * draw.uniform(0.1, 0.9))
+    at_ns = int(draw.uniform(0, 5) * NS)
+    while True:
+        until_ns = at_ns + int(draw.choice((0.3, 2, 10, 3600)) * NS)
+        while at_ns < until_ns:
+            yield at_ns, at_ns + lit_ns + draw.randrange(20_000)
+            at_ns += period_ns
+        at_ns += int(draw.uniform(0.5, 10) * NS)
+
+
+def remote_controls(draw: random.Random) -> Light:
+    """Somebody changes the channel."""
+    at_ns = int(draw.uniform(0, 5) * NS)
+    while True:
+        for _ in range(draw.choice((1, 1, 2, 5))):
+            flash = None
+            for flash in remote(draw, at_ns):
+                yield flash.on_ns, flash.off_ns
+            assert flash is not None
+            at_ns = max(flash.off_ns + 20 * MS, at_ns + 108 * MS)
+        at_ns += int(draw.uniform(0.3, 10) * NS)
+
+
+RATES = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
+BUDGET = 40_000  # bytes of a scene
+
+
+def bytes_of_nobody(draw: random.Random, what: Callable[[random.Random, int], bytes]) -> Light:
+    """At any rate, in any framing, dense, in bursts or one by one."""
+    baud = draw.choice(RATES) if draw.random() < 0.7 else round(300 * 768 ** draw.random())
+    line = Line(baud, draw.choice((7, 8)), draw.choice((None, "E", "O")), draw.choice((1, 2)), draw.random() < 0.3)
+    least, most, gap_s = draw.choice(((1, 1, 3.0), (1, 4, 1.0), (10, 100, 2.0), (100, 1500, 3.0), (5000, 5000, 0.001)))
+    sender = Transmitter(line, jitter_ns=draw.choice((0, NS // baud // 8)), seed=draw.randrange(1000))
+
+    def transitions() -> Iterator[tuple[int, int]]:
+        if line.invert:
+            yield 0, 1
+        at_ns = int(draw.uniform(0, 3) * NS)
+        left = BUDGET
+        while left > 0:
+            data = what(draw, draw.randint(least, most))
+            left -= len(data)
+            while data:
+                yield from sender.send(data[:256], at_ns)
+                data = data[256:]
+                at_ns = sender.idle_ns
+            at_ns += int(draw.expovariate(1 / gap_s) * NS) + 1
+
+    return of_transitions(transitions())
+
+
+def any_bytes(draw: random.Random) -> Light:
+    return bytes_of_nobody(draw, lambda draw, n: draw.randbytes(n))
+
+
+def few_bytes(draw: random.Random) -> Light:
+    """Of a few values, as of a line that idles; none whose light is a single flash: that is a blinking LED's."""
+    values = draw.randbytes(draw.randint(1, 4)) + draw.choice((b"", b"\x0f\xf0", b"\x7e", b"U"))
+    values = bytes(value for value in values if value & ~value >> 1 & 0x7F) or b"U"
+    return bytes_of_nobody(draw, lambda draw, n: bytes(draw.choices(values, k=n)))
+
+
+TEXTS = (b"0123456789.()*kWh:-/!\r\n", b"/ABC5\r\n!()", bytes(range(0x20, 0x7F)) + b"\r\n", b"Hello, World!\r\n")
+
+
+def texts(draw: random.Random) -> Light:
+    """Printable characters of no meaning."""
+    of = draw.choice(TEXTS)
+    if draw.random() < 0.3:
+        return bytes_of_nobody(draw, lambda draw, n: (of * (n // len(of) + 1))[:n])
+    return bytes_of_nobody(draw, lambda draw, n: bytes(draw.choices(of, k=n)))
+
+
+def darkness(draw: random.Random) -> Light:
+    return iter(())
+
+
+SIMPLE = {
+    "dark": darkness,
+    "sun": sun,
+    "leaves": leaves,
+    "lamp": lamp,
+    "remote": remote_controls,
+    "bytes": any_bytes,
+    "few bytes": few_bytes,
+    "texts": texts,
+}
+KINDS = ("dark", "sun", *["leaves"] * 3, *["lamp"] * 3, *["remote"] * 3, *["bytes"] * 5, "few bytes", *["texts"] * 2)
+MIXTURES = ("leaves", "lamp", "remote", "bytes", "few bytes", "texts")
+
+
+def scene(number: int) -> tuple[str, Light, dict[str, Any], float]:
+    """(its name, what lights the head, options of the line, seconds)."""
+    draw = random.Random(number * 7919 + 6)
+    if draw.random() < 0.25:
+        names = [draw.choice(MIXTURES), draw.choice(MIXTURES)]
+    else:
+        names = [draw.choice(KINDS)]
+    light = merged(*[SIMPLE[name](random.Random(draw.randrange(1 << 30))) for name in names])
+    options = {"invert": draw.random() < 0.3, "echo": draw.random() < 0.3, "seed": number}
+    return " and ".join(names), light, options, draw.uniform(20, 60)
+
+
+GROUP = 10
+
+
+@pytest.mark.parametrize("first", range(0, SCENES, GROUP))
+def test_nothing_readable_is_never_claimed(tmp_path: Path, first: int) -> None:
+    """A search goes on, and nothing is published, whatever lights the head."""
+    wrong = []
+    for number in range(first, min(first + GROUP, SCENES)):
+        name, light, options, seconds = scene(number)
+        with Probe(tmp_path / str(number), LightOnly(light), {}, **options) as probe:
+            claimed = probe.run_until(seconds, done=lambda probe=probe: state_of(probe)[0] != "searching")
+            if claimed or readings(probe):
+                wrong.append((number, name, probe.now_s, state_of(probe), readings(probe)))
+    assert not wrong, wrong
+
+
+# --- swaps -----------------------------------------------------------------------------------------------------------
+
+
+SWAPS = (
+    ("sml", "p1-1s"),
+    ("p1-1s", "sml"),
+    ("sml", "iec-C"),
+    ("iec-C", "sml"),
+    ("dlms-hdlc-8E1", "blink-2.5ms"),
+    ("blink-2.5ms", "sml"),
+    ("blink-2.5ms", "iec-C"),
+    ("iec-D-2400", "dlms-vienna"),
+    ("dlms-mbus-8E1", "iec-A"),
+    ("sml", "dlms-gbt"),
+    ("p1-10s", "dlms-hdlc-8N1"),
+    ("iec-C", "blink-30ms"),
+)
+
+
+@pytest.mark.parametrize(("before", "after"), SWAPS, ids=["-to-".join(pair) for pair in SWAPS])
+@pytest.mark.parametrize("turned", [False, True], ids=["as-before", "turned"])
+def test_another_meter_is_read_within_two_minutes(tmp_path: Path, before: str, after: str, turned: bool) -> None:
+    """Without a restart; the old one's entities are unavailable then, and nothing wrong was published in between."""
+    if (before, after, turned) == ("blink-2.5ms", "iec-C", True):
+        pytest.skip("light that stays on is a blinking meter's where nothing is consumed")
+    draw = random.Random(f"{before} {after} {turned}")
+    old, new = ROWS[before], ROWS[after]
+    old_meter, new_meter = old.make(draw.randrange(1, 1000)), new.make(draw.randrange(1, 1000))
+    settings = old.settings(old_meter) | new.settings(new_meter)
+    with Probe(tmp_path, old_meter, settings, phase_s=draw.uniform(0, old.period_s or 1)) as probe:
+        assert probe.run_until(old.limit_s, done=lambda: any(map(is_reading, probe.published))), state_of(probe)
+        probe.run_for(draw.uniform(15, 75))
+        old_readings = readings(probe)
+        check_readings(old.kind, probe, old_readings)
+        topic = old_readings[0].topic.rsplit("/", 1)[0]
+        swapped_s = probe.now_s
+        sent = len(probe.sent)
+        probe.swap(new_meter, invert=turned)
+
+        def is_new(message: Message) -> bool:
+            return is_reading(message) and message.topic.rsplit("/", 1)[0] != topic
+
+        found = probe.run_for(121, done=lambda: any(map(is_new, probe.published)))
+        assert found, (state_of(probe), probe.now_s - swapped_s)
+        probe.run_for(MORE_S)
+        later = readings(probe, swapped_s + 0.001)
+        check_readings(new.kind, probe, [m for m in later if m.topic.rsplit("/", 1)[0] != topic], swapped_s)
+        left = [m for m in later if m.topic.rsplit("/", 1)[0] == topic and is_reading(m)]
+        if old.kind != "blink":
+            ended = [s.expected for s in probe.sent[max(0, sent - 3) : sent + 1] if s.expected]
+            assert all(any(said_by(old.kind, m, expected) for expected in ended) for m in left), left
+        assert state_of(probe)[0] == new.protocol
+        assert probe.retained.get(topic + "/status") == b"offline"
+        new_topic = next(m for m in later if is_new(m)).topic.rsplit("/", 1)[0]
+        assert probe.retained.get(new_topic + "/status", b"online") == b"online"
+
+
+# --- restarts --------------------------------------------------------------------------------------------------------
+
+
+STORED = [name for name, row in ROWS.items() if row.period_s and row.kind not in ("blink", "dlms, no key")]
+
+
+@pytest.mark.parametrize("inverted", [False, True], ids=["upright", "inverted"])
+@pytest.mark.parametrize("name", STORED)
+def test_what_was_found_is_read_at_once_after_a_restart(tmp_path: Path, name: str, inverted: bool) -> None:
+    """The first whole telegram that the meter sends is published, within 1 s."""
+    row = ROWS[name]
+    draw = random.Random(f"{name} {inverted}")
+    meter = row.make(draw.randrange(1, 1000))
+    with Probe(tmp_path, meter, row.settings(meter), invert=inverted, phase_s=draw.uniform(0, row.period_s)) as probe:
+        assert probe.run_until(row.limit_s, done=lambda: any(map(is_reading, probe.published))), state_of(probe)
+        probe.run_for(draw.uniform(1, 12))
+        check_readings(row.kind, probe, readings(probe))
+        probe.restart(power_cut=draw.random() < 0.5, off_s=draw.uniform(0.1, 3))
+        since_s = probe.started_s
+        assert probe.run_for(2 * row.period_s + 3, done=lambda: bool(readings(probe, since_s))), state_of(probe)
+        again = readings(probe, since_s)
+        whole = [sent for sent in probe.sent if sent.begin_s >= since_s]
+        assert again[0].at_s <= whole[0].end_s + 1, (again[0].at_s - since_s, whole[0], state_of(probe))
+        check_readings(row.kind, probe, again)
+        assert state_of(probe)[0] == row.protocol
+
+
+@pytest.mark.parametrize("name", ["iec-A", "iec-B", "iec-C"])
+def test_an_asked_meter_is_asked_at_once_after_a_restart(tmp_path: Path, name: str) -> None:
+    """Within 12 s all the same, and for nothing but what it was found to be."""
+    row = ROWS[name]
+    meter = row.make(5)
+    with Probe(tmp_path, meter, {}) as probe:
+        assert probe.run_until(60, done=lambda: any(map(is_reading, probe.published))), state_of(probe)
+        probe.run_for(30)
+        probe.restart(off_s=2)
+        since_s = probe.started_s
+        assert probe.run_for(60, done=lambda: bool(readings(probe, since_s))), state_of(probe)
+        end_s = probe.sent[-1].end_s - 1
+        asked_s = max(at_s for at_s, data in said(probe) if data.startswith(b"/?") and at_s < end_s)
+        assert asked_s - since_s <= ASKED_S
+        check_readings(row.kind, probe, readings(probe))
+
+
+@pytest.mark.parametrize("name", ["blink-2.5ms", "blink-30ms"])
+def test_a_blinking_meter_is_counted_on_after_a_reset(tmp_path: Path, name: str) -> None:
+    """Total and entities go on."""
+    row = ROWS[name]
+    with Probe(tmp_path, row.make(5), row.settings(None)) as probe:
+        probe.run_until(40)
+        before = Decimal(probe.of("/state")[-1].object()["energy_counted"])
+        probe.restart(power_cut=False)
+        probe.run_for(30)
+        after = Decimal(probe.of("/state")[-1].object()["energy_counted"])
+        assert 24 <= (after - before) * 1000 <= 33 and state_of(probe)[0] == "blink"
+
+
+@pytest.mark.parametrize(("before", "after"), [("sml", "p1-1s"), ("iec-C", "sml"), ("p1-10s", "iec-C")])
+def test_what_was_found_does_not_keep_another_meter_from_being_found(tmp_path: Path, before: str, after: str) -> None:
+    """The meter was replaced while the probe was off."""
+    meters = [ROWS[name].make(8) for name in (before, after)]
+    with Probe(tmp_path, meters[0], {}) as probe:
+        assert probe.run_until(60, done=lambda: any(map(is_reading, probe.published))), state_of(probe)
+    with Probe(tmp_path, meters[1]) as probe:
+        assert probe.run_until(120, done=lambda: any(map(is_reading, probe.published))), state_of(probe)
+        probe.run_for(MORE_S)
+        check_readings(ROWS[after].kind, probe, readings(probe))
+        assert state_of(probe)[0] == ROWS[after].protocol
+
+
+# --- captures of real meters -----------------------------------------------------------------------------------------
+
+
+class Recorded(IecMeter):
+    """A meter that answers with a recorded identification and data block."""
+
+    def __init__(self, mode: str, ident: bytes, block: bytes, offered: str) -> None:
+        super().__init__(mode, reaction_ms=300, **({"offered": offered} if mode in "BC" else {}))
+        self._ident = ident
+        self._block = block
+
+    def identification(self) -> bytes:
+        return self._ident
+
+    def block(self, now_s: float) -> tuple[bytes, Any]:
+        return self._block, [("", "", None)]
+
+
+class Sealed:
+    """A recorded general-glo-ciphered telegram, sealed anew each time with the next counter, as a meter does."""
+
+    def __init__(self, capture: "Capture") -> None:
+        data = capture.data
+        at = data.index(b"\xdb\x08") + 10
+        size = data[at] & 0x7F if data[at] & 0x80 else 0  # of the length's own length
+        at += 1 + size
+        self._before, body = data[:at], data[at:]
+        self._title = self._before[-9 - size : -1 - size]
+        self._security, self._counter = body[0], int.from_bytes(body[1:5], "big")
+        self._keys = [bytes.fromhex(key or "00" * 16) for key in (capture.key, capture.auth_key)]
+        sealed = body[5:-12] if self._security & AUTHENTICATED else body[5:]
+        stream = self._protect(bytes(len(sealed)))[5:]
+        self._plain = bytes(a ^ b for a, b in zip(sealed, stream[: len(sealed)], strict=True))
+        assert self._protect(self._plain) == body
+        self.period_s = len(data) / 240 + 1.5
+
+    def _protect(self, plain: bytes) -> bytes:
+        return protect(plain, self._security, self._keys[0], self._keys[1], self._title, self._counter)
+
+    def telegram(self, now_s: float) -> bytes:
+        self._counter += 1
+        return self._before + self._protect(self._plain)
+
+    def expected(self) -> None:
+        return None
+
+
+@dataclass
+class Capture:
+    """Bytes of a real meter as they stand on the line."""
+
+    name: str
+    protocol: str
+    data: bytes
+    line: Line
+    key: str | None = None
+    auth_key: str | None = None
+    sealed: bool = False  # without any check but its own
+    tells: bool = True  # is there anything to publish?
+    ident: bytes = b""  # of a meter that is asked
+    recorded: bytes = b""
+
+    def source(self) -> Any:
+        if self.sealed:
+            return Sealed(self)
+        if not self.ident:
+            return CaptureSource(self.data, pause_s=1.5)
+        offered = chr(self.ident[4])
+        mode = "C" if offered.isdigit() else "B" if "A" <= offered <= "F" else "A"
+        return Recorded(mode, self.ident, self.data, offered)
+
+    def settings(self) -> dict[str, Any]:
+        given = {"meter_key": self.key, "meter_auth_key": self.auth_key}
+        return {name: key for name, key in given.items() if key}
+
+
+def line_of(text: str) -> Line:
+    match = re.match(r"(\d+)\S* (\d)([NEO])(\d)", text)
+    assert match is not None, text
+    return Line(int(match[1]), int(match[2]), None if match[3] == "N" else match[3], int(match[4]))
+
+
+def captures() -> Iterator[Capture]:
+    """Every one that carries a good telegram; of what was asked for, whole read-outs with their check."""
+    for path in sorted((CORPUS / "sml").glob("*.bin")):
+        about = json.loads(path.with_suffix(".expected.json").read_text())
+        if about["good_telegrams"]:
+            yield Capture(f"sml-{path.stem}", "sml", path.read_bytes(), line_of(about["line"]))
+    for path in sorted((CORPUS / "iec62056_21").glob("*.bin")):
+        about = json.loads(path.with_suffix(".expected.json").read_text())
+        data = path.read_bytes()
+        capture = Capture(f"iec-{path.stem}", "iec62056-21", data, line_of(about["line"]), recorded=data)
+        good = [telegram for telegram in about["telegrams"] if telegram["accept"] is True]
+        if about["line"].startswith("300"):
+            good = [telegram for telegram in good if telegram["check_ok"] is True]
+            good = [telegram for telegram in good if telegram["readings"][0]["address"] != "P.01"]  # by R5
+            if good:
+                at = good[0]["offset"]
+                behind = data.index(b"\n", at) + 1
+                capture.ident = bytes(byte & 0x7F for byte in data[at:behind])
+                capture.data = data[behind : at + good[0]["length"]]
+        if good:
+            yield capture
+    lines = [Line(2400, 8, "E"), Line(2400), Line(9600), Line(115200)]
+    for n, path in enumerate(sorted((CORPUS / "dlms").glob("*.hex"))):
+        about = json.loads(path.with_suffix(".expected.json").read_text())
+        data = bytes_of_hex_text(path.read_bytes())
+        if about["telegrams"]:
+            capture = Capture(f"dlms-{path.stem}", "dlms", data, lines[n % 4], about["key"], about["auth_key"])
+            capture.sealed = about["encrypted"] and about["framing"] in ("raw", "wrapper")
+            capture.tells = any(telegram["readings"] or telegram["texts"] for telegram in about["telegrams"])
+            yield capture
+
+
+CAPTURES = list(captures())
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real captures is not beside this clone")
+@pytest.mark.parametrize("capture", CAPTURES, ids=[capture.name for capture in CAPTURES])
+def test_a_real_meters_capture_is_found_and_read(tmp_path: Path, capture: Capture) -> None:
+    """Played in a loop, with no setting but its key; every value as decode reads it."""
+    with Probe(tmp_path, capture.source(), capture.settings(), line=capture.line) as probe:
+        found = probe.run_until(60, done=lambda: any(map(is_reading, probe.published)))
+        assert found is capture.tells, (state_of(probe), probe.diagnostics().get("rejected_by_reason"))
+        probe.run_for(MORE_S)
+        compare(capture, probe)
+        protocol, told, seen, _ = state_of(probe)
+        assert (protocol, told) == (capture.protocol, repr(capture.line)), seen
+
+
+def compare(capture: Capture, probe: Probe) -> None:
+    """Each value published is one that decode shows under the same name."""
+    decoded: dict[str, set[str]] = {}
+    data = capture.recorded or capture.data
+    for event in optoprobe.decode(data, capture.protocol, key=capture.key, auth_key=capture.auth_key):
+        if isinstance(event, optoprobe.Telegram):
+            for register in event.readings:
+                decoded.setdefault(register.name, set()).add(register.shown)
+                decoded.setdefault(register.obis, set()).add(register.shown)  # where two have one name
+    names: dict[str, str] = {}
+    for message in probe.published:
+        if message.topic.startswith("homeassistant/"):
+            names |= {key: component["name"] for key, component in message.object()["cmps"].items()}
+    n = 0
+    for message in readings(probe):
+        for key, text in message.object().items():
+            assert text in decoded.get(names[key], ()), (key, names[key], text, decoded.get(names[key]))
+            n += 1
+    assert bool(n) is capture.tells

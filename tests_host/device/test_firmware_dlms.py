@@ -1,0 +1,161 @@
+"""Simulated DLMS meters read by the unmodified firmware on the virtual board, and what arrives over MQTT.
+
+Keys come from the settings; a search through everything the probe says holds that none of them comes out again. The
+scenes take place side by side.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.broker import Listener, Message, PausableMeter, closed_port
+
+from metering.reading import Reading
+from metering.registers import describe
+from optoprobe.virtual.board import VirtualBoard
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.dlms_meter import DlmsMeter
+from optoprobe.virtual.optical_server import OpticalServer, Sent
+
+LINES = {"mbus": "2400 8E1", "hdlc": "", "optical": "", "gbt": ""}
+SECONDS = 18
+UNITS = {"W": 27, "VA": 28, "var": 29, "Wh": 30, "VAh": 31, "varh": 32, "A": 33, "V": 35, "Hz": 44}
+
+
+def shown(rows: Any) -> dict[str, Decimal]:
+    """key -> number of a telegram's rows: the key as the contract names the code, energy in kWh."""
+    found = {}
+    for obis, value, unit in rows:
+        head, _, tail = obis.replace("*", ".").partition(":")
+        code = bytes(map(int, head.split("-") + tail.split(".")))
+        key = describe(Reading(code, 1, 0, UNITS.get(unit))).key
+        found[key] = Decimal(value).scaleb(-3) if unit in ("Wh", "varh", "VAh") else Decimal(value)
+    return found
+
+
+@dataclass
+class Scene:
+    meter: DlmsMeter
+    settings: dict[str, object]
+    seconds: float = SECONDS
+    heap_bytes: int | None = None
+    sent: list[Sent] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def objects(self, ending: str) -> list[dict[str, Any]]:
+        return [message.object() for message in self.messages if message.topic.endswith(ending)]
+
+
+def keys(meter: DlmsMeter, auth: bool = True) -> dict[str, object]:
+    pasted = " ".join(f"{byte:02X}" for byte in meter.key)  # as operators' letters have it
+    return {"meter_key": pasted} | ({"meter_auth_key": "0x" + meter.auth_key.hex()} if auth else {})
+
+
+def scenes() -> dict[str, Scene]:
+    made = {}
+    for kind in LINES:
+        meter = DlmsMeter(kind)
+        made[kind] = Scene(meter, keys(meter) | {"line": f"{meter.line.baud} 8{meter.line.parity or 'N'}1"})
+    without = DlmsMeter("optical", seed=2)
+    made["no key"] = Scene(without, {"line": "9600 8N1"})
+    wrong = DlmsMeter("optical", seed=3)
+    made["wrong key"] = Scene(wrong, {"meter_key": "00112233445566778899aabbccddeeff", "line": "9600 8N1"})
+    replayed = DlmsMeter("optical", seed=4, quirks=["replay"])
+    made["replay"] = Scene(replayed, keys(replayed) | {"line": "9600 8N1"})
+    found = DlmsMeter("optical", seed=5)
+    made["found"] = Scene(found, keys(found) | {"protocol": "auto"})
+    found = DlmsMeter("optical", seed=6)
+    made["too little memory"] = Scene(found, keys(found) | {"protocol": "auto"}, heap_bytes=111_000)
+    return made
+
+
+def live_through(folder: Path, scene: Scene) -> Scene:
+    with Broker(folder / "broker", closed_port()) as broker, Listener(broker.port) as listener:
+        settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": "cellar"}
+        settings |= {"protocol": "dlms"} | scene.settings
+        with OpticalServer(PausableMeter(scene.meter), scene.meter.line) as server:
+            with VirtualBoard(folder / "device", settings, server.port, heap_bytes=scene.heap_bytes) as board:
+                time.sleep(scene.seconds)
+                listener.publish("homeassistant/status", "online")  # upon which it tells its diagnostics
+                time.sleep(6)
+                assert board.running, board.log
+            scene.sent = list(server.log)
+        scene.messages = list(listener.messages)
+        scene.log = board.log
+        for path in (folder / "device").glob("*.json"):
+            if path.name != "settings.json":
+                scene.files.append(path.read_text())
+    return scene
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Scene]]]:
+    folder = tmp_path_factory.mktemp("scenes")
+    each = scenes()
+    with ThreadPoolExecutor(len(each)) as pool:
+        yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in enumerate(each.items())}
+
+
+@pytest.mark.parametrize("kind", [*LINES, "found"])
+def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -> None:
+    scene = played[kind].result()
+    wanted = [shown(sent.expected) for sent in scene.sent if sent.expected]
+    assert wanted
+    diagnostics = scene.objects("/diagnostics")[-1]
+    states, lives = scene.objects("/state"), scene.objects("/live")
+    assert states and lives, (scene.log, diagnostics)
+    for told in states + lives:
+        numbers = {key: Decimal(text) for key, text in told.items() if any(key in want for want in wanted)}
+        assert len(numbers) >= 2
+        assert any(numbers.items() <= want.items() for want in wanted), (numbers, wanted[0])
+    told_s = [message.at_s for message in scene.messages if message.topic.endswith("/diagnostics")][-1]
+    due = [sent for sent in scene.sent if sent.expected and sent.monotonic_s < told_s - 1]
+    assert diagnostics["telegrams"] >= len(due) - 1 and diagnostics["held"] == 0
+    assert diagnostics["notice"] == "ok"
+
+
+def test_too_little_memory_to_find_it_is_told(played: dict[str, Future[Scene]]) -> None:
+    scene = played["too little memory"].result()
+    diagnostics = scene.objects("/diagnostics")[-1]
+    assert diagnostics["out_of_memory"] >= 3 and "name its protocol in the settings" in diagnostics["notice"]
+    assert not scene.objects("/state") and not scene.objects("/live")
+
+
+def test_a_missing_key_is_asked_for(played: dict[str, Future[Scene]]) -> None:
+    scene = played["no key"].result()
+    diagnostics = scene.objects("/diagnostics")[-1]
+    assert diagnostics["telegrams"] == 0 and diagnostics["rejected_by_reason"]["key needed"] > 5
+    assert "enter its key" in diagnostics["notice"] and scene.meter.title.hex() in diagnostics["notice"]
+    assert not scene.objects("/state") and not scene.objects("/live")
+
+
+def test_a_wrong_key_is_named(played: dict[str, Future[Scene]]) -> None:
+    scene = played["wrong key"].result()
+    diagnostics = scene.objects("/diagnostics")[-1]
+    assert diagnostics["telegrams"] == 0 and diagnostics["rejected_by_reason"]["key wrong"] > 5
+    assert "wrong" in diagnostics["notice"]
+    assert not scene.objects("/state") and not scene.objects("/live")
+
+
+def test_a_replayed_telegram_is_refused(played: dict[str, Future[Scene]]) -> None:
+    scene = played["replay"].result()
+    diagnostics = scene.objects("/diagnostics")[-1]
+    assert diagnostics["rejected_by_reason"]["replay"] >= 1 and diagnostics["telegrams"] >= 5
+    assert any(scene.meter.title.hex() in text for text in scene.files)  # its counter is kept over a restart
+
+
+def test_no_key_comes_out(played: dict[str, Future[Scene]]) -> None:
+    for future in played.values():
+        scene = future.result()
+        said = [message.topic.encode() + message.payload for message in scene.messages]
+        everything = b"\n".join(said + [line.encode() for line in scene.log + scene.files]).lower()
+        for key in (scene.meter.key, scene.meter.auth_key):
+            spaced = " ".join(f"{byte:02x}" for byte in key).encode()
+            assert key not in everything and key.hex().encode() not in everything and spaced not in everything

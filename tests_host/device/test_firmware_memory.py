@@ -1,0 +1,254 @@
+"""The whole firmware on a 64 KiB heap: it reads, announces everything and publishes, for a short and a long telegram.
+
+The heap of the virtual board is 64 KiB and what stands in flash on a chip (the fakes of machine and network, and
+umqtt.simple); the latter is measured here, so that no more is granted than it takes. The figures printed (pytest -rP)
+are those of the README.
+"""
+
+import ast
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.broker import LIVE_KEYS, Listener, Message, PausableMeter
+
+from optoprobe import runtime
+from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, VirtualBoard
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.optical_server import OpticalServer, Sent
+from optoprobe.virtual.sml_meter import SmlMeter
+
+RUN_S = 20
+MOST_LATENCY_S = 1  # generous: the machine may be busy with other tests
+LEAST_FREE_BYTES = 2048  # with everything announced and running
+
+# Five entries, as most household meters send, and 22, the longest list met; named by the settings, and found.
+LONG = ("list_type_bits", "phases", "key", "two_tariffs", "temperature")
+METERS = {"plain": ("sml", ()), "long": ("sml", LONG), "found": ("auto", LONG)}
+NAMED_BYTES = HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES
+FOUND_BYTES = NAMED_BYTES + DETECTION_BYTES
+
+HARDWARE = ("machine", "network", "umqtt.simple")
+# Read their files and are dropped again.
+TRANSIENT = ("firmware.settings", "firmware.hardware.board", "metering.dlms.meter_key")
+LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")
+ASKED = ("metering.iec62056_21.data_block", "metering.iec62056_21.poll")  # loaded in the place of sml
+PUSHED = ("metering.dlms.push", "metering.dlms.gcm", "firmware.store")  # likewise
+BLINKING = ("metering.pulses", "firmware.reading.pulse_meter")  # likewise
+# The latter two while it is looked for.
+FINDING = ("firmware.reading.supervisor", "firmware.reading.detected_meter", "firmware.reading.meter_search")
+# While somebody wants it.
+HELPING = ("firmware.owner.owner_commands", "firmware.owner.alignment_task", "firmware.owner.capture_task")
+OTHERS = ("firmware.mqtt.homeassistant_entities", "firmware.mqtt.time_sync")  # where they are needed; last here
+
+# Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
+MEASURE = """
+import gc, sys, json, asyncio, binascii, errno, os, random, select, socket, struct, time, _thread, micropython
+def measure(name):
+    gc.collect()
+    before = gc.mem_alloc()
+    __import__(name)
+    gc.collect()
+    return gc.mem_alloc() - before
+taken = [0] * {n}
+k = 0
+for name in {names}:
+    taken[k] = measure(name)
+    k += 1
+print(json.dumps(taken))
+"""
+
+
+@dataclass
+class Run:
+    """One board's 20 s."""
+
+    messages: list[Message]
+    sent: list[Sent]
+    diagnostics: dict
+    log: list[str]
+    alive: bool
+
+
+def run(folder: Path, meter: SmlMeter, probe: str, protocol: str) -> Run:
+    with Broker(folder / "broker") as broker, OpticalServer(PausableMeter(meter)) as server:
+        settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": probe}
+        settings["protocol"] = protocol
+        heap_bytes = FOUND_BYTES if protocol == "auto" else NAMED_BYTES
+        board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=heap_bytes)
+        with Listener(broker.port) as listener:
+            listener.subscribed()
+            with board:
+                time.sleep(RUN_S - 6)
+                asked_s = time.monotonic()
+                listener.publish("homeassistant/status", "online")
+                time.sleep(6)
+                diagnostics = listener.wait_for("/diagnostics", 5, asked_s + 1).object()
+                alive = board.running
+                return Run(list(listener.messages), list(server.log), diagnostics, board.log, alive)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    folder = tmp_path_factory.mktemp("memory")
+    with ThreadPoolExecutor(len(METERS)) as pool:
+        yield {
+            name: pool.submit(run, folder / name, SmlMeter(1, quirks=quirks), "probe_" + name, protocol)
+            for name, (protocol, quirks) in METERS.items()
+        }
+
+
+@pytest.fixture(params=METERS)
+def seen(runs: dict[str, Future[Run]], request: pytest.FixtureRequest) -> Run:
+    return runs[request.param].result()
+
+
+def configs(seen: Run) -> dict[str, dict]:
+    """The newest discovery payload by topic."""
+    found: dict[str, dict] = {}
+    for message in seen.messages:
+        if message.topic.endswith("/config"):
+            found[message.topic] = message.object()
+    return found
+
+
+def test_the_firmware_reads_and_publishes_on_64_kib(seen: Run) -> None:
+    assert seen.alive, seen.log
+    assert not [line for line in seen.log if "MemoryError" in line or "Traceback" in line], seen.log
+    assert seen.diagnostics["rejected"] == seen.diagnostics["held"] == 0
+    assert seen.diagnostics["mqtt_failures"] == 0
+    assert seen.diagnostics["registers_beyond_limit"] == seen.diagnostics["messages_refused"] == 0
+    assert len(seen.sent) >= RUN_S - 4
+    lives = [message.object() for message in seen.messages if message.topic.endswith("/live")]
+    assert len(lives) >= len(seen.sent) - 3
+    free = seen.diagnostics["free_heap_bytes"]
+    assert LEAST_FREE_BYTES <= free < HEAP_BUDGET
+    print(f"free after a collection: {free} bytes, {len(seen.sent)} telegrams")
+
+
+def test_probe_and_meter_are_announced_with_every_register(seen: Run) -> None:
+    found = configs(seen)
+    assert len(found) == 2, list(found)
+    probe_topic, meter_topic = sorted(found, key=len)
+    entries = {obis for obis, _, _ in seen.sent[-1].expected}
+    components = found[meter_topic]["cmps"]
+    assert len(components) == len(entries)
+    published = set()
+    for message in seen.messages:
+        if message.topic.endswith(("/state", "/live")):
+            published |= set(message.object())
+    assert set(components) == published
+    for key, component in components.items():
+        assert f"value_json.{key} " in component["val_tpl"]
+        assert component["stat_t"] in {message.topic for message in seen.messages}
+    assert "telegrams" in found[probe_topic]["cmps"]
+    assert found[meter_topic]["dev"]["via_device"] in found[probe_topic]["dev"]["ids"]
+    sizes = {message.topic: len(message.payload) for message in seen.messages if message.topic in found}
+    print(f"{len(components)} registers; discovery payloads of {sizes[probe_topic]} and {sizes[meter_topic]} bytes")
+
+
+def test_a_telegram_reaches_the_broker_at_once(seen: Run) -> None:
+    late = []
+    for message in seen.messages:
+        if not message.topic.endswith("/live"):
+            continue
+        power = message.object()["power"]
+        ends = [
+            sent.monotonic_s
+            for sent in seen.sent
+            if sent.monotonic_s < message.at_s and any(e[0] in LIVE_KEYS and e[1] == power for e in sent.expected)
+        ]
+        if ends and message.at_s - ends[-1] < 2:  # what is sent again after an announcement is older
+            late.append(message.at_s - ends[-1])
+    assert len(late) > len(seen.sent) // 2
+    assert statistics.median(late) < MOST_LATENCY_S
+    print(f"end of telegram -> broker: median {statistics.median(late) * 1000:.0f} ms, most {max(late) * 1000:.0f} ms")
+
+
+# --- where the bytes go ----------------------------------------------------------------------------------------------
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a device module, None where there is none of that name."""
+    path = (runtime.REPO if module.startswith("firmware") else runtime.REPO / "lib").joinpath(*module.split("."))
+    candidates = (path / "__init__.py", path.with_suffix(".py"), path)  # a folder is a package without a file
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+def imports_of(module: str) -> list[str]:
+    """Modules of ours that a device module imports when it is loaded itself."""
+    source = source_of(module)
+    assert source is not None, module
+    found: list[str] = []
+    if source.is_dir():
+        return found
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:  # a function imports when it is called
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("firmware", "metering"):
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if source_of(name) is not None and name not in TRANSIENT]
+
+
+def in_order(module: str, before: list[str]) -> list[str]:
+    """`before` and then `module`, each after all it imports."""
+    if module in before:
+        return before
+    package, _, _ = module.rpartition(".")
+    for needed in ([package] if package else []) + imports_of(module):
+        before = in_order(needed, before)
+    return before if module in before else [*before, module]
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Module -> bytes it leaves on MicroPython's heap, hardware first, then ours."""
+    folder = tmp_path_factory.mktemp("taken")
+    VirtualBoard(folder, {}, 1)
+    names = list(HARDWARE)
+    # imported by name, by what is dropped again, or when it is needed
+    needed = (*LISTENED, "firmware.reading.decoder_factory", *ASKED, "metering.clock", *PUSHED, *BLINKING, *FINDING)
+    needed += (*HELPING, *OTHERS)
+    for module in needed:
+        names += [name for name in in_order(module, []) if name not in names]
+    script = MEASURE.format(n=len(names), names=repr(tuple(names)))
+    environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))
+    command = [str(runtime.micropython()), "-X", "heapsize=200000", "-c", script]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return dict(zip(names, json.loads(ended.stdout), strict=True))
+
+
+def test_no_more_is_granted_for_the_hardware_than_it_takes(taken: dict[str, int]) -> None:
+    hardware = sum(taken[name] for name in HARDWARE)
+    assert all(taken[name] > 0 for name in HARDWARE)
+    assert HARDWARE_BYTES <= hardware, f"{hardware} bytes measured: HARDWARE_BYTES grants too much"
+
+
+def test_every_module_was_measured(taken: dict[str, int]) -> None:
+    """Prints the table; fails when a device module is not in it."""
+    ours = [path.relative_to(runtime.REPO) for path in sorted(runtime.REPO.glob("firmware/**/*.py"))]
+    ours += [path.relative_to(runtime.REPO / "lib") for path in sorted(runtime.REPO.glob("lib/metering/**/*.py"))]
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in ours}
+    assert modules - set(taken) == set(TRANSIENT)
+    for name, size in taken.items():
+        print(f"{name:24} {size:6}")
+    core = sum(size for name, size in taken.items() if name.startswith("metering"))
+    firmware = sum(size for name, size in taken.items() if name.startswith("firmware"))
+    hardware = sum(taken[name] for name in HARDWARE)
+    print(f"{'metering':24} {core:6}\n{'firmware':24} {firmware:6}\n{'machine, network, umqtt':24} {hardware:6}")
+    names = list(taken)
+    of_sml, clock = names.index("firmware.app") + 1, names.index("metering.clock") + 1
+    parts = ("metering.pulses", "firmware.reading.supervisor", "firmware.owner.owner_commands")
+    blinking, finding, helping = map(names.index, parts)
+    asked, pushed = sum(taken[name] for name in names[of_sml:clock]), sum(taken[name] for name in names[clock:blinking])
+    blink = sum(taken[name] for name in names[blinking:finding])
+    found, aids = sum(taken[name] for name in names[finding:helping]), sum(taken[name] for name in names[helping:])
+    print(f"of it for IEC 62056-21, and when it is needed: {asked}; for DLMS/COSEM: {pushed}; for an LED: {blink}")
+    print(f"to find the meter: {found}; for alignment, captures and what else is needed at times: {aids}")
+    assert core + firmware - asked - pushed - blink - found - aids < HEAP_BUDGET * 4 // 5
