@@ -67,14 +67,14 @@ class App:
         self.aid = None  # alignment or capture, while somebody wants it (firmware.owner.owner_commands)
         self.wanted = None  # (its name, what was said), left here by the network's thread
         for name in ("alignment", "capture"):
-            self.network.heard[self.announcer.topic(name, "set")] = self._hears(name)
+            self.network.subscriptions[self.announcer.topic(name, "set")] = self._command_handler(name)
         if self.head is not None:
             parts = self.health, self.outbox, self.announcer, self.network, self._published
             settings["asked"] = None
             try:
                 self.head.open(Line(9600))
                 if settings["protocol"] == "auto":
-                    from firmware.reading.supervisor import MeterWatch as Meter
+                    from firmware.reading.supervisor import MeterSupervisor as Meter
                 elif settings["protocol"] == BLINK:
                     from firmware.reading.pulse_meter import PulseMeter as Meter
                 else:
@@ -85,7 +85,7 @@ class App:
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _hears(self, name):
+    def _command_handler(self, name):
         def hear(payload):
             self.wanted = name, bytes(payload)
 

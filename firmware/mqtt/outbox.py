@@ -50,7 +50,7 @@ class Outbox:
             else:
                 self.refused += 1
 
-    def forget(self, topic):
+    def remove(self, topic):
         """Nothing is to be sent there any more."""
         with self._lock:
             for slot in self._slots:
@@ -58,7 +58,7 @@ class Outbox:
                     self._slots.remove(slot)
                     return
 
-    def take(self):
+    def pop_unsent(self):
         """The next unsent (topic, payload, retain) or None. It counts as sent unless again() is called."""
         with self._lock:
             for slot in self._slots:
@@ -70,7 +70,7 @@ class Outbox:
                     return message
         return None
 
-    def drop_live(self):
+    def discard_volatile(self):
         """A new connection: what was not retained and not sent by now is no longer true."""
         with self._lock:
             for slot in self._slots:
@@ -78,7 +78,7 @@ class Outbox:
                     slot[_UNSENT] = False
                     slot[_PAYLOAD] = None
 
-    def again(self):
+    def resend_retained(self):
         """A new connection, or a hub that has just started: everything retained is to be sent once more."""
         with self._lock:
             for slot in self._slots:

@@ -63,16 +63,16 @@ class Network:
         umqtt.socket = self._sockets  # type: ignore[attr-defined]
         self._client = None
         self.first = None
-        self.streamed = None  # (topic, size, pieces) of a message larger than memory
+        self.large_message = None  # (topic, size, pieces) of a message larger than memory
         self._opened_at = 0  # ticks_ms of the session's begin
-        self.heard = {}
+        self.subscriptions = {}
         self._subscribed = 0  # so many of these
         if settings["discovery"] == "entity":  # here, as an import takes more stack than the thread has
             from firmware.mqtt.homeassistant_entities import entities
 
             self._entities = entities
         if settings["discovery"] != "off":
-            self.heard[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
+            self.subscriptions[(settings["discovery_prefix"] + "/status").encode()] = self._hub_said
         self._pinged_at = 0
         self._failed_in_a_row = 0
         self._announced = None  # the meter whose entities the hub knows
@@ -97,7 +97,7 @@ class Network:
 
     def stream(self, topic, size, pieces):
         """Publish `size` bytes of `pieces` (a generator) to `topic`, not retained, once."""
-        self.streamed = topic, size, pieces
+        self.large_message = topic, size, pieces
 
     def rssi_dbm(self):
         """The Wi-Fi's signal, None while there is none."""
@@ -204,7 +204,7 @@ class Network:
         self._client = client
         self._pinged_at = self._sockets.last.received_at
         self._failed_in_a_row = 0
-        self._outbox.drop_live()
+        self._outbox.discard_volatile()
         self._subscribe()
         client.publish(status, b"online", True)
         self.connects += 1
@@ -212,15 +212,15 @@ class Network:
         self._announce_all()
 
     def _subscribe(self):
-        for topic in self.heard:
+        for topic in self.subscriptions:
             self._client.subscribe(topic)
-        self._subscribed = len(self.heard)
+        self._subscribed = len(self.subscriptions)
         self._opened_at = time.ticks_ms()  # what was kept of them comes now
 
     def _received(self, topic, payload):
         """What comes at once was kept by the broker: nobody says it now."""
-        if topic in self.heard and time.ticks_diff(time.ticks_ms(), self._opened_at) > _KEPT_MS:
-            self.heard[topic](payload)
+        if topic in self.subscriptions and time.ticks_diff(time.ticks_ms(), self._opened_at) > _KEPT_MS:
+            self.subscriptions[topic](payload)
 
     def _hub_said(self, payload):
         if payload == b"online":
@@ -230,7 +230,7 @@ class Network:
     def _turn(self):
         """One round: listen, announce, publish one message or rest."""
         client, connection = self._client, self._sockets.last
-        if len(self.heard) != self._subscribed:
+        if len(self.subscriptions) != self._subscribed:
             self._subscribe()
         client.check_msg()
         now = time.ticks_ms()
@@ -247,11 +247,11 @@ class Network:
             self._announce_all()
         elif self._outbox.meter() is not self._announced:
             self._announce_meter()
-        if self.streamed:
-            topic, size, pieces = self.streamed
+        if self.large_message:
+            topic, size, pieces = self.large_message
             self._publish_pieces(topic, size, pieces, b"\x30")
-            self.streamed = None
-        message = self._outbox.take()
+            self.large_message = None
+        message = self._outbox.pop_unsent()
         if message is not None:
             client.publish(*message)
         connection.flush()
@@ -274,7 +274,7 @@ class Network:
         self._announced = None
         self._announce_meter()
         time.sleep_ms(_SUBSCRIBED_MS)
-        self._outbox.again()
+        self._outbox.resend_retained()
         self.announcements += 1
 
     def _announce_meter(self):

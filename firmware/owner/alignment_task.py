@@ -11,7 +11,7 @@ from micropython import const
 from firmware.mqtt.outbox import member
 from firmware.owner.owner_commands import reopen
 from metering.line import Line
-from metering.signal_quality import Alignment
+from metering.signal_quality import AlignmentScore
 from metering.unload import unload
 
 _LOOK_MS = const(20)
@@ -25,7 +25,7 @@ _FASTEST_MS = const(50)  # and of 100
 _MOST_BAUD = const(115200)  # three times as much is what every UART does
 
 
-class Aligning:
+class AlignmentTask:
     """Of `app` (firmware.app) it needs the head, the meter's counts, the outbox, the LED and the clock. `run` ends
     after ten minutes, or when `stopped` is set.
     """
@@ -40,7 +40,7 @@ class Aligning:
         self._led = app.led
         self._health = app.health
         line = app.head.line
-        self._alignment = Alignment(line.baud, line.bits == 7)
+        self._alignment = AlignmentScore(line.baud, line.bits == 7)
         self._line = self._edge_line = None  # the meter's while edges are measured, and that of the edges
         self._edges = 0
         self._due_telegrams = _EDGES_EVERY
@@ -66,7 +66,7 @@ class Aligning:
         finally:
             self._head.tap = None
             self.done = True
-            self._meter.hurry(False)
+            self._meter.set_interactive(False)
             self._end_edges()
             self._put("OFF")
             unload("metering.signal_quality")
@@ -74,11 +74,11 @@ class Aligning:
     async def _second(self):
         """Until there is a new score."""
         alignment, head = self._alignment, self._head
-        self._meter.hurry(True)
+        self._meter.set_interactive(True)
         counts = {}
         self._meter.count_into(counts)
         began = time.ticks_ms()
-        talks = self._meter.talks()
+        talks = self._meter.is_push()
         edges = talks and head.line.baud <= _MOST_BAUD and counts.get("telegrams", 0) >= self._due_telegrams
         news = False
         while not news:

@@ -34,7 +34,7 @@ _PIECE = const(256)
 _LOOKED_AT = (345600, 28800, 7200, 1800)  # no meter's rates: metering.detection.search_story looks for edges
 
 
-class Capturing:
+class CaptureTask:
     """Of `app` (firmware.app) it needs the head, the meter's counts and the network, which gets the file for `topic`.
     `run` records for as many seconds as `said` (bytes) tells, else 30, or until `stopped` is set.
     """
@@ -103,11 +103,11 @@ class Capturing:
         changed_ms = 0
         told = lit
         head.tap = self._tap
-        self._meter.hurry(True)
+        self._meter.set_interactive(True)
         try:
             self._tap(b"", 0)
             while self._now() < self._seconds * 1000 and not self.stopped:
-                if self._own is None and self._meter.talks() and self._now() >= self._seconds * 1000 - _EDGES_MS:
+                if self._own is None and self._meter.is_push() and self._now() >= self._seconds * 1000 - _EDGES_MS:
                     self._own = head.line
                     self._edges = Line(3 * self._own.baud, 8, None, 1, self._own.invert)
                     head.open(self._edges)
@@ -121,7 +121,7 @@ class Capturing:
                 await asyncio.sleep_ms(_LOOK_MS)
         finally:
             head.tap = None
-            self._meter.hurry(False)
+            self._meter.set_interactive(False)
             if self._edges is not None and head.line is self._edges:  # nobody has opened another since
                 reopen(head, self._own)
             self._file.write("end %d\n" % self._now())

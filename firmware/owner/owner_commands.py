@@ -36,11 +36,11 @@ def attend(app):
             running.stopped = True
         return
     app.wanted = None
-    if said == b"OFF" or name == "capture" and app.network.streamed:
+    if said == b"OFF" or name == "capture" and app.network.large_message:
         return
     if name == "alignment":
-        from firmware.owner.alignment_task import Aligning as Aid
+        from firmware.owner.alignment_task import AlignmentTask as Aid
     else:
-        from firmware.owner.capture_task import Capturing as Aid
+        from firmware.owner.capture_task import CaptureTask as Aid
     app.aid = Aid(app, app.announcer.topic(name), said)
     asyncio.create_task(app.aid.run())

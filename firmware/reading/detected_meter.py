@@ -95,7 +95,7 @@ def follow(kept, slug, outbox, announcer):
     before = kept.get("slug")
     if before and before != slug:
         for level in ("state", "live"):
-            outbox.forget(announcer.topic(before, level))
+            outbox.remove(announcer.topic(before, level))
         outbox.put(announcer.topic(before, "status"), b"offline", True)
     outbox.put(announcer.topic(slug, "status"), b"online", True)
     if before != slug:

@@ -16,7 +16,7 @@ _HURRIED_MS = const(3000)
 _AFTER_SHORTAGE_MS = const(5000)
 
 
-class Reader:
+class LineDriver:
     """Owns the head. `source` makes the line actions: a conversation, or a listener for a meter that talks by itself.
 
     `take` is called, without arguments, for each telegram in a listener's hand.
@@ -30,7 +30,7 @@ class Reader:
         self._take = take
         self._start = self._end = 0  # bytes in head.data that no action has taken
         self._answer = bytearray(ANSWER_BYTES if asks else 0)
-        self.hurries = False  # are long pauses cut short?
+        self.interactive = False  # are long pauses cut short?
         self.out_of_memory = 0  # telegrams not published for want of heap
 
     async def run(self):
@@ -73,7 +73,7 @@ class Reader:
     async def _wait(self, ms):
         while ms > 0:
             self._health.reader_progressed()
-            if self.hurries:
+            if self.interactive:
                 ms = min(ms, _HURRIED_MS)
             step = min(ms, _WAIT_STEP_MS)
             await asyncio.sleep_ms(step)

@@ -7,7 +7,7 @@ from micropython import const
 
 from firmware.reading import detected_meter
 from firmware.reading.decoder_factory import make
-from firmware.reading.line_driver import Reader
+from firmware.reading.line_driver import LineDriver
 from metering.detection.search_story import Detection
 from metering.protocols import BLINK
 
@@ -22,10 +22,10 @@ def _say(text):
     print("optoprobe: " + text)
 
 
-class Search(Reader):
+class Search(LineDriver):
     """To firmware.reading.supervisor a meter not there yet. run() ends when it is found: `settings` and `kept` then say
-    what it is, `found` are its parts (decoder_factory), of an LED how many flashes were seen; `in_hand` tells whether
-    the listener has a telegram in hand.
+    what it is, `found` are its parts (decoder_factory), of an LED how many flashes were seen; `telegram_ready` tells
+    whether the listener has a telegram in hand.
 
     `kept` is what is known of the last one (firmware.reading.detected_meter).
     """
@@ -36,14 +36,14 @@ class Search(Reader):
         self._settings = settings
         self._kept = kept
         self.found = ()
-        self.in_hand = False
+        self.telegram_ready = False
         line = None
         if kept.get("protocol") and not kept["asked"]:
             line = detected_meter.heard_line(kept)
             line.invert = kept["invert"]
         lone_ms = _WATT_MS // (settings["max_power_kw"] * 1000) // settings["pulses_per_kwh"]
         self._detection = Detection(self._make, (kept.get("protocol"), line), True, _say, lone_ms)
-        Reader.__init__(self, head, self._detection, True, health, self._take)
+        LineDriver.__init__(self, head, self._detection, True, health, self._take)
 
     def _make(self, name, asked):
         """The protocol as it would be used."""
@@ -69,7 +69,7 @@ class Search(Reader):
                 await self._wait(_AFTER_SHORTAGE_MS)
         detected_meter.keep(self._kept, detection)
         detected_meter.take_up(self._kept, self._settings, self._head)
-        self.in_hand = detection.in_hand
+        self.telegram_ready = detection.telegram_ready
         if detection.protocol == BLINK:
             self.found = (detection.flashes,)
         else:
@@ -91,11 +91,11 @@ class Search(Reader):
             if not n:
                 await asyncio.sleep_ms(_LOOK_MS)
 
-    def talks(self):
+    def is_push(self):
         """Does it send bytes by itself, as far as is known?"""
         return False
 
-    def hurry(self, hurries):
+    def set_interactive(self, interactive):
         """It does not wait anyway."""
 
     def notice(self):

@@ -72,7 +72,7 @@ def _published(state, key):
         return None
 
 
-class KeptEnergy:
+class PersistentTotals:
     """`counted`: the pulses' energy since the first one; `reading`: the meter's, None until it was set once.
 
     Both are metering.pulses.Total. `rate` and `width` are the owner's, to be kept too. `writes` to flash in this run.

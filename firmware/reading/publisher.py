@@ -54,14 +54,14 @@ class Publisher:
             self._order = []
             gc.collect()  # what is made now stays: let it lie together
             for reading in listener.readings():
-                if not reading.aside:
+                if not reading.is_companion:
                     self._register(reading)
             gc.collect()
         maker = listener.maker() or self.meter.maker
         self.clock = ""
         live = bytearray()
         for reading in listener.readings():
-            register = None if reading.aside else self._register(reading)
+            register = None if reading.is_companion else self._register(reading)
             if register is None or not self._guard.admits(reading, register, uptime_s):
                 continue
             text = register.display(reading)

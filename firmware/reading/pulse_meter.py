@@ -13,7 +13,7 @@ from firmware.mqtt.homeassistant_blink import BlinkingMeter
 from firmware.mqtt.outbox import member
 from firmware.mqtt.retained import retained
 from firmware.mqtt.time_sync import ask
-from firmware.reading.persistent_totals import COUNTED, KeptEnergy
+from firmware.reading.persistent_totals import COUNTED, PersistentTotals
 from metering.line import Line
 from metering.protocols import BLINK
 from metering.pulses import RATES, Pulses
@@ -46,7 +46,7 @@ class PulseMeter:
         self._announcer = announcer
         self._network = network
         self._published = published
-        self._kept = kept = KeptEnergy(settings["pulses_per_kwh"])
+        self._kept = kept = PersistentTotals(settings["pulses_per_kwh"])
         self._pulses = Pulses(settings["pulses_per_kwh"], settings["max_power_kw"] * 1000, kept.rate, kept.width)
         self._rate = kept.rate
         head.open(Line(RATES[self._rate]))
@@ -64,7 +64,7 @@ class PulseMeter:
         self.gone = False  # is another meter read now?
         command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
-        network.heard[command] = self._hear_reading
+        network.subscriptions[command] = self._hear_reading
         network.ask_time = ask
         if kept.settled:
             kept.was_offline(0)
@@ -86,7 +86,7 @@ class PulseMeter:
             time.sleep_ms(_LOOK_MS)
 
     @property
-    def heard(self):
+    def recognised(self):
         """How many flashes have come."""
         return self._pulses.count
 
@@ -214,11 +214,11 @@ class PulseMeter:
             return _LIGHT_STEADY
         return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
 
-    def talks(self):
+    def is_push(self):
         """Does it send bytes by itself, as far as is known?"""
         return False
 
-    def hurry(self, hurries):
+    def set_interactive(self, interactive):
         """It does not wait anyway."""
 
     def notice(self):

@@ -34,7 +34,7 @@ _ODD_SECONDS = const(4)
 _FORGET_S = const(15)  # one of them
 
 
-class MeterWatch:
+class MeterSupervisor:
     """Reads the meter on `head`; the arguments are firmware.reading.telegram_meter's. `run` never ends."""
 
     def __init__(self, settings, head, *parts):
@@ -112,7 +112,7 @@ class MeterWatch:
             await search.run()
             if self._kept["protocol"] != protocol:
                 self._guard = None
-            self._found = search.found, search.in_hand
+            self._found = search.found, search.telegram_ready
             self._meter = search = None
         if self._meter is None:
             self._unload_search()  # first, for the room
@@ -141,7 +141,7 @@ class MeterWatch:
     async def _until_lost(self):
         """Returns when the meter is to be looked for anew."""
         health, meter = self._parts[0], self._meter
-        heard = meter.heard
+        heard = meter.recognised
         forgot_s = health.uptime_s
         odd_s = failures = 0
         if self._protocol != self._kept["protocol"]:
@@ -160,11 +160,11 @@ class MeterWatch:
                 self._remembered().follow(self._kept, slug, self._parts[1], self._parts[2])
                 self._told = slug
                 self._unload_search()
-            if meter.heard != heard:
+            if meter.recognised != heard:
                 if heard or self._period_s:
                     self._hear()
                 self._heard_s = now_s
-                heard = meter.heard
+                heard = meter.recognised
                 failures = 0 if self._protocol == protocols.BLINK else self._unanswered()
             silence_s = now_s - self._heard_s
             if self._protocol == protocols.BLINK:
@@ -196,14 +196,14 @@ class MeterWatch:
         conversation = self._meter.conversation
         return conversation.failed["no answer"] + conversation.failed["no identification"] if conversation else 0
 
-    def talks(self):
+    def is_push(self):
         """Does the meter talk by itself?"""
-        return self._meter is not None and self._meter.talks()
+        return self._meter is not None and self._meter.is_push()
 
-    def hurry(self, hurries):
+    def set_interactive(self, interactive):
         """Ask without long pauses, and without a password: somebody moves the head, or records."""
         if self._meter:
-            self._meter.hurry(hurries)
+            self._meter.set_interactive(interactive)
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""

@@ -2,7 +2,7 @@
 
 import time
 
-from firmware.reading.line_driver import Reader
+from firmware.reading.line_driver import LineDriver
 from firmware.reading.publisher import Publisher
 from metering.guard import Guard
 from metering.unload import unload
@@ -31,13 +31,13 @@ class TelegramMeter:
         self._publisher = Publisher(self.listener, self.guard, outbox, announcer)
         self._clock_off_s = None
         asks = bool(self.conversation)
-        self._reader = Reader(head, self.conversation or self.listener, asks, health, self.take)
+        self._reader = LineDriver(head, self.conversation or self.listener, asks, health, self.take)
         self.run = self._reader.run
 
     @property
-    def heard(self):
+    def recognised(self):
         """How many telegrams have come, those without a key among them."""
-        return self.listener.heard
+        return self.listener.recognised
 
     def slug(self):
         """The meter's name fit for topics, "" where it is not known yet."""
@@ -63,15 +63,15 @@ class TelegramMeter:
                 self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
         self._published()
 
-    def talks(self):
+    def is_push(self):
         """Does the meter talk by itself?"""
         return not self.conversation
 
-    def hurry(self, hurries):
+    def set_interactive(self, interactive):
         """Ask without long pauses, and without a password: somebody moves the head, or records."""
-        self._reader.hurries = hurries
+        self._reader.interactive = interactive
         if self.conversation:
-            self.conversation.withholds_password = hurries
+            self.conversation.password_withheld = interactive
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""
@@ -83,14 +83,14 @@ class TelegramMeter:
         """Add what is told of it in the diagnostics."""
         listener, guard = self.listener, self.guard
         counts["protocol"] = listener.NAME
-        counts["telegrams"] = listener.good
+        counts["telegrams"] = listener.accepted
         counts["rejected"] = sum(listener.rejected.values())
         counts["rejected_by_reason"] = listener.rejected
         counts["skipped_bytes"] = listener.skipped
         counts["held"] = sum(guard.held.values())
         counts["held_by_reason"] = guard.held
         counts["held_last"] = guard.explanation
-        counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.unkept
+        counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.values_dropped
         counts["out_of_memory"] = self._reader.out_of_memory
         counts["meter_clock_off_s"] = self._clock_off_s
         counts["attempts_failed"] = 0

@@ -12,7 +12,7 @@ from metering.listener import Listener
 _POSITION_MASK = const(0x3FFFFFFF)
 
 
-class Staging(Listener):
+class CompactingListener(Listener):
     """The buffer of such a listener; a protocol adds what every Listener needs."""
 
     def __init__(self, size):

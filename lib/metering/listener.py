@@ -53,9 +53,9 @@ class Listener:
         self.line = None  # the line to listen on, None: the first of LINES
         self.advice = ""  # a sentence for the owner about what was refused last, "" where there is nothing to do
         self.history = False  # are the values of past billing periods wanted too?
-        self.unkept = 0  # values past what the buffer holds
-        self.good = 0
-        self.heard = 0  # the same and what was recognised but cannot be read for want of a key
+        self.values_dropped = 0  # values past what the buffer holds
+        self.accepted = 0
+        self.recognised = 0  # the same and what was recognised but cannot be read for want of a key
         self.rejected = dict.fromkeys(self.REASONS, 0)
         self.skipped = 0  # bytes outside any candidate, modulo 2**30
         self.reason = ""
@@ -79,7 +79,7 @@ class Listener:
         self._n += n
         return n
 
-    def silence(self):
+    def on_idle(self):
         """Nothing has come for a while, longer than the pauses inside a telegram."""
 
     def finish(self):
@@ -145,7 +145,7 @@ class Listener:
 
     def _accept(self, used):
         self.offset = self._position
-        self.good += 1
-        self.heard += 1
+        self.accepted += 1
+        self.recognised += 1
         self._used = used
         return TELEGRAM

@@ -26,7 +26,7 @@ class Reading:
 
     address = None
     printed_unit = None
-    aside = False  # True: it belongs to the register before or behind it, as the time of a maximum does
+    is_companion = False  # True: it belongs to the register before or behind it, as the time of a maximum does
 
     def __init__(self, obis, value, exponent=0, unit=None):
         self.obis = obis

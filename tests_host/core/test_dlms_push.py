@@ -606,7 +606,7 @@ def test_what_has_no_frame_is_found_again_behind_a_silence():
 
         def then_silence(data, listener=listener, reasons=reasons):
             heard = Heard([data], listener=listener)
-            listener.silence()
+            listener.on_idle()
             reasons.extend(heard.reasons)
             return heard.telegrams
 
@@ -724,7 +724,7 @@ def test_an_unknown_layout_publishes_nothing_but_counts():
         enc.octets(bytes(120)),
     ):
         heard = hear(in_hdlc(notification(body)))
-        assert (heard.telegrams, heard.rejected, heard.listener.good) == ([[]], [], 1)
+        assert (heard.telegrams, heard.rejected, heard.listener.accepted) == ([[]], [], 1)
 
 
 def code(text):

@@ -598,7 +598,8 @@ def test_any_stream_means_the_same_in_any_pieces():
             found = []
             for step in (None, 1, 37):
                 heard = hear(data, step, finish=True, **options)
-                found.append((heard.telegrams, heard.checked, heard.offsets, heard.rejected, heard.listener.unkept))
+                dropped = heard.listener.values_dropped
+                found.append((heard.telegrams, heard.checked, heard.offsets, heard.rejected, dropped))
             assert found[0] == found[1] == found[2], data
 
 
@@ -639,7 +640,7 @@ def test_damage_under_a_right_check_never_raises():
             assert heard.telegrams[-1] == NEXT_EXPECTED
             for reading in heard.telegrams[0]:
                 assert len(reading) == 3
-    assert listener.good > 8_000
+    assert listener.accepted > 8_000
 
 
 # --- bounded memory --------------------------------------------------------------------------------------------------
@@ -655,9 +656,9 @@ def test_a_whole_read_out_with_history_passes_through_the_usual_buffer():
     for step in (None, 1, 300):
         heard = hear(data, step, history=False)
         assert (heard.telegrams, heard.checked) == ([current], [True])
-        assert (heard.listener.unkept, heard.lengths) == (0, [len(data)])
+        assert (heard.listener.values_dropped, heard.lengths) == (0, [len(data)])
         heard = hear(data, step, size=16384)
-        assert (heard.telegrams, heard.listener.unkept) == ([expected], 0)
+        assert (heard.telegrams, heard.listener.values_dropped) == ([expected], 0)
     for bit in range(3, 8 * len(data), 997):
         ((_, damaged),) = flipped(data, [bit])
         heard = hear(damaged + NEXT_TELEGRAM, history=False)
@@ -678,7 +679,7 @@ def test_what_does_not_fit_is_counted_and_the_check_still_decides():
         heard = Heard([data], listener=listener)
         kept = heard.telegrams[0]
         assert kept == expected[: len(kept)] and heard.checked == [True]
-        assert listener.unkept == sets_of(expected) - sets_of(kept) > 0
+        assert listener.values_dropped == sets_of(expected) - sets_of(kept) > 0
         wrong = data[:-1] + bytes((data[-1] ^ 1,))
         assert hear(wrong, size=size).telegrams == []
         assert hear(data[:3000] + b"(" + data[3000:], size=size).telegrams == []
@@ -694,7 +695,7 @@ def test_one_line_without_line_ends_longer_than_the_room(step):
         assert heard.telegrams == [sets]
         heard = hear(data, step, finish=True)
         kept = heard.telegrams[0]
-        assert kept == sets[: len(kept)] and len(kept) > 50 and heard.listener.unkept == len(sets) - len(kept)
+        assert kept == sets[: len(kept)] and len(kept) > 50 and heard.listener.values_dropped == len(sets) - len(kept)
     profile = framed(b"P.01(1)" + b"".join(b"(%04d)" % k for k in range(2000)))
     heard = hear(profile, step, size=16384)
     assert [value for _, value, _ in heard.telegrams[0]] == ["1", *(f"{k:04d}" for k in range(2000))]
@@ -708,7 +709,7 @@ def test_a_long_text():
         assert (heard.telegrams, heard.checked) == ([expected], [checked])
     full = p1(b"".join(b"1-0:1.8.%d(%0100d.5*kWh)\r\n" % (k, k) for k in range(60)) + data[len(IDENT) + 2 : -7])
     heard = hear(full, 64)
-    assert heard.listener.unkept and heard.checked == [True]
+    assert heard.listener.values_dropped and heard.checked == [True]
 
 
 # --- when a check must come ------------------------------------------------------------------------------------------
@@ -746,7 +747,7 @@ def test_p1_versions_that_must_have_a_crc():
 # --- what the telegram says beside its readings ----------------------------------------------------------------------
 
 
-def in_hand(data, **options):
+def telegram_ready(data, **options):
     """A listener with this telegram in hand."""
     listener = make(**options)
     assert listener.feed(data, 0, len(data)) == len(data)
@@ -767,7 +768,7 @@ def in_hand(data, **options):
 )
 def test_the_identification(ident, parts):
     for data in (framed(LINES + END, ident), with_parity(framed(LINES + END, ident))):
-        listener = in_hand(data)
+        listener = telegram_ready(data)
         assert (listener.ident_flag, listener.ident_baud, listener.ident_id) == parts
         assert (listener.maker(), listener.model()) == (parts[0].upper(), parts[2])
         assert listener.length == len(data)
@@ -802,12 +803,12 @@ def test_meter_id():
         (b"0-1:96.1.0(3738)\r\n" + LINES, "OPT X1"),  # the gas meter's
         (b"0-1:96.1.0(3738)\r\n0-0:96.1.1(55)\r\n", "55"),
     ):
-        assert in_hand(framed(lines + END)).meter_id() == text, lines
+        assert telegram_ready(framed(lines + END)).meter_id() == text, lines
 
 
 def test_energy_without_a_unit_is_kwh():
     def value(line):
-        reading = next(in_hand(framed(line + b"\r\n" + END)).readings())
+        reading = next(telegram_ready(framed(line + b"\r\n" + END)).readings())
         return reading.value, reading.exponent, reading.unit, reading.printed_unit
 
     assert value(b"1-0:1.8.0*255(014798.1129)") == (147981129, -1, 30, None)
@@ -824,7 +825,7 @@ def test_energy_without_a_unit_is_kwh():
 
 def test_what_is_published_and_what_stands_aside():
     def aside(line):
-        return [reading.aside for reading in in_hand(framed(line + b"\r\n" + END)).readings()]
+        return [reading.is_companion for reading in telegram_ready(framed(line + b"\r\n" + END)).readings()]
 
     assert aside(b"1.6.1(09.48*kW)(16-03-14,18:45)") == [False, True]
     assert aside(b"0-1:24.2.1(240111090000W)(00112.384*m3)") == [True, False]
@@ -833,7 +834,7 @@ def test_what_is_published_and_what_stands_aside():
 
 
 def test_what_a_telegram_said_is_forgotten_with_the_next():
-    listener = in_hand(framed(b"6.8(1.5*MWh)\r\n9.21(5)\r\n" + END))
+    listener = telegram_ready(framed(b"6.8(1.5*MWh)\r\n9.21(5)\r\n" + END))
     assert listener.heat and listener.checked and listener.meter_id() == "5"
     data = pushed(LINES, b"/OPT5Y\r\n")
     assert listener.feed(data, 0, len(data)) == len(data)
@@ -843,7 +844,7 @@ def test_what_a_telegram_said_is_forgotten_with_the_next():
 
 def test_the_readings_may_be_walked_twice_and_left_half_way():
     data, expected, _ = BY_NAME["C"]
-    listener = in_hand(data + data)
+    listener = telegram_ready(data + data)
     next(listener.readings())
     assert [triple(r) for r in listener.readings()] == expected
     assert [triple(r) for r in listener.readings()] == expected
@@ -862,7 +863,7 @@ def test_abandon():
         listener.abandon()
         assert listener.rejected["cut off"] == begun
         assert Heard([data], listener=listener).telegrams == [expected]
-    listener = in_hand(data + data)
+    listener = telegram_ready(data + data)
     listener.abandon()  # the second, though it lies in the buffer already
     assert listener.next_event() == NOTHING
     assert Heard([NEXT_TELEGRAM], listener=listener).telegrams == [NEXT_EXPECTED]
@@ -873,7 +874,7 @@ def test_counters_offsets_and_lengths():
     damaged = good[:-1] + bytes((good[-1] ^ 1,))
     listener = make()
     heard = Heard([b"noise" + good + damaged + b"more" + good], listener=listener)
-    assert (listener.good, heard.lengths) == (2, [len(good)] * 2)
+    assert (listener.accepted, heard.lengths) == (2, [len(good)] * 2)
     assert listener.rejected == {**dict.fromkeys(Iec62056_21.REASONS, 0), "checksum": 1}
     assert listener.skipped == len(b"noise") + 1 + len(b"more")  # the wrong BCC could begin something
     assert heard.offsets == [5, 5 + 2 * len(good) + 4]

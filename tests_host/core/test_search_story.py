@@ -160,7 +160,7 @@ def test_every_usual_rate_is_found(baud: int, invert: bool) -> None:
     bench = Bench(meter, Line(baud, 8, None, 1, invert), phase_s=1.0)
     detection = bench.run(300)
     assert (detection.protocol, repr(detection.line)) == ("iec62056-21", repr(Line(baud, 8, None, 1, invert)))
-    assert detection.in_hand and detection.listener.n_values
+    assert detection.telegram_ready and detection.listener.n_values
 
 
 @pytest.mark.parametrize("stretch_us", [20, 40])
@@ -173,7 +173,7 @@ def test_what_carries_no_check_has_to_come_twice() -> None:
     meter = DlmsMeter("hdlc", framing="raw", security=0, period_s=3)
     bench = Bench(meter, Line(9600), phase_s=0.5)
     assert bench.run(3).protocol == ""
-    assert bench.detection.listener.good == 1
+    assert bench.detection.listener.accepted == 1
     meter = DlmsMeter("hdlc", framing="raw", security=0, period_s=3)
     assert Bench(meter, Line(9600), phase_s=0.5).run(6).protocol == "dlms"
 
@@ -203,7 +203,8 @@ def test_the_same_on_micropython_with_the_heap_locked(core: Path, tmp_path: Path
     out = on_micropython.printed(core, "detection_driven.py", tmp_path / "looks", heap="512k")
     assert out == on_micropython.printed_by_cpython("detection_driven.py", str(tmp_path / "looks"))
     detection = bench.detection
-    assert out.splitlines()[-1] == f"{detection.protocol} {detection.line!r} {detection.in_hand} {detection.flashes}"
+    last = f"{detection.protocol} {detection.line!r} {detection.telegram_ready} {detection.flashes}"
+    assert out.splitlines()[-1] == last
     code, _, errors = on_micropython.micropython(core, "detection_driven.py", tmp_path / "looks", "plant", heap="512k")
     assert code != 0 and "heap is locked" in errors
 

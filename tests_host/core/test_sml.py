@@ -343,7 +343,7 @@ def test_counters_and_offsets():
     damaged = telegram[:-1] + bytes([telegram[-1] ^ 1])
     listener = Sml()
     Heard([b"noise" + telegram + damaged + b"more" + telegram], listener=listener)
-    assert listener.good == 2
+    assert listener.accepted == 2
     assert listener.rejected == {**dict.fromkeys(Sml.REASONS, 0), "checksum": 1}
     # every byte is in a telegram, in what a rejected candidate gave up (its first byte), or skipped
     assert listener.skipped == len(b"noise") + len(damaged) - 1 + len(b"more")
@@ -417,7 +417,7 @@ def test_damage_under_a_right_checksum_never_raises():
         assert len(heard.telegrams) + len(heard.rejected) == 1
         assert not heard.rejected or heard.reasons == ["structure"]
     assert listener.rejected["structure"] > 2_000
-    assert listener.good > 1_000  # damage inside values; the checksum made anew covers it
+    assert listener.accepted > 1_000  # damage inside values; the checksum made anew covers it
 
 
 # --- structure under a right checksum --------------------------------------------------------------------------------
@@ -540,7 +540,7 @@ def test_scalers_are_exact():
 # --- what the telegram says beside its readings ----------------------------------------------------------------------
 
 
-def in_hand(telegram):
+def telegram_ready(telegram):
     """A listener with this telegram in hand."""
     listener = Sml()
     assert listener.feed(telegram, 0, len(telegram)) == len(telegram)
@@ -601,7 +601,7 @@ def test_the_sign_fault_does_not_outlive_its_telegram():
 
 def test_pin_needed():
     def needed(*entries):
-        return in_hand(sml.telegram(entries, SERVER)).pin_needed
+        return telegram_ready(sml.telegram(entries, SERVER)).pin_needed
 
     coarse = Entry("1-0:1.8.0*255", 14798, 8, True, 3, 30)
     power = Entry("1-0:16.7.0*255", 1, 2, True, -1, 27)
@@ -613,8 +613,8 @@ def test_pin_needed():
     assert not needed(coarse, Entry("1-0:2.8.0*255", 0, 8, True, -1, 30))
     assert not needed(text)
     assert not needed()
-    assert in_hand(meter_row("", "no_pin")[1]).pin_needed
-    listener = in_hand(meter_row("", "no_pin")[1])
+    assert telegram_ready(meter_row("", "no_pin")[1]).pin_needed
+    listener = telegram_ready(meter_row("", "no_pin")[1])
     Heard([ROWS[0][1]], listener=listener)
     assert not listener.pin_needed  # entered now
 
@@ -630,7 +630,7 @@ def test_meter_id_forms():
         (bytes.fromhex("0a01414243ffffffffff"), "0a01414243ffffffffff"),  # more digits than the meter prints
         (b"", ""),
     ):
-        listener = in_hand(sml.telegram([ENERGY], server))
+        listener = telegram_ready(sml.telegram([ENERGY], server))
         assert listener.meter_id() == text
         assert listener.server_id == (server or None)
 
@@ -647,26 +647,26 @@ def test_meter_id_forms():
     ],
 )
 def test_sensor_time_forms(sent, kind, value):
-    listener = in_hand(sml.telegram([ENERGY], SERVER, sensor_time=sent))
+    listener = telegram_ready(sml.telegram([ENERGY], SERVER, sensor_time=sent))
     assert (listener.time_kind, listener.time_value) == (kind, value)
     assert [triple(r) for r in listener.readings()] == [("1-0:1.8.0*255", "14798112.9", "Wh")]
 
 
 def test_sensor_time_as_a_bare_number():
-    listener = in_hand(envelope(list_body(b"\x71" + entry(), time=b"\x65\x06\x55\x85\x4e")))
+    listener = telegram_ready(envelope(list_body(b"\x71" + entry(), time=b"\x65\x06\x55\x85\x4e")))
     assert (listener.time_kind, listener.time_value) == (SEC_INDEX, 0x0655854E)
     assert len(list(listener.readings())) == 1
 
 
 def test_what_a_telegram_said_is_forgotten_with_the_next():
-    listener = in_hand(sml.telegram([ENERGY], SERVER, sensor_time=sml.sec_index(5)))
+    listener = telegram_ready(sml.telegram([ENERGY], SERVER, sensor_time=sml.sec_index(5)))
     Heard([sml.telegram([ENERGY], b"")], listener=listener)
     assert (listener.server_id, listener.time_kind, listener.time_value, listener.meter_id()) == (None, None, None, "")
 
 
 def test_the_readings_may_be_walked_twice_and_left_half_way():
     _, telegram, expected = ROWS[0]
-    listener = in_hand(telegram + telegram)
+    listener = telegram_ready(telegram + telegram)
     next(listener.readings())
     assert [triple(r) for r in listener.readings()] == expected
     assert [triple(r) for r in listener.readings()] == expected

@@ -30,7 +30,7 @@ from test_read import Peer, start
 from metering import protocols
 from metering.line import Line
 from metering.listener import NOTHING
-from metering.signal_quality import Alignment
+from metering.signal_quality import AlignmentScore
 from optoprobe import cli, runtime
 from optoprobe.commands import monitor as monitor_command
 from optoprobe.virtual.board import VirtualBoard
@@ -75,7 +75,7 @@ class Bench:
         self.listener = protocols.load(protocol)()
         if protocol == "dlms":
             self.listener.set_keys(KEY, AUTH_KEY)
-        self.alignment = Alignment(line.baud, line.bits == 7)
+        self.alignment = AlignmentScore(line.baud, line.bits == 7)
         self.sees_light = sees_light
         self.away = False
         self.looking = False  # at edges
@@ -260,7 +260,7 @@ def edges_of(shift_ns, jitter_ns=0, baud=9600):
 
 def scored_by_edges(data, seconds=3):
     """(score, words) when such a telegram comes every second."""
-    alignment = Alignment(9600)
+    alignment = AlignmentScore(9600)
     at = 0
     for k in range(100 * seconds):
         if k % 100 < 30:
@@ -329,7 +329,7 @@ class Asked:
     """A driver that asks, by hand: sign-on, identification after half a second, block, pause."""
 
     def __init__(self):
-        self.alignment = Alignment(300)
+        self.alignment = AlignmentScore(300)
         self.ms = self.good = self.rejected = 0
         self.scores, self.words = [], []
 
@@ -407,7 +407,7 @@ def test_nothing_but_its_own_echo(echo, came, cause):
 def test_whatever_comes():
     for seed in range(20):
         draw = random.Random(seed)
-        alignment = Alignment(draw.choice((300, 9600, 115200)), draw.random() < 0.5)
+        alignment = AlignmentScore(draw.choice((300, 9600, 115200)), draw.random() < 0.5)
         ticks = good = rejected = 0
         seconds = 0
         for _ in range(1000):

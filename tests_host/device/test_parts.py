@@ -406,26 +406,26 @@ def test_a_full_buffer_is_counted(head: Any) -> None:
 
 def test_the_outbox_gives_the_latest_message_of_each_topic(device: Any) -> None:
     outbox = device.outbox.Outbox()
-    assert outbox.take() is None
+    assert outbox.pop_unsent() is None
     outbox.put(b"a", b"1", True)
     outbox.put(b"a", b"2", True)
     outbox.put(b"b", b"3", False)
     assert outbox.replaced == 1
-    assert [outbox.take(), outbox.take(), outbox.take()] == [(b"a", b"2", True), (b"b", b"3", False), None]
-    outbox.again()  # only what is retained is worth telling again
-    assert [outbox.take(), outbox.take()] == [(b"a", b"2", True), None]
+    assert [outbox.pop_unsent() for _ in "abc"] == [(b"a", b"2", True), (b"b", b"3", False), None]
+    outbox.resend_retained()  # only what is retained is worth telling again
+    assert [outbox.pop_unsent(), outbox.pop_unsent()] == [(b"a", b"2", True), None]
     outbox.put(b"b", b"4", False)
-    assert outbox.take() == (b"b", b"4", False) and outbox.replaced == 1
+    assert outbox.pop_unsent() == (b"b", b"4", False) and outbox.replaced == 1
 
 
 def test_a_value_that_waited_for_the_broker_is_not_sent_as_fresh(device: Any) -> None:
     outbox = device.outbox.Outbox()
     outbox.put(b"state", b"1", True)
     outbox.put(b"live", b"2", False)
-    outbox.drop_live()
-    assert [outbox.take(), outbox.take()] == [(b"state", b"1", True), None]
+    outbox.discard_volatile()
+    assert [outbox.pop_unsent(), outbox.pop_unsent()] == [(b"state", b"1", True), None]
     outbox.put(b"live", b"3", False)
-    assert outbox.take() == (b"live", b"3", False)
+    assert outbox.pop_unsent() == (b"live", b"3", False)
 
 
 def test_the_outbox_is_bounded(device: Any) -> None:
@@ -433,12 +433,12 @@ def test_the_outbox_is_bounded(device: Any) -> None:
     for n in range(20):
         outbox.put(b"topic %d" % n, b"x", True)
     taken = []
-    while (message := outbox.take()) is not None:
+    while (message := outbox.pop_unsent()) is not None:
         taken.append(message[0])
     assert taken == [b"topic %d" % n for n in range(len(taken))]
     assert 1 < len(taken) < 20 and outbox.refused == 20 - len(taken)
     outbox.put(b"topic 0", b"y", True)  # those inside go on
-    assert outbox.take() == (b"topic 0", b"y", True)
+    assert outbox.pop_unsent() == (b"topic 0", b"y", True)
 
 
 def test_the_outbox_keeps_the_meter_to_announce(device: Any) -> None:
@@ -565,7 +565,7 @@ def test_a_name_is_waited_for_and_lists_without_it_are_the_same_meters(device: A
     meter = outbox.meter()
     assert meter.meter_id == "6970631401234567"
     assert [register.key for register in meter.registers] == ["energy_import", "voltage_l1"]
-    topics = {message[0] for message in iter(outbox.take, None)}
+    topics = {message[0] for message in iter(outbox.pop_unsent, None)}
     assert topics == {announcer.state_topic(meter), announcer.live_topic(meter)}
 
 

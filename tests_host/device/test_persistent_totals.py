@@ -133,12 +133,12 @@ class Probe:
         self.network.connects += 1
         self.broker.lived = True
         self.broker.retained[STATUS] = b"online"
-        self.outbox.again()
+        self.outbox.resend_retained()
         self.connected = True
 
     def send(self) -> None:
         """Whatever waits in the outbox reaches the broker."""
-        while message := self.outbox.take():
+        while message := self.outbox.pop_unsent():
             topic, payload, retain = message
             if retain:
                 self.broker.retained[topic] = bytes(payload)
@@ -165,7 +165,7 @@ class Probe:
         return self
 
     def set(self, text: str) -> None:
-        self.network.heard[SET](text.encode())
+        self.network.subscriptions[SET](text.encode())
         self.look(10)
         if self.connected:
             self.send()
@@ -316,7 +316,8 @@ def test_a_loss_of_power_goes_on_from_the_broker_where_it_was_there(world: Any) 
     lose_power()
     after = world.probe()
     after.run(5)
-    assert after.outbox.take()[0].endswith(b"/live") and after.outbox.take() is None  # nothing of it is told before
+    assert after.outbox.pop_unsent()[0].endswith(b"/live")
+    assert after.outbox.pop_unsent() is None  # nothing of it is told before
     after.connect()
     after.run(5)
     assert after.shown() == shown and after.meter.notice() == ""

@@ -318,7 +318,7 @@ def events_due(protocol, data):
         while listener.next_event() != NOTHING:
             due.append(k + 1)
     _, good, rejected = STREAMS[protocol]
-    assert listener.good == good and sum(listener.rejected.values()) >= rejected
+    assert listener.accepted == good and sum(listener.rejected.values()) >= rejected
     return due
 
 

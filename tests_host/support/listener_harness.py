@@ -13,7 +13,7 @@ class Heard:
         self.listener = listener
         self.telegrams, self.offsets, self.rejected = [], [], []
         self._row = row
-        good, refused, fed = listener.good, sum(listener.rejected.values()), 0
+        good, refused, fed = listener.accepted, sum(listener.rejected.values()), 0
         for chunk in chunks:
             at = 0
             while at < len(chunk):
@@ -25,7 +25,7 @@ class Heard:
         if finish:
             listener.finish()
             self._drain(fed)
-        assert listener.good - good == len(self.telegrams)
+        assert listener.accepted - good == len(self.telegrams)
         assert sum(listener.rejected.values()) - refused == len(self.rejected)
 
     def _drain(self, fed):

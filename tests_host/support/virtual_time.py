@@ -325,7 +325,7 @@ class _Modules:
         if not fromlist:
             return self.load(top)
         for part in fromlist:
-            if module.__file__.endswith("__init__.py") and not hasattr(module, part):
+            if getattr(module, "__file__", "").endswith("__init__.py") and not hasattr(module, part):
                 self.load(name + "." + part)
         return module
 

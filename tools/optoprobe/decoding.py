@@ -178,7 +178,7 @@ def hear(listener: Any, data: bytes, pauses: Sequence[int] = ()) -> Iterator[int
             while (event := listener.next_event()) != NOTHING:
                 yield event
         if stop < len(data) and hasattr(listener, "silence"):
-            listener.silence()
+            listener.on_idle()
     listener.finish()
     while (event := listener.next_event()) != NOTHING:
         yield event

@@ -154,7 +154,7 @@ class Detection:
 
     `known`: (protocol, Line) found last time, None where there is none; it is heard first. `asks`: may something be
     sent? run() ends when something is proven; then `protocol` is its name, `line` its Line, `listener` has the telegram
-    in hand where `in_hand` says so, `conversation` is the one that asked for it, None where the meter talks by itself;
+    in hand where `telegram_ready` says so, `conversation` is the one that asked for it, None where the meter pushes;
     `flashes` were seen of an LED. `seen` says at any time in a sentence what was seen and what is done about it; `say`
     is called with each. `parity` is what the UART was set to when it was proven: a line of 8E1 is told by its pace, but
     heard as 8N1. `lone_ms`: flashes cannot be closer than that.
@@ -168,7 +168,7 @@ class Detection:
         self.line = Line(_HOME)
         self.listener = self.conversation = None
         self._loaded = False  # may there be code of a protocol?
-        self.in_hand = False
+        self.telegram_ready = False
         self.parity = None
         self.flashes = 0
         self._say_it = say
@@ -394,7 +394,7 @@ class Detection:
             if good:
                 self.protocol = name
                 self.line = Line(_SIGN_ON_BAUD, 7, "E", 1, self._idle_lit)
-                self.in_hand = True
+                self.telegram_ready = True
                 self._say("answers when asked: 300 baud, 7E1, %s" % name.upper())
                 return
             if self._blinked:  # while it is asked flashes are missed
@@ -440,7 +440,7 @@ class Detection:
         quiet_ms = self._quiet_ms
         if quiet_ms >= _SILENCE_MS and self.listener is not None and not self._silent:
             self._silent = True
-            self.listener.silence()
+            self.listener.on_idle()
         if quiet_ms >= _BURST_GAP_MS and self._n:
             self._end_burst()
         elif quiet_ms >= _BURST_GAP_MS and self._looking and (self._short or sum(self._runs)):
@@ -571,18 +571,18 @@ class Detection:
             start += listener.feed(data, start, end)
             event = listener.next_event()
             while event and not self.protocol:
-                if listener.heard > self._good:
-                    self._good = listener.heard
+                if listener.recognised > self._good:
+                    self._good = listener.recognised
                     self._believe(event == TELEGRAM)
                 if not self.protocol:
                     event = listener.next_event()
 
-    def _believe(self, in_hand):
+    def _believe(self, telegram_ready):
         """A telegram, in hand or recognised but for its key."""
         listener = self.listener
         name = listener.NAME
         if not listener.proven:  # nothing but the same meter twice in a row is believed
-            whose = listener.meter_id() if in_hand and listener.n_values else None
+            whose = listener.meter_id() if telegram_ready and listener.n_values else None
             if name == "dlms" and listener.system_title:
                 whose = listener.system_title
             same = whose is not None and whose == self._whose
@@ -601,7 +601,7 @@ class Detection:
             parity = "E"
         self.line = Line(line.baud, bits, parity, line.stop, line.invert)
         self.protocol = name
-        self.in_hand = in_hand
+        self.telegram_ready = telegram_ready
         self._say("light seen: %d baud, %d%s%d%s, %s push" % (
             line.baud, bits, parity or "N", line.stop, " inverted" if line.invert else "", name.upper()
         ))

@@ -20,7 +20,7 @@ inside.
 """
 
 from metering.checksum import X25_INIT, crc16
-from metering.compacting_listener import Staging
+from metering.compacting_listener import CompactingListener
 from metering.compat import const, copy_bytes, hex_text, signed
 from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.cosem import Cosem
@@ -61,7 +61,7 @@ KEY_REASONS = ("key needed", "key wrong", "tag", "security", "replay")  # it was
 _MAX_METERS = const(4)  # whose counters are followed
 
 
-class Dlms(Staging):
+class Dlms(CompactingListener):
     """Listener for DLMS pushes. Allocates per telegram a handful, per reading the Reading with its code and value.
 
     Of the telegram in hand or refused, besides what every listener tells: `system_title` (8 bytes) and
@@ -88,7 +88,7 @@ class Dlms(Staging):
     )
 
     def __init__(self, size=BUFFER_SIZE):
-        Staging.__init__(self, size)
+        CompactingListener.__init__(self, size)
         self._hdlc = HdlcFrame()
         self._mbus = MbusFrame()
         self._cosem = Cosem()
@@ -104,7 +104,7 @@ class Dlms(Staging):
         self.refuses_replays = False
 
     def _reset_telegram(self):
-        Staging._reset_telegram(self)
+        CompactingListener._reset_telegram(self)
         self.system_title = self.invocation_counter = None
         self.security_control = 0
         self.authenticated = False
@@ -132,9 +132,9 @@ class Dlms(Staging):
         while True:
             event = yield LISTEN, self, _SILENCE_MS, _SILENCE_MS
             if event == NOTHING:
-                self.silence()
+                self.on_idle()
 
-    def silence(self):
+    def on_idle(self):
         """Nothing has come for a while."""
         if self._quiet_at == self._position:  # what began there is not judged yet
             self._bare_from = self._position
@@ -355,7 +355,7 @@ class Dlms(Staging):
         self._more = False
         self._next = 0
         if reason in KEY_REASONS:
-            self.heard += 1
+            self.recognised += 1
         if reason == "key needed":
             self.advice = "key needed: the meter encrypts (%s), enter its key as meter_key" % self._title()
         elif reason in ("key wrong", "tag"):
@@ -508,7 +508,7 @@ class Dlms(Staging):
 
     def _inner_readings(self):
         for reading in self._inner.readings():
-            if reading.unit is not None and not reading.aside:
+            if reading.unit is not None and not reading.is_companion:
                 yield Reading(reading.obis, reading.value, reading.exponent, reading.unit)
 
     def date_time(self):

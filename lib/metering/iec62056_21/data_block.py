@@ -20,7 +20,7 @@ them is told before the block has ended and its check has held:
            0                            _staged      _at                       _n
 
 The bound: sets are kept up to _ROOM before the buffer's end; what a block holds beyond is checked but not kept, and
-counted in `unkept`. A 9,528-byte read-out of an Iskra MT174 with 15 months of history takes 758 bytes, with its history
+counted in `values_dropped`. A 9,528-byte read-out of an Iskra MT174 with 15 months of history takes 758 bytes, with it
 (`history`) 8,828; the most of some forty meters is 1,322, of a P1 telegram. One data set must fit into what is left,
 _ROOM at the least.
 
@@ -34,7 +34,7 @@ telegram of the same identification has carried a check, nor one of a P1 version
 
 from metering.characters import is_even, is_made_of, latin_text
 from metering.checksum import ARC, crc_table
-from metering.compacting_listener import Staging
+from metering.compacting_listener import CompactingListener
 from metering.compat import ascii_text, const, copy_bytes
 from metering.iec62056_21.block_check import crc16_part, xor_part
 from metering.iec62056_21.printed import (
@@ -116,7 +116,7 @@ def identifies(obis):
     return obis[1] == 0 and tuple(obis[2:5]) in _IDENTIFIERS
 
 
-class Iec62056_21(Staging):
+class Iec62056_21(CompactingListener):
     """Listener for data blocks and pushed telegrams. Allocates per telegram a generator, per reading the Reading.
 
     Of the telegram in hand, besides what every listener tells: `checked` True where a BCC or CRC has held, `framed`
@@ -132,7 +132,7 @@ class Iec62056_21(Staging):
     REASONS = ("checksum", "no checksum", "parity", "cut off", "too long", "line", "shape", "no data")
 
     def __init__(self, size=BUFFER_SIZE):
-        Staging.__init__(self, size)
+        CompactingListener.__init__(self, size)
         self.needs_check = False
         self._searched = 0  # of those not taken, how many hold no line end
         self._inside = False
@@ -150,7 +150,7 @@ class Iec62056_21(Staging):
         self._crc = self._line_crc = self._bcc = self._sets = self._strays = 0
 
     def _reset_telegram(self):
-        Staging._reset_telegram(self)
+        CompactingListener._reset_telegram(self)
         self.checked = False
         self.heat = False
         self.length = 0
@@ -159,7 +159,7 @@ class Iec62056_21(Staging):
     # -- the buffer
 
     def _drop(self, n):
-        Staging._drop(self, n)
+        CompactingListener._drop(self, n)
         self._searched = 0
 
     def abandon(self):
@@ -183,7 +183,7 @@ class Iec62056_21(Staging):
 
     def _fail(self, reason, detail, used):
         self._inside = False
-        return Staging._fail(self, reason, detail, used)
+        return CompactingListener._fail(self, reason, detail, used)
 
     def _hunt(self):
         """Find an identification line among the bytes not taken; False where there is none yet."""
@@ -479,7 +479,7 @@ class Iec62056_21(Staging):
         staged = self._staged
         if staged + n > len(buf) - _ROOM:
             self._left_out = True
-            self.unkept += 1
+            self.values_dropped += 1
             return
         copy_bytes(buf, staged, buf, at, n)
         self._staged = staged + n

@@ -160,7 +160,7 @@ class Conversation:
         self._refusals = 0  # in a row
         self._read = b"R5"
         self._password_rests_s = 0
-        self.withholds_password = False  # for now
+        self.password_withheld = False  # for now
         self._has_read = False  # a block, by itself: a meter stays deaf for a while behind it
         self.answers = False  # has it identified itself, and not been mute since?
         self.failures = self.failed_in_a_row = 0
@@ -206,13 +206,13 @@ class Conversation:
                 pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
                 self.failed_in_a_row += 1
                 self.answers = self.answers and self.failed_in_a_row < _DEAF
-            if not self.withholds_password:  # pauses are cut short then
+            if not self.password_withheld:  # pauses are cut short then
                 self._password_rests_s = max(0, self._password_rests_s - pause_s)
             yield WAIT, pause_s * 1000
 
     def _rests(self):
         """Is the password, where there is one, not to be used now?"""
-        return self._password_rests_s or self._password and self.withholds_password
+        return self._password_rests_s or self._password and self.password_withheld
 
     def _hear_pushes(self, failures):
         """True when the meter has pushed a telegram and has now been silent for long; False when it pushes nothing.
@@ -415,7 +415,7 @@ class Conversation:
         if not self._asked or not self._single:
             return
         for reading in listener.readings():
-            if reading.aside or len(self._wanted) == _MOST_REGISTERS:
+            if reading.is_companion or len(self._wanted) == _MOST_REGISTERS:
                 continue
             address = reading.address.encode()
             if identifies(reading.obis):
@@ -535,7 +535,7 @@ class Conversation:
 
     def _give_password(self):
         yield WAIT, self._reaction_ms
-        if self.withholds_password:
+        if self.password_withheld:
             yield SEND, BREAK
             return False
         yield SEND, command(b"P1", b"(" + self._password + b")")  # once, whatever comes

@@ -165,7 +165,7 @@ class PrintedReading(Reading):
         self.address = address
         self.printed = printed
         self.printed_unit = printed_unit
-        self.aside = aside
+        self.is_companion = aside
 
     def text(self):
         return self.printed

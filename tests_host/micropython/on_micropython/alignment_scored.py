@@ -10,7 +10,7 @@ With `plant` an object is made at each look: it must fail, or this check could n
 
 import sys
 
-from metering.signal_quality import Alignment
+from metering.signal_quality import AlignmentScore
 
 try:
     from micropython import heap_lock, heap_unlock
@@ -49,4 +49,4 @@ def main(path, alignment, plant):
         at = begin + n
 
 
-main(sys.argv[1], Alignment(int(sys.argv[2]), sys.argv[3] == "1"), bool(sys.argv[4:]))
+main(sys.argv[1], AlignmentScore(int(sys.argv[2]), sys.argv[3] == "1"), bool(sys.argv[4:]))

@@ -53,7 +53,7 @@ def drain(listener):
                 print("%s|%s|%s" % made)
             else:
                 print("%s|%s|%s" % (reading.address, reading.printed, reading.printed_unit or ""), end="|")
-                print("%s|%s|%s|%s|%s" % (made + (describe(reading).key, reading.aside)))
+                print("%s|%s|%s|%s|%s" % (made + (describe(reading).key, reading.is_companion)))
 
 
 def decode(listener_class, size, path, buffer):
@@ -74,7 +74,7 @@ def decode(listener_class, size, path, buffer):
                 drain(listener)
     listener.finish()
     drain(listener)
-    print("end", listener.good, sum(listener.rejected.values()))
+    print("end", listener.accepted, sum(listener.rejected.values()))
 
 
 def main():

@@ -68,7 +68,7 @@ def main(path, plant):
         next(actions)
     except StopIteration:
         pass
-    print(detection.protocol, detection.line, detection.in_hand, detection.flashes)
+    print(detection.protocol, detection.line, detection.telegram_ready, detection.flashes)
 
 
 main(sys.argv[1], len(sys.argv) > 2)

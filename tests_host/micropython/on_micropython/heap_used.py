@@ -58,16 +58,16 @@ def main(module, path):
     taken = used()
     if ear.NAME not in protocols.names() or next(events(ear, path, piece)) != listener.TELEGRAM:
         raise ValueError("no telegram")
-    in_hand = list(ear.readings())
+    telegram_ready = list(ear.readings())
     held = used()
     report[3] = ("telegram_in_hand", held - taken)
     followed = guard.Guard(30000)
-    described = [registers.describe(reading) for reading in in_hand]
-    for reading, register in zip(in_hand, described):
+    described = [registers.describe(reading) for reading in telegram_ready]
+    for reading, register in zip(telegram_ready, described):
         if not followed.admits(reading, register, 0):
             raise ValueError(reading.text())
     report[4] = ("guard_and_registers", used() - held)
-    report[5] = ("readings", len(in_hand))
+    report[5] = ("readings", len(telegram_ready))
     for name, n_bytes in report:
         print(name, n_bytes)
 

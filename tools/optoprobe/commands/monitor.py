@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from metering import protocols
 from metering.line import EXPECT, SWITCH, WAIT, Line
 from metering.listener import NOTHING
-from metering.signal_quality import Alignment
+from metering.signal_quality import AlignmentScore
 
 from .. import decoding
 from .read import ASKED, seconds
@@ -298,7 +298,7 @@ def _port(name: str) -> Any:
                 self.n_back = len(sent) if len(rest) < len(came) else same if 2 * same >= len(sent) else 0
             return rest
 
-        def tell_echo(self, alignment: Alignment) -> None:
+        def tell_echo(self, alignment: AlignmentScore) -> None:
             """Once the echo is back, or would be."""
             if self.n_sent and (self.n_back or time.monotonic() >= self.due_s):
                 alignment.sent(self.n_sent, self.n_back)
@@ -317,7 +317,7 @@ class _Watch:
         self._args = args
         self._line: Any = line
         self._screen = screen
-        self._alignment = Alignment(line.line.baud)
+        self._alignment = AlignmentScore(line.line.baud)
         self._listeners: list[Any] = []
         self._heard: Any = None  # the listener that has had a telegram first
         self._unheard = 0  # what it had rejected until then
@@ -432,7 +432,7 @@ class _Watch:
 
 
 def _held(listener: Any) -> int:
-    return listener.good + sum(listener.rejected.get(reason, 0) for reason in _NO_KEY)
+    return listener.accepted + sum(listener.rejected.get(reason, 0) for reason in _NO_KEY)
 
 
 def _refused(listener: Any) -> int:
