@@ -627,7 +627,7 @@ class Probe:
         self._thread: _Thread | None = None
         self.modules = _Modules(self._stand_ins(), self.log.append)
         outbox = self.modules.load("firmware.mqtt.outbox").Outbox
-        for name in [name for name in vars(outbox) if not name.startswith("_") and name not in ("take", "meter")]:
+        for name in [name for name in vars(outbox) if not name.startswith("_") and name not in ("pop_unsent", "meter")]:
             setattr(outbox, name, self._noticed(getattr(outbox, name)))
         self.app = self.modules.load("firmware.app").App()
         self.tasks.create_task(self.app.run())

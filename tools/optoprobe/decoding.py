@@ -177,7 +177,7 @@ def hear(listener: Any, data: bytes, pauses: Sequence[int] = ()) -> Iterator[int
             fed += listener.feed(data, fed, min(fed + _CHUNK_BYTES, stop))
             while (event := listener.next_event()) != NOTHING:
                 yield event
-        if stop < len(data) and hasattr(listener, "silence"):
+        if stop < len(data) and hasattr(listener, "on_idle"):
             listener.on_idle()
     listener.finish()
     while (event := listener.next_event()) != NOTHING:
