@@ -65,7 +65,7 @@ _ECHO = const(9)
 _FINE = const(10)
 
 
-class Alignment:
+class AlignmentScore:
     """Follows one line, at `baud`; `parity` True where bit 7 carries even parity. Both may be set when the line is.
 
     At each look, some 10 ms after the last: feed() or edges() what has come, telegrams() once the listener has been fed
