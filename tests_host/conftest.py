@@ -6,7 +6,6 @@ import importlib.util
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -50,25 +49,3 @@ def device() -> Iterator[Any]:
         yield SimpleNamespace(**modules)
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:
         del sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
-    """The scenes of test_firmware_iec62056_21, which wait most of the time, beside test_detection, which does not."""
-    from test_firmware_iec62056_21 import live_through, scenes
-
-    folder = tmp_path_factory.mktemp("scenes")
-    each = scenes()
-    with ThreadPoolExecutor(len(each)) as pool:
-        begun = enumerate(each.items())
-        yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in begun}
-
-
-@pytest.fixture(scope="session")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
-    """The scenes of test_firmware_pulses, all side by side, and beside the outages, which wait most of the time too."""
-    from test_firmware_pulses import SCENES
-
-    folder = tmp_path_factory.mktemp("pulses")
-    with ThreadPoolExecutor(len(SCENES)) as pool:
-        yield {name: pool.submit(scene, folder / name) for name, scene in SCENES.items()}

@@ -10,14 +10,10 @@ import json
 import os
 import pty
 import re
-import select
 import signal
-import subprocess
-import sys
 import termios
 import threading
 import time
-import tty
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +21,7 @@ import serial
 from iec62056_21.client import Iec6205621Client
 from iec62056_21.messages import CommandMessage, DataSet
 from support.broker import wait_until
+from support.command_line import Peer, start
 
 from metering import protocols
 from metering.characters import with_parity
@@ -37,59 +34,16 @@ from optoprobe.virtual.optical_server import MeterSource
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 
-PROGRAM = ("-m", "optoprobe")
 PASSWORD = "12345678"
 ASK = b"/?!\r\n"
 BREAK = b"\x01B0\x03q"
 SLOW = Line(300, 7, "E")
 
 
-class Peer:
-    """The other end of a pty of our own, in raw mode; `path` is what a reader opens."""
-
-    def __init__(self):
-        self.master, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        self.path = os.ttyname(self._slave)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.unplug()
-
-    def unplug(self):
-        for fd in (self.master, self._slave):
-            if fd is not None:
-                os.close(fd)
-        self.master = self._slave = None
-
-    def send(self, data):
-        os.write(self.master, data)
-
-    def read_until(self, ending, within_s=10.0):
-        """What has come, up to `ending`; fails when that does not come."""
-        got = b""
-        until = time.monotonic() + within_s
-        while not got.endswith(ending):
-            ready, _, _ = select.select([self.master], [], [], max(0, until - time.monotonic()))
-            assert ready, f"{ending!r} did not come within {within_s:g} s, only {got!r}"
-            got += os.read(self.master, 1)
-        return got
-
-
 @pytest.fixture
 def peer():
     with Peer() as made:
         yield made
-
-
-def start(*arguments, stderr=subprocess.PIPE, **environment):
-    """`optoprobe ...` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *PROGRAM, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | environment,
-    )  # fmt: skip
 
 
 def run(*arguments, within_s=60, **environment):

@@ -25,7 +25,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from support import core_on_micropython as on_micropython
 from support.broker import Listener, closed_port, retained, wait_until
-from test_read import Peer, start
+from support.command_line import Peer, start
 
 from metering import protocols
 from metering.line import Line

@@ -27,9 +27,8 @@ from typing import Any
 
 import pytest
 from support.broker import published
+from support.expected_messages import shown_of_codes, shown_of_prints
 from support.virtual_time import MS, LightOnly, Message, Probe
-from test_firmware_dlms import shown as shown_of_dlms
-from test_firmware_iec62056_21 import shown as shown_of_iec
 
 import optoprobe
 from metering.line import Line
@@ -42,8 +41,6 @@ from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.line import NS, Noise, Transmitter
 from optoprobe.virtual.optical_server import CaptureSource
 from optoprobe.virtual.sml_meter import SmlMeter
-
-pytestmark = pytest.mark.usefixtures("asked")  # others wait meanwhile
 
 PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
 SCENES = int(os.getenv("OPTOPROBE_SCENES", "100"))
@@ -178,10 +175,10 @@ def said_by(kind: str, message: Message, expected: Any) -> bool:
     if kind == "sml":
         return told == published(expected)[live]
     if kind == "iec62056-21":
-        want = shown_of_iec([(address.removesuffix("*255"), value, unit) for address, value, unit in expected])[live]
+        want = shown_of_prints([(address.removesuffix("*255"), value, unit) for address, value, unit in expected])[live]
         return bool(want) and told.items() >= want.items()
     numbers = {key: Decimal(text) for key, text in told.items() if re.fullmatch(r"-?\d{1,12}(\.\d+)?", text)}
-    want = shown_of_dlms(expected)
+    want = shown_of_codes(expected)
     numbers = {key: number for key, number in numbers.items() if key in want}
     return len(numbers) >= 1 and numbers.items() <= want.items()
 

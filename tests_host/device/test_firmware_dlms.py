@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 from support.broker import Listener, Message, PausableMeter, closed_port
+from support.expected_messages import shown_of_codes
 
-from metering.reading import Reading
-from metering.registers import describe
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
@@ -24,18 +23,6 @@ from optoprobe.virtual.optical_server import OpticalServer, Sent
 
 LINES = {"mbus": "2400 8E1", "hdlc": "", "optical": "", "gbt": ""}
 SECONDS = 18
-UNITS = {"W": 27, "VA": 28, "var": 29, "Wh": 30, "VAh": 31, "varh": 32, "A": 33, "V": 35, "Hz": 44}
-
-
-def shown(rows: Any) -> dict[str, Decimal]:
-    """key -> number of a telegram's rows: the key as the contract names the code, energy in kWh."""
-    found = {}
-    for obis, value, unit in rows:
-        head, _, tail = obis.replace("*", ".").partition(":")
-        code = bytes(map(int, head.split("-") + tail.split(".")))
-        key = describe(Reading(code, 1, 0, UNITS.get(unit))).key
-        found[key] = Decimal(value).scaleb(-3) if unit in ("Wh", "varh", "VAh") else Decimal(value)
-    return found
 
 
 @dataclass
@@ -106,7 +93,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Futur
 @pytest.mark.parametrize("kind", [*LINES, "found"])
 def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -> None:
     scene = played[kind].result()
-    wanted = [shown(sent.expected) for sent in scene.sent if sent.expected]
+    wanted = [shown_of_codes(sent.expected) for sent in scene.sent if sent.expected]
     assert wanted
     diagnostics = scene.objects("/diagnostics")[-1]
     states, lives = scene.objects("/state"), scene.objects("/live")

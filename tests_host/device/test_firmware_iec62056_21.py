@@ -6,15 +6,17 @@ simulation gave, with a table of our own. The scenes take place side by side.
 
 import json
 import time
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.broker import Listener, Message, closed_port
+from support.expected_messages import shown_of_prints
 
+from optoprobe import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.iec62056_21_meter import IecMeter
@@ -23,49 +25,6 @@ from optoprobe.virtual.optical_server import OpticalServer, Sent
 
 PASSWORD = "71043298"
 
-# Address as printed, without A-B: and *255 -> key in `state` (texts and counters) or in `live`
-STATE = {
-    "F.F": "error_register",
-    "C.1.0": "serial_number",
-    "0.0.0": "meter_number",
-    "0.9.2": "meter_date",
-    "1.8.0": "energy_import",
-    "1.8.1": "energy_import_t1",
-    "1.8.2": "energy_import_t2",
-    "2.8.0": "energy_export",
-    "2.8.1": "energy_export_t1",
-    "2.8.2": "energy_export_t2",
-    "96.14.0": "tariff",
-    "6.8": "heat_energy",
-    "6.26": "heat_volume",
-    "6.31": "operating_hours",
-}
-LIVE = {
-    "16.7.0": "power",
-    "1.7.0": "power_import",
-    "2.7.0": "power_export",
-    "14.7.0": "frequency",
-    "6.6": "heat_power_max",
-    "6.33": "flow_max",
-    **{f"{20 * k + 11}.7.0": f"current_l{k}" for k in (1, 2, 3)},
-    **{f"{20 * k + 12}.7.0": f"voltage_l{k}" for k in (1, 2, 3)},
-    **{f"{20 * k + 1}.7.0": f"power_import_l{k}" for k in (1, 2, 3)},
-    **{f"{20 * k + 2}.7.0": f"power_export_l{k}" for k in (1, 2, 3)},
-}
-SHIFT = {"kW": 3, "MWh": 3}  # shown in W and kWh; kWh, m3, V, A, Hz as they are
-
-
-def shown(rows: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """What (state, live) must hold of a block's rows, of the registers in the two tables."""
-    state, live = {}, {}
-    for address, value, unit in rows:
-        code = address.partition(":")[2] or address
-        key = STATE.get(code) or LIVE.get(code)
-        if key is None:
-            continue
-        text = value if unit is None else format(Decimal(value).scaleb(SHIFT.get(unit, 0)), "f")
-        (state if code in STATE else live)[key] = text
-    return state, live
 
 
 @dataclass
@@ -129,10 +88,16 @@ def live_through(folder: Path, scene: Scene) -> Scene:
     return scene
 
 
-@pytest.fixture
-def played(asked: dict[str, Future[Scene]]) -> dict[str, Future[Scene]]:
-    """Begun before."""
-    return asked
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Scene]]]:
+    """Every scene, all side by side, as they wait most of the time."""
+    if runtime.mosquitto() is None:
+        pytest.skip("no mosquitto on this machine and none to be had")
+    folder = tmp_path_factory.mktemp("scenes")
+    each = scenes()
+    with ThreadPoolExecutor(len(each)) as pool:
+        begun = enumerate(each.items())
+        yield {name: pool.submit(live_through, folder / str(n), scene) for n, (name, scene) in begun}
 
 
 READ = ("A", "B", "C", "C, echo", "D", "P1", "C, slow head", "C, once damaged", "battery")
@@ -142,7 +107,7 @@ READ = ("A", "B", "C", "C, echo", "D", "P1", "C, slow head", "C, once damaged", 
 def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], name: str) -> None:
     scene = played[name].result()
     assert scene.running, scene.log
-    wanted = [shown(sent.expected) for sent in scene.sent if sent.expected]
+    wanted = [shown_of_prints(sent.expected) for sent in scene.sent if sent.expected]
     assert wanted, scene.meter.events
     states, lives = scene.objects("/state"), scene.objects("/live")
     assert states and lives, (scene.log, scene.meter.events, scene.last("/diagnostics"))

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.broker import Listener, Message, PausableMeter, closed_port, published, retained, wait_until
@@ -100,7 +99,7 @@ OUTAGES = {
 
 
 @pytest.fixture(scope="module")
-def outages(tmp_path_factory: pytest.TempPathFactory, played: Any) -> Iterator[dict[str, Future[Outage]]]:
+def outages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Outage]]]:
     if runtime.mosquitto() is None:
         pytest.skip("no mosquitto on this machine and none to be had")
     folder = tmp_path_factory.mktemp("outages")

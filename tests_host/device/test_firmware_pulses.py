@@ -4,6 +4,8 @@ import json
 import os
 import random
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,14 @@ def cuts(folder: Path) -> None:
 
 
 SCENES = {scene.__name__: scene for scene in (through_stalls, wide_flashes, the_owners_reading, cuts)}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """Every scene, all side by side, as they wait most of the time."""
+    folder = tmp_path_factory.mktemp("pulses")
+    with ThreadPoolExecutor(len(SCENES)) as pool:
+        yield {name: pool.submit(scene, folder / name) for name, scene in SCENES.items()}
 
 
 @pytest.mark.parametrize("name", SCENES)

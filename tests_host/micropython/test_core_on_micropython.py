@@ -11,8 +11,7 @@ import re
 from decimal import Decimal
 
 import pytest
-import test_dlms_push as dlms_tests
-import test_iec62056_21_data_block as iec
+from support import dlms_rows, iec_rows
 from support.core_on_micropython import HEAP, micropython, printed, printed_by_cpython
 
 from metering import protocols
@@ -113,7 +112,7 @@ def test_our_own_rows(core, tmp_path):
 
 def test_our_own_rows_of_printed_registers(core, tmp_path):
     wanted = {}
-    for k, (name, data, expected, _) in enumerate([*iec.ROWS, iec.LONG_ROW]):
+    for k, (name, data, expected, _) in enumerate([*iec_rows.ROWS, iec_rows.LONG_ROW]):
         (tmp_path / f"{k:02d}.bin").write_bytes(data + data[:-9])
         wanted[f"{k:02d}.bin"] = [expected]
         assert name
@@ -160,7 +159,7 @@ def test_corpus_of_printed_registers(core):
     for capture in captures:
         content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
         good = [t for t in content["telegrams"] if t["accept"] is True]
-        assert found[capture.name] == [iec.wanted_of(t) for t in good], capture.name
+        assert found[capture.name] == [iec_rows.wanted_of(t) for t in good], capture.name
         sets += sum(len(t["readings"]) for t in good)
     assert (len(found), sum(map(len, found.values())), sets) == (44, 59, 2080)
     assert out == printed_by_cpython("decode_files.py", "iec62056-21", 256, IEC_BUFFER, *captures)
@@ -181,7 +180,7 @@ def decoded_dlms(core, folder, chunk, telegrams, heap=HEAP):
 
 
 def test_our_own_rows_of_dlms(core, tmp_path):
-    rows = [row for row in dlms_tests.ROWS if row.has_check]
+    rows = [row for row in dlms_rows.ROWS if row.has_check]
     telegrams = [(f"{k:02d}.bin", r.data + r.data[:40], r.meter.key, r.meter.auth_key) for k, r in enumerate(rows)]
     for chunk in (1, 100):
         found = parsed(decoded_dlms(core, tmp_path, chunk, telegrams))
@@ -189,15 +188,15 @@ def test_our_own_rows_of_dlms(core, tmp_path):
 
 
 def test_corpus_of_dlms(core, tmp_path):
-    captures = list(dlms_tests.captures())  # skips where there is none
+    captures = list(dlms_rows.captures())  # skips where there is none
     telegrams = [(name, data, content["key"], content["auth_key"]) for name, data, content in captures]
     holds_p1 = [content.get("inner") == "p1" for _, _, content in captures]  # its decoder is needed besides
     out = decoded_dlms(core, tmp_path, 256, [t for t, p1 in zip(telegrams, holds_p1, strict=True) if not p1])
     out += decoded_dlms(core, tmp_path, 256, [t for t, p1 in zip(telegrams, holds_p1, strict=True) if p1], ROOMY)
     found = parsed(out)
     for name, _, content in captures:
-        wanted = map(dlms_tests.wanted_of, content["telegrams"]) if dlms_tests.is_read(content) else ()
-        assert dlms_tests.as_numbers(found[name]) == list(wanted), name
+        wanted = map(dlms_rows.wanted_of, content["telegrams"]) if dlms_rows.is_read(content) else ()
+        assert dlms_rows.as_numbers(found[name]) == list(wanted), name
     assert (len(found), out.count("rejected key needed 0 ")) == (84, 7)
 
 
@@ -277,7 +276,7 @@ def noisy_read_outs():
 
 def noisy_pushes():
     """The same of DLMS: HDLC, segments and M-Bus frames, with keys and a tag, without, and with another meter's key."""
-    meter = functools.partial(DlmsMeter, seed=4, key=dlms_tests.KEY, auth_key=dlms_tests.AUTH_KEY)
+    meter = functools.partial(DlmsMeter, seed=4, key=dlms_rows.KEY, auth_key=dlms_rows.AUTH_KEY)
     optical, tagged = meter("optical"), meter("hdlc", security=0x30)
     mbus, plain = meter("mbus"), meter("hdlc", segment_bytes=90)
     damaged = bytearray(plain.telegram(1))
@@ -311,7 +310,7 @@ def events_due(protocol, data):
     """After how many bytes each event is due, fed byte by byte."""
     listener = protocols.load(protocol)()
     if protocol == "dlms":
-        listener.set_keys(dlms_tests.KEY, dlms_tests.AUTH_KEY)
+        listener.set_keys(dlms_rows.KEY, dlms_rows.AUTH_KEY)
     due = []
     for k in range(len(data)):
         listener.feed(data, k, k + 1)
@@ -377,7 +376,7 @@ def test_heap_taken_by_printed_registers(core, tmp_path):
 
 def test_heap_taken_by_dlms(core, tmp_path):
     """A telegram in two M-Bus frames, encrypted and with a tag, so that every table of the keys is made."""
-    meter = DlmsMeter("mbus", security=0x30, seed=4, key=dlms_tests.KEY, auth_key=dlms_tests.AUTH_KEY)
+    meter = DlmsMeter("mbus", security=0x30, seed=4, key=dlms_rows.KEY, auth_key=dlms_rows.AUTH_KEY)
     telegram = meter.telegram(5)
     (tmp_path / "telegram.bin").write_bytes(telegram)
     figures = heap_figures(core, "dlms", tmp_path / "telegram.bin")
@@ -416,15 +415,15 @@ def test_the_deepest_nesting_fits_the_small_stack_of_an_esp32_thread(core, tmp_p
 
 def test_dlms_bombs_fit_that_stack_too(core, tmp_path):
     """Nested values, in the clear, ciphered, by segments; behind each a telegram."""
-    good = dlms_tests.PLAIN.data
+    good = dlms_rows.PLAIN.data
     data, n = b"", 0
-    for body in dlms_tests.bombs():
+    for body in dlms_rows.bombs():
         apdu = dlms.data_notification(body)
         size = 1000 if len(apdu) > 2000 else 0
         data += dlms.between_flags(dlms.hdlc_segments(apdu, size)) + good
         n += 1
     (tmp_path / "bombs.bin").write_bytes(data)
     telegrams, rejected = printed(core, "small_stack.py", tmp_path / "bombs.bin", "dlms", heap=ROOMY).split()[1::2]
-    heard = dlms_tests.hear(data)
+    heard = dlms_rows.hear(data)
     assert (int(telegrams), int(rejected)) == (len(heard.telegrams), len(heard.rejected))
     assert int(telegrams) >= n and int(rejected) > n // 2
