@@ -115,9 +115,9 @@ class Bench:
                 while listener.next_event() != NOTHING:
                     pass
         rejected = sum(listener.rejected.values())
-        alignment.telegrams(listener.good, rejected)
+        alignment.telegrams(listener.accepted, rejected)
         light = self.air.channel.light if self.sees_light else 2
-        self.looks += struct.pack(">BBBHHBBH", LOOK_MS, light, self.looking, listener.good, rejected, 0, 0, len(came))
+        self.looks += struct.pack(">BBBHHBBH", LOOK_MS, light, self.looking, listener.accepted, rejected, 0, 0, len(came))
         self.looks += came
         if alignment.look(self.now_ms & 0x3FFFFFFF, bool(light) if self.sees_light else None):
             self.scores.append(alignment.score)
@@ -194,7 +194,7 @@ def disturbed(name, kind, rate, seconds=36):
         bench = Bench(name, seed, Noise(seed=seed, **{kind: rate})).run(seconds)
         scores += bench.scores[15:]
         words += bench.words[15:]
-        held += bench.listener.good
+        held += bench.listener.accepted
         due += int(seconds / bench.meter.period_s)
     return statistics.mean(scores), words, held / due
 
@@ -445,7 +445,7 @@ def test_late_looks_are_no_silence():
         while at < len(kept):
             at += bench.listener.feed(kept, at, len(kept))
             while bench.listener.next_event() != NOTHING:
-                bench.alignment.telegrams(bench.listener.good, sum(bench.listener.rejected.values()))
+                bench.alignment.telegrams(bench.listener.accepted, sum(bench.listener.rejected.values()))
         bench.run(3)
         assert bench.scores[-1] >= 95, bench.scores
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from optoprobe import device_tree, runtime
@@ -22,10 +23,21 @@ def install(root: Path) -> Path:
 
 
 def micropython(core: Path, script: str, *arguments: object, heap: str = HEAP) -> tuple[int, str, str]:
-    """Run one of the scripts; returns (exit code, output, errors). The script itself is compiled on the small heap."""
-    command = [runtime.micropython(), "-X", f"heapsize={heap}", SCRIPTS / script, *arguments]
-    environment = os.environ | {"MICROPYPATH": f"{core}:.frozen"}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, timeout=120)
+    """Run one of the scripts; returns (exit code, output, errors). The script itself is compiled on the small heap.
+
+    It runs in a folder of its own with all it needs beside it, files among `arguments` too. So every path is a short
+    name, and no figure depends on where a temporary folder lies: MicroPython keeps the paths of modules and arguments.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        beside = Path(name)
+        files = [one for one in arguments if isinstance(one, Path)]
+        keys = [one.with_name(one.name + ".keys") for one in files]
+        for path in [core / "metering", SCRIPTS / script, *files, *(key for key in keys if key.exists())]:
+            (beside / path.name).symlink_to(path.resolve())
+        words = [one.name if isinstance(one, Path) else str(one) for one in arguments]
+        command = [str(runtime.micropython()), "-X", f"heapsize={heap}", script, *words]
+        environment = os.environ | {"MICROPYPATH": "::.frozen"}
+        done = subprocess.run(command, cwd=beside, env=environment, capture_output=True, timeout=120)
     return done.returncode, done.stdout.decode(), done.stderr.decode() + done.stdout.decode()[-2000:]
 
 

@@ -1,6 +1,6 @@
 """What the core takes of the heap, step by step, in bytes that stay after a collection.
 
-    heap_used.py PROTOCOL BUFFER_BYTES FILE     FILE: one telegram; BUFFER_BYTES 0: the listener's own
+    heap_used.py MODULE BUFFER_BYTES FILE     MODULE: the listener's, whole; FILE: one telegram; BUFFER_BYTES 0: its own
 
 A listener that takes keys has those of the Green Book's examples.
 
@@ -38,7 +38,8 @@ def events(ear, path, piece):
 def main(module, path):
     report = [("", 0)] * 6  # made before the first measurement
     before = used()
-    protocol = __import__("metering." + module, None, None, (module,))
+    __import__(module)
+    protocol = sys.modules[module]
     from metering import listener
 
     after = used()
@@ -74,7 +75,8 @@ def main(module, path):
 
 def high_water(module, size, path):
     before = used()
-    protocol = __import__("metering." + module, None, None, (module,))
+    __import__(module)
+    protocol = sys.modules[module]
     from metering import listener
 
     ear = protocol.LISTENER(size)
@@ -93,8 +95,7 @@ def high_water(module, size, path):
     print("readings", readings)
 
 
-chosen = sys.argv[1].replace("-", "_")
 if int(sys.argv[2]):
-    high_water(chosen, int(sys.argv[2]), sys.argv[3])
+    high_water(sys.argv[1], int(sys.argv[2]), sys.argv[3])
 else:
-    main(chosen, sys.argv[3])
+    main(sys.argv[1], sys.argv[3])
