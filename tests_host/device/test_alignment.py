@@ -114,10 +114,10 @@ class Bench:
                 at += listener.feed(came, at, len(came))
                 while listener.next_event() != NOTHING:
                     pass
-        rejected = sum(listener.rejected.values())
-        alignment.telegrams(listener.accepted, rejected)
+        accepted, rejected = listener.accepted, sum(listener.rejected.values())
+        alignment.telegrams(accepted, rejected)
         light = self.air.channel.light if self.sees_light else 2
-        self.looks += struct.pack(">BBBHHBBH", LOOK_MS, light, self.looking, listener.accepted, rejected, 0, 0, len(came))
+        self.looks += struct.pack(">BBBHHBBH", LOOK_MS, light, self.looking, accepted, rejected, 0, 0, len(came))
         self.looks += came
         if alignment.look(self.now_ms & 0x3FFFFFFF, bool(light) if self.sees_light else None):
             self.scores.append(alignment.score)
