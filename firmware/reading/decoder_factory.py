@@ -14,7 +14,7 @@ def make(settings, asked):
     if settings["line"]:
         listener.line = settings["line"]
     counters = conversation = None
-    if hasattr(listener, "set_keys"):
+    if listener.takes_keys:
         from firmware.store import Counters
 
         counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])

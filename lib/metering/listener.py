@@ -15,6 +15,10 @@ A protocol module names its class LISTENER, and sets NAME, LINES (the line setti
 from metering.compat import const, copy_bytes
 from metering.line import LISTEN, SWITCH
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from metering.line import Line
+
 NOTHING = const(0)
 TELEGRAM = const(1)
 REJECTED = const(2)
@@ -40,6 +44,8 @@ class Listener:
     REASONS = ()  # type: tuple[str, ...]
     proven = True  # had the telegram in hand, or the one refused for want of a key, a check that held?
     name_may_follow = False  # may a telegram without an id be followed by one of the same meter with it?
+    takes_keys = False  # True: it has set_keys(key, auth_key), 16 bytes each or None
+    needs_check = False  # the driver sets True where a telegram without a check must be refused
     LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
 
     def __init__(self, size):
@@ -110,6 +116,23 @@ class Listener:
     def model(self) -> str:
         """What its maker calls the meter, "" where it does not say."""
         return ""
+
+    def abandon(self):
+        """Forget the telegram that is being gathered: the driver knows that its rest will not come."""
+
+    def identity_for_proof(self):
+        """What names the meter of the event in hand, None where it says nothing. Where `proven` is False, the same
+        identity twice in a row is what detection takes for a proof; it may be any value that compares by ==."""
+        return self.meter_id() if self.n_values else None
+
+    def is_reply(self, line):
+        """Is the telegram in hand, received on `line` (metering.line.Line), an answer to another reader's question?"""
+        return False
+
+    def line_as_sent(self, line) -> "Line | None":
+        """The Line that the meter sends with, where the telegram in hand was received on `line`. None: the listener
+        cannot tell better than the line it was received on."""
+        return None
 
     def run(self):
         """Generator of line actions (metering.line) for a meter that talks by itself."""

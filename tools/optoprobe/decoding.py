@@ -160,7 +160,7 @@ def _listen(
     pauses: Sequence[int] = (),
 ) -> Iterator[Telegram | Rejected]:
     listener = new_listener(name)
-    if key is not None and hasattr(listener, "set_keys"):
+    if key is not None and listener.takes_keys:
         listener.set_keys(key, auth_key)
     for event in hear(listener, data, pauses):
         if event == TELEGRAM:

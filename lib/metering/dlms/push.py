@@ -71,6 +71,7 @@ class Dlms(CompactingListener):
 
     NAME = "dlms"
     name_may_follow = True
+    takes_keys = True
     LINES = (Line(9600), Line(2400, 8, "E"), Line(2400), Line(115200))
     SOURCE = "DLMS UA 1000-2; IEC 62056-46; EN 13757"
     REASONS = (
@@ -120,6 +121,9 @@ class Dlms(CompactingListener):
             from metering.dlms.gcm import Gcm
 
             self._gcm = Gcm(key, auth_key is not None)
+
+    def identity_for_proof(self):
+        return self.system_title or CompactingListener.identity_for_proof(self)
 
     def restore_counter(self, title, counter):
         """Take `counter` for the last one heard of the meter `title`."""

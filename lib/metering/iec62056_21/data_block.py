@@ -60,6 +60,7 @@ _SLASH = const(0x2F)
 
 BUFFER_SIZE = const(3072)
 _ROOM = const(1280)  # bytes that a data set may take; a DSMR text message of 512 characters is 1,024 digits
+_SIGN_ON_BAUD = const(300)
 _MOST_BLOCK = const(65536)  # bytes without an end; the longest read-out met has 9,528
 _MAX_IDENTIFICATION = const(64)  # 3 + 1 + 16 by the standard; meters print up to 30
 _MAX_ADDRESS = const(24)  # 1-0:1.8.0*255 and some blanks
@@ -133,7 +134,6 @@ class Iec62056_21(CompactingListener):
 
     def __init__(self, size=BUFFER_SIZE):
         CompactingListener.__init__(self, size)
-        self.needs_check = False
         self._searched = 0  # of those not taken, how many hold no line end
         self._inside = False
         self.parity = False
@@ -414,6 +414,15 @@ class Iec62056_21(CompactingListener):
             if not self._obis or self._unit_at and self._decimals < 0 and self._value_end > self._value_at:
                 return False
         return True
+
+    def is_reply(self, line):
+        """A sign-on is answered at 300 baud; what is framed at another rate, its identification too, is pushed."""
+        return self.framed and line.baud == _SIGN_ON_BAUD
+
+    def line_as_sent(self, line):
+        if self.parity:
+            return Line(line.baud, 7, "E", line.stop, line.invert)
+        return Line(line.baud, line.bits, line.parity, line.stop, line.invert)
 
     # -- data sets
 
