@@ -26,8 +26,9 @@ demo: .venv/.installed
 	@$(RUN) -m optoprobe.runtime || echo "Going on without it."
 	@.venv/bin/optoprobe demo
 
+# One worker more than there are processors, as many tests wait; a file stays with one worker.
 test: setup
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 1 )) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(RUN) -m pytest tests_host/test_code_rules.py

@@ -22,7 +22,7 @@ def install(root: Path) -> Path:
     return root
 
 
-def micropython(core: Path, script: str, *arguments: object, heap: str = HEAP) -> tuple[int, str, str]:
+def micropython(core: Path, script: str | Path, *arguments: object, heap: str = HEAP) -> tuple[int, str, str]:
     """Run one of the scripts; returns (exit code, output, errors). The script itself is compiled on the small heap.
 
     It runs in a folder of its own with all it needs beside it, files among `arguments` too. So every path is a short
@@ -35,13 +35,13 @@ def micropython(core: Path, script: str, *arguments: object, heap: str = HEAP) -
         for path in [core / "metering", SCRIPTS / script, *files, *(key for key in keys if key.exists())]:
             (beside / path.name).symlink_to(path.resolve())
         words = [one.name if isinstance(one, Path) else str(one) for one in arguments]
-        command = [str(runtime.micropython()), "-X", f"heapsize={heap}", script, *words]
+        command = [str(runtime.micropython()), "-X", f"heapsize={heap}", Path(script).name, *words]
         environment = os.environ | {"MICROPYPATH": "::.frozen"}
         done = subprocess.run(command, cwd=beside, env=environment, capture_output=True, timeout=120)
     return done.returncode, done.stdout.decode(), done.stderr.decode() + done.stdout.decode()[-2000:]
 
 
-def printed(core: Path, script: str, *arguments: object, heap: str = HEAP) -> str:
+def printed(core: Path, script: str | Path, *arguments: object, heap: str = HEAP) -> str:
     """What the script prints there; it must end well."""
     code, out, errors = micropython(core, script, *arguments, heap=heap)
     assert code == 0, errors

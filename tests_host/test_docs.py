@@ -1,0 +1,83 @@
+"""What README and docs promise: links lead somewhere, commands exist, the example of the library runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import core_on_micropython
+
+from optoprobe import runtime
+from optoprobe.virtual.sml_meter import SmlMeter
+
+REPO = runtime.REPO
+PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+EXAMPLE = REPO / "docs" / "examples" / "read_telegrams.py"
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+COMMAND = re.compile(r"(?:^|[\s`/])optoprobe ([a-z]+)((?: +[^`|#\n]*)?)")
+TREE_PATH = re.compile(r"`((?:lib|firmware|tools|tests_host|board_configs|docs)/[\w./-]*)`")
+MOST_LINES = 160  # of the README: for the owner, and read to its end
+
+
+def dead_links(page: Path) -> list[str]:
+    """Links of a page, and paths of the clone it names, that lead nowhere."""
+    text = page.read_text()
+    links = [page.parent / link for link in LINK.findall(text) if "://" not in link]
+    return [str(path) for path in [*links, *(REPO / name for name in TREE_PATH.findall(text))] if not path.exists()]
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """(command, its options) of each `optoprobe ...` on a page."""
+    found = []
+    for name, rest in COMMAND.findall(page.read_text()):
+        rest = re.split(r"\s{3,}", rest.strip())[0]  # what stands behind is an explanation
+        try:
+            words = shlex.split(rest.replace("[", " ").replace("]", " ").replace("|", " "))
+        except ValueError:
+            words = rest.split()
+        found.append((name, [word.split("=")[0] for word in words if word.startswith("--")]))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    assert not dead_links(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_commands_and_their_options_exist(page: Path) -> None:
+    for name, options in commands(page):
+        done = subprocess.run(
+            [sys.executable, "-m", "optoprobe", name, "--help"], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, f"optoprobe {name}: {done.stderr}"
+        missing = [option for option in options if not re.search(rf"{option}\b", done.stdout)]
+        assert not missing, f"optoprobe {name} has no {missing}"
+
+
+def test_what_is_planted_is_caught(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[x](gone.md) `lib/metering/gone.py` optoprobe decode --gone")
+    assert len(dead_links(page)) == 2
+    assert commands(page) == [("decode", ["--gone"])]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPO / "README.md").read_text().splitlines()) <= MOST_LINES
+
+
+def test_the_example_stands_in_the_page_as_it_is_run() -> None:
+    assert EXAMPLE.read_text() in (REPO / "docs" / "library.md").read_text()
+    assert len(EXAMPLE.read_text().splitlines()) <= 25
+
+
+def test_the_example_runs_on_both_runtimes(core: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "telegram.bin"
+    recording.write_bytes(SmlMeter(3).telegram(5))
+    by_cpython = subprocess.run(
+        [sys.executable, EXAMPLE, recording], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert re.search(r"^Energy import \d+\.\d+ kWh$", by_cpython, re.MULTILINE), by_cpython
+    assert core_on_micropython.printed(core, EXAMPLE, recording) == by_cpython
