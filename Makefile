@@ -1,30 +1,37 @@
 # Everything is set up inside this clone: .venv/ (Python packages) and .runtime/ (MicroPython, broker, checkers).
 # `make clean` takes both away again. Another Python: make PYTHON=python3.12 setup
 
+comma := ,
 PYTHON ?= python3
 RUN := .venv/bin/python
+# Ctrl-C is for the set-up alone, which says one line: make and the shell add nothing of their own.
+QUIETLY = trap '' INT; $(1) || [ $$? = 130 ]
+SET_UP := PYTHONPATH=tools:lib $(PYTHON) -s -m optoprobe.environment
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean moved
+.PHONY: help setup demo demo-setup test lint bench damage clean moved
 # An environment holds absolute paths: in a clone that was copied or moved it is made anew.
-HERE := $(shell [ "$$(cat .venv/.installed 2>/dev/null)" = "$(CURDIR)" ] && echo yes)
+moved_from = $(if $(filter $(CURDIR),$(shell cat .venv/.installed-$(1) 2>/dev/null)),,moved)
 
 moved:
 
 help:
-	@echo "make demo    set up, then a simulated meter's readings through the firmware to a broker, on the screen"
+	@echo "make demo    set up what it needs, then a simulated meter's readings through the firmware, on the screen"
 	@echo "make test    set up, then the whole suite (lint, types and mpy-cross are part of it)"
 	@echo "make lint    set up, then lint, types, mpy-cross and the import rules only"
 	@echo "make bench   set up, then speed and memory of the decoder beside others"
+	@echo "make damage  set up, then damaged telegrams of every protocol, for long: what is believed and wrong"
 	@echo "make setup   only set up: .venv/ and .runtime/ in this directory; nothing is installed on the system"
 	@echo "make clean   remove .venv/, .runtime/ and what tools left behind"
 
-setup: .venv/.installed
-	@$(RUN) -m optoprobe.runtime
+setup: .venv/.installed-dev-bench
+	@$(call QUIETLY,$(RUN) -m optoprobe.runtime)
 
 # The demo can do without MicroPython (it says so then), so a part that cannot be had does not stop it here.
-demo: .venv/.installed
-	@$(RUN) -m optoprobe.runtime || echo "Going on without it."
+demo: demo-setup
 	@.venv/bin/optoprobe demo
+
+demo-setup: .venv/.installed-base
+	@trap '' INT; $(RUN) -m optoprobe.runtime micropython mosquitto umqtt >/dev/null || [ $$? = 130 ] || echo "Going on without it."
 
 # One worker more than there are processors, as many tests wait; a file stays with one worker.
 test: setup
@@ -36,14 +43,22 @@ lint: setup
 bench: setup
 	@$(RUN) tests_host/bench.py
 
+damage: setup
+	@PYTHONPATH=tests_host $(RUN) -m support.damage
+
 clean:
 	rm -rf .venv .runtime .pytest_cache .ruff_cache build optoprobe.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.venv/.installed: pyproject.toml $(if $(HERE),,moved)
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "optoprobe needs Python 3.11 or newer as $(PYTHON); name one: make PYTHON=python3.12 setup" >&2; exit 1; }
-	@echo "Installing optoprobe and its Python packages into $(CURDIR)/.venv (about 20 s, nothing outside this clone) ..."
-	@test "$(HERE)" || $(PYTHON) -I tools/optoprobe/runtime.py venv .venv
-	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	@echo "$(CURDIR)" > $@
+	  { echo "optoprobe needs Python 3.11 or newer as $(PYTHON); name one: make PYTHON=python3.12 $@" >&2; exit 1; }
+	@echo "Installing optoprobe and its Python packages into $(CURDIR)/.venv (nothing outside this clone) ..."
+	@$(call QUIETLY,$(SET_UP) $(1))
+endef
+
+.venv/.installed-base: pyproject.toml $(call moved_from,base)
+	$(call environment,base)
+
+.venv/.installed-dev-bench: pyproject.toml $(call moved_from,dev-bench)
+	$(call environment,dev$(comma)bench)

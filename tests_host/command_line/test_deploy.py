@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import device_tree, runtime
+from optoprobe import device_tree, runtime, source_tree
 from optoprobe.commands import deploy
 from optoprobe.device_tree import BuildError
 
@@ -47,11 +47,12 @@ def command(*arguments, extra=None):
 
 def sources():
     """Module paths of the device's packages, without suffix."""
-    return sorted(
-        path.relative_to(runtime.REPO).with_suffix("").as_posix()
+    names = [
+        path.relative_to(runtime.REPO)
         for package in ("firmware", "lib/metering")
         for path in (runtime.REPO / package).rglob("*.py")
-    )
+    ]
+    return sorted(name.with_suffix("").as_posix() for name in names if name not in source_tree.NOT_DEPLOYED)
 
 
 def stand_in(folder, source):
@@ -114,11 +115,10 @@ def test_the_sources_are_never_overwritten():
 
 def test_a_file_that_mpy_cross_refuses_is_named(tmp_path, monkeypatch):
     (tmp_path / "firmware").mkdir()
-    (tmp_path / "lib" / "metering").mkdir(parents=True)
-    for name in ("boot.py", "main.py", "lib/metering/fine.py"):
+    for name in ("boot.py", "main.py"):
         (tmp_path / name).write_text("pass\n")
     (tmp_path / "firmware" / "bad.py").write_text("def f(:\n")
-    monkeypatch.setattr(device_tree, "REPO", tmp_path)
+    monkeypatch.setattr(source_tree, "ROOT", tmp_path)
     with pytest.raises(BuildError, match=r"mpy-cross refuses bad\.py: SyntaxError"):
         device_tree.build(tmp_path / "tree", {"uart": {}}, None)
 

@@ -10,4 +10,16 @@ Importing this costs little: what a subcommand needs beyond the core is imported
 
 from .decoding import Register, Rejected, Telegram, decode
 
+__version__: str
 __all__ = ["Register", "Rejected", "Telegram", "decode"]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module 'optoprobe' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version  # it takes 40 ms, and decoding does not ask
+
+    try:
+        return version("optoprobe")
+    except PackageNotFoundError:
+        return "unknown"

@@ -24,9 +24,9 @@ class _Version(argparse.Action):
     """--version; looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
+        from . import __version__
 
-        print(f"optoprobe {version('optoprobe')}")
+        print(f"optoprobe {__version__}")
         parser.exit()
 
 

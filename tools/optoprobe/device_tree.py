@@ -1,4 +1,4 @@
-"""A device's files, built from the clone into a directory that is the device's root:
+"""A device's files, built from its sources into a directory that is the device's root:
 
     boot.py main.py                  as they are: MicroPython starts these two from source only
     firmware/*.mpy lib/metering/*.mpy  compiled by mpy-cross to bytecode for any chip, with line numbers for tracebacks
@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .runtime import REPO
+from . import source_tree
+from .source_tree import PACKAGES, STARTERS
 
-PACKAGES = ("firmware", "lib/metering")  # wholly ours: what else lies there on a device is an earlier version's
-STARTERS = ("boot.py", "main.py")
 BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
 
 _COMPILE_TIMEOUT_S = 60
@@ -41,7 +40,7 @@ def build(
     `board` and `settings` are the objects themselves or their JSON files; with settings None none are written (and
     those already in `target` stay). compiled=False copies the .py files instead. Raises BuildError.
     """
-    if target.resolve() == REPO:
+    if target.resolve() in (source_tree.CLONE, source_tree.ROOT):
         raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
     board = _json_object(board, "board file")
     board = {key: value for key, value in board.items() if key not in _NOT_FOR_THE_DEVICE}
@@ -50,17 +49,18 @@ def build(
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in STARTERS:
-            shutil.copyfile(REPO / name, target / name)
+            shutil.copyfile(source_tree.source(name), target / name)
             built.append(Path(name))
         for package in PACKAGES:
             if (target / package).exists():  # a .py left there would be taken before the .mpy
                 shutil.rmtree(target / package)
-        sources = [source for package in PACKAGES for source in sorted((REPO / package).rglob("*.py"))]
-        names = [source.relative_to(REPO) for source in sources]
+        names = source_tree.device_modules()
         for folder in {(target / name).parent for name in names}:
             folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-            outputs = list(pool.map(lambda name: install(REPO / name, (target / name).parent, compiled), names))
+            outputs = list(
+                pool.map(lambda name: install(source_tree.source(name), (target / name).parent, compiled), names)
+            )
         built += [output.relative_to(target) for output in outputs]
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:

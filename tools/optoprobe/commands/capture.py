@@ -255,7 +255,9 @@ class _Recording:
             _say(f"the file is full after {self._now_ms() // 1000} s: what came then is not in it.")
         self._writer.end(self._now_ms())
         _, protocol = _telegrams(parse(self._writer.text().encode()))
-        about = f"version {_version()}, board a computer's serial port, protocol {protocol or 'unknown'}"
+        from .. import __version__
+
+        about = f"version {__version__}, board a computer's serial port, protocol {protocol or 'unknown'}"
         self._writer.comments.append(about)
         return self._writer.text().encode()
 
@@ -313,15 +315,6 @@ def _makes_sense(data: bytes) -> bool:
         is_telegram(event) or isinstance(event, decoding.Rejected) and event.reason == "cut off"
         for event in decoding.decode(data)
     )
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("optoprobe")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 # --- a probe ---------------------------------------------------------------------------------------------------------

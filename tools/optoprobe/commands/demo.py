@@ -599,9 +599,9 @@ class _Demo:
 
 def _head_for(line: Line) -> Path | dict[str, Any]:
     """The virtual board; for a light that is turned round, with a head that turns it back."""
-    from .. import runtime
+    from ..source_tree import board_files
 
-    file = runtime.REPO / "board_configs" / "virtual.json"
+    file = board_files()["virtual"]
     if not line.invert:
         return file
     board = json.loads(file.read_text())

@@ -115,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _board_file(name: str) -> Path:
-    from ..runtime import REPO
+    from ..source_tree import board_files
 
-    files = {path.stem: path for path in sorted((REPO / "board_configs").glob("*.json"))}
+    files = board_files()
     if name not in files:
         raise DeployError(f"there is no board {name}; choose one of {', '.join(files)}")
     return files[name]
@@ -128,11 +128,11 @@ def check_settings(file: Path) -> list[str]:
 
     Raises DeployError with all the check has to say. No value is ever shown.
     """
-    from ..runtime import REPO
+    from ..source_tree import source
 
     if not file.is_file():
         raise DeployError(f"there is no settings file {file}: check its name")
-    firmware_settings = _load_device_module(REPO / "firmware" / "settings.py")
+    firmware_settings = _load_device_module(source("firmware/settings.py"))
     values, problems = firmware_settings.load(str(file))
     if problems:
         raise DeployError(f"{'; '.join(problems)}; nothing was copied, correct {file} first")

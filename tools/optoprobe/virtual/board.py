@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from optoprobe import device_tree, runtime
+from optoprobe import device_tree, runtime, source_tree
 from optoprobe.virtual.broker import tied
 
 FAKES = Path(__file__).parent / "fakes"
@@ -65,7 +65,7 @@ class VirtualBoard:
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
         directory.mkdir(parents=True, exist_ok=True)
-        board = board if board is not None else runtime.REPO / "board_configs" / "virtual.json"
+        board = board if board is not None else source_tree.board_files()["virtual"]
         compiled = runtime_name == "micropython"
         device_tree.build(directory, board, settings, compiled=compiled)
         hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt

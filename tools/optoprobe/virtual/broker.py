@@ -6,6 +6,7 @@ retained is gone after a kill, as with a broker whose store was lost. Port and f
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -62,6 +63,8 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
         program = runtime.mosquitto()
         if program is None:
+            if importlib.util.find_spec("amqtt") is None:
+                raise BrokerError("There is no MQTT broker here: install mosquitto, or pip install 'optoprobe[demo]'.")
             self.name = "amqtt"
             self._command = [sys.executable, "-c", _AMQTT, str(self.port)]
         else:

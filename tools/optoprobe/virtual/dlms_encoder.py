@@ -20,9 +20,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from .sml_encoder import crc_bytes  # X-25, here too
 
 DATA_NOTIFICATION = 0x0F
@@ -223,6 +220,9 @@ def protect(plain: bytes, security: int, key: bytes, auth_key: bytes, title: byt
 
     The nonce is title(8) || counter(4). The low bits (0x21: "suite 1" of Kaifa, which still is AES-128) change only SC.
     """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     head = bytes((security,)) + counter.to_bytes(4, "big")
     nonce = _exactly(title, 8) + counter.to_bytes(4, "big")
     aad = bytes((security,)) + auth_key
