@@ -13,13 +13,11 @@ that is already a probe shape it (from the ports' sources; not yet seen on hardw
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
-    parser.add_argument("--board", required=True, metavar="NAME", help="a file of board_configs/, without .json")
+    parser.add_argument("--board", required=True, metavar="NAME", help="a board that comes along, or your own file")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and touch nothing")
 
@@ -115,48 +113,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _board_file(name: str) -> Path:
+    """The file of a board that comes with this program, or one of the owner's own. Raises DeployError."""
+    from ..device_check import board_problems
     from ..source_tree import board_files
 
     files = board_files()
-    if name not in files:
-        raise DeployError(f"there is no board {name}; choose one of {', '.join(files)}")
-    return files[name]
+    file = files.get(name) or Path(name)
+    if name not in files and not (name.endswith(".json") and file.is_file()):
+        raise DeployError(f"there is no board {name}; choose one of {', '.join(files)}, or name your own file.json")
+    problems = board_problems(file)
+    if problems:
+        raise DeployError(f"the board file {file}: {'; '.join(problems)}; nothing was copied, correct it first")
+    return file
 
 
 def check_settings(file: Path) -> list[str]:
-    """The firmware's own check of a settings file; returns the keys it does not know.
+    """The check of a settings file; returns the keys that are copied though this version does not know them.
 
     Raises DeployError with all the check has to say. No value is ever shown.
     """
-    from ..source_tree import source
+    from ..device_check import settings_problems
 
     if not file.is_file():
         raise DeployError(f"there is no settings file {file}: check its name")
-    firmware_settings = _load_device_module(source("firmware/settings.py"))
-    values, problems = firmware_settings.load(str(file))
+    problems, unknown = settings_problems(file)
     if problems:
         raise DeployError(f"{'; '.join(problems)}; nothing was copied, correct {file} first")
-    known, _ = firmware_settings.check({})
-    return sorted(set(values) - set(known))
-
-
-def _load_device_module(source: Path) -> Any:
-    """A module of the firmware that touches no hardware, run here; only for it there is a `micropython.const`."""
-    name = f"optoprobe_device_{source.stem}"
-    spec = importlib.util.spec_from_file_location(name, source)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    stand_in: Any = types.ModuleType("micropython")
-    stand_in.const = lambda value: value
-    before = sys.modules.get("micropython")
-    sys.modules["micropython"] = stand_in
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules["micropython"]
-        if before is not None:
-            sys.modules["micropython"] = before
-    return module
+    return unknown
 
 
 def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
