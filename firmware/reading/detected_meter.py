@@ -44,8 +44,7 @@ def _is_whole(kept):
     heard_line(kept)
     if kept["protocol"] not in protocols.names() and kept["protocol"] != protocols.BLINK:
         return False
-    asks = kept["protocol"] in dict(protocols.CONVERSATIONS)
-    if kept["asked"] is not False and not (kept["asked"] is True and asks):
+    if kept["asked"] is not False and not (kept["asked"] is True and protocols.is_asked(kept["protocol"])):
         return False
     return kept["invert"] in (True, False) and isinstance(kept["seen"], str) and isinstance(kept["line"], str)
 

@@ -42,7 +42,9 @@ class Search(LineDriver):
             line = detected_meter.heard_line(kept)
             line.invert = kept["invert"]
         lone_ms = _WATT_MS // (settings["max_power_kw"] * 1000) // settings["pulses_per_kwh"]
-        self._detection = Detection(self._make, (kept.get("protocol"), line), True, _say, lone_ms)
+        known = kept.get("protocol"), line
+        asked = settings["meter_address"], settings["wake_up"]
+        self._detection = Detection(self._make, known, True, _say, lone_ms, *asked)
         LineDriver.__init__(self, head, self._detection, True, health, self._take)
 
     def _make(self, name, asked):

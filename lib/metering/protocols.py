@@ -1,46 +1,88 @@
-"""The registry: protocol names and where their code is. A module is loaded when asked for and can be dropped again.
+"""The registry: a protocol is a family below `metering` and a row here. Its code is loaded when asked for, and dropped.
 
-A new protocol is one family, a module or a package below `metering`, and one line here; one that is asked has a second
-of each, for its conversation.
+A row is four words: its name, and below `metering` the modules of
+
+    its listener       LISTENER, a metering.listener.Listener: decodes its telegrams, pushed or asked for
+    its conversation   CONVERSATION, `-` where no meter is asked; made with (listener, address, password, wake_up,
+                       interval_s). run() asks for ever; read_out(answer) is one attempt, a generator of line actions
+                       (metering.line) that returns True with a telegram in the listener's hand. `answer` is what the
+                       probe's question has brought already, b"" where the conversation is to ask itself
+    its probe          what a search must know of it, small, and loaded only while a meter is looked for:
+                       signature(data, n, begun)  may data[:n] (n <= 256) be of a telegram of mine? `begun`: data[0]
+                                                  followed a silence. It picks a listener and proves nothing.
+                                                  Allocates nothing on MicroPython
+                       question                   None where a search may not ask; else question(address), a generator
+                                                  of line actions: asks gently whether I am there, `address` as in the
+                                                  settings, and returns what came, b"" for nothing. Takes some seconds
+                       answered_by(answer)        the name of the protocol that such an answer is of, mine or that of
+                                                  another row; "" for none
+
+Rows are in the order in which a search tries them: what is shortest and gentlest first. What of a telegram names a
+person is the computer's to know (masking, beside the row's name).
 """
 
 import sys
 
+from metering.compat import const
 from metering.unload import unload
 
-LISTENERS = (
-    ("sml", "metering.sml"),
-    ("iec62056-21", "metering.iec62056_21.data_block"),
-    ("dlms", "metering.dlms.push"),
-)
-BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, neither of the two
-CONVERSATIONS = (("iec62056-21", "metering.iec62056_21.poll"),)
-# Families, and common files that nothing but a family loads.
-_FAMILIES = "sml iec62056_21 dlms mbus checksum compacting_listener"
+ROWS = (
+    "sml sml - sml_probe\n"
+    "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe\n"
+    "dlms dlms.push - dlms.dlms_probe"
+)  # one text: as tuples it takes 0.5 KB more of a device's heap
+BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
+_SHARED = "mbus characters checksum compacting_listener"  # common files that nothing but a family loads
+
+_LISTENER = const(1)
+_CONVERSATION = const(2)
+_PROBE = const(3)
 
 
 def names():
     """The names of every protocol, in the order detection would try them."""
-    return [name for name, _ in LISTENERS]
+    return [row.split()[0] for row in ROWS.split("\n")]
 
 
 def load(name):
     """The listener class of protocol `name`, its module imported on demand. Raises KeyError for an unknown name."""
-    return _module(dict(LISTENERS)[name]).LISTENER
+    return _module(name, _LISTENER).LISTENER
 
 
 def load_conversation(name):
-    """The conversation class of protocol `name`, None where meters talk by themselves."""
-    path = dict(CONVERSATIONS).get(name)
-    return _module(path).CONVERSATION if path else None
+    """The conversation class of protocol `name`, None where meters talk by themselves. Raises KeyError likewise."""
+    return _module(name, _CONVERSATION).CONVERSATION if is_asked(name) else None
 
 
-def _module(path):
+def load_probe(name):
+    """The probe of protocol `name`, a module. Raises KeyError likewise."""
+    return _module(name, _PROBE)
+
+
+def is_asked(name):
+    """Can a meter of protocol `name` (or BLINK) be asked? Raises KeyError for an unknown name."""
+    return name != BLINK and module_path(name, _CONVERSATION) != "metering.-"
+
+
+def module_path(name, part):
+    """The full name of the module that is word `part` (1 to 3) of the row `name`."""
+    for row in ROWS.split("\n"):
+        words = row.split()
+        if words[0] == name:
+            return "metering." + words[part]
+    raise KeyError(name)
+
+
+def _module(name, part):
+    path = module_path(name, part)
     __import__(path)
     return sys.modules[path]
 
 
 def unload_protocols():
     """Drop the code of every protocol from memory; what still uses some of it keeps working."""
-    for family in _FAMILIES.split():
+    families = _SHARED.split()
+    for row in ROWS.split("\n"):
+        families += [path.split(".")[0] for path in row.split()[1:]]
+    for family in families:
         unload("metering." + family)

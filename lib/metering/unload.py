@@ -8,12 +8,15 @@ def unload(prefix):
     """Drop module `prefix` and every module below it, such as "metering.dlms" with metering.dlms.gcm.
 
     Objects made of that code keep working and keep it alive until they go themselves. A name that is not loaded is
-    left alone. Allocates a list of the names it drops, and collects the garbage at its end.
+    left alone. Allocates a list of the names it drops, and collects the garbage where there were any: 5 ms and more
+    on a chip.
     """
     below = prefix + "."
-    for name in [name for name in sys.modules if name == prefix or name.startswith(below)]:
+    names = [name for name in sys.modules if name == prefix or name.startswith(below)]
+    for name in names:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
         if parent in sys.modules and hasattr(sys.modules[parent], child):
             delattr(sys.modules[parent], child)
-    gc.collect()
+    if names:
+        gc.collect()

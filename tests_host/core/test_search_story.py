@@ -17,7 +17,7 @@ from support import core_on_micropython as on_micropython
 
 from metering import protocols
 from metering.characters import with_parity
-from metering.detection.search_story import Detection, signature
+from metering.detection.search_story import Detection, load_probes, signature
 from metering.line import SWITCH, WATCH, Line
 from optoprobe import runtime
 from optoprobe.decoding import signatures
@@ -27,6 +27,7 @@ from optoprobe.virtual.line import Noise, VirtualLine
 from optoprobe.virtual.sml_meter import SmlMeter
 
 MS = 10**6
+PROBES = load_probes()
 LOOK_MS = 10
 CORPUS = runtime.REPO.parent / "shared" / "corpus"
 
@@ -82,18 +83,18 @@ class Bench:
 def test_signatures_of_telegrams() -> None:
     for meter, name in ((SmlMeter(1), "sml"), (IecMeter("D"), "iec62056-21"), (IecMeter("P1"), "iec62056-21")):
         telegram = meter.telegram(0)
-        assert signature(telegram, min(len(telegram), 256), True) == name
+        assert signature(PROBES, telegram, min(len(telegram), 256), True) == name
     text = with_parity(IecMeter("D").telegram(0))
     for at in range(0, len(text) - 64, 16):  # amid the telegram, too
-        assert signature(text[at:], 64, False) == "iec62056-21"
+        assert signature(PROBES, text[at:], 64, False) == "iec62056-21"
     for kind in ("optical", "hdlc", "mbus", "gbt"):
         telegram = DlmsMeter(kind).telegram(0)
-        assert signature(telegram, min(len(telegram), 256), True) == "dlms"
+        assert signature(PROBES, telegram, min(len(telegram), 256), True) == "dlms"
 
 
 def test_a_signature_is_rare_in_noise() -> None:
     draw = random.Random(6)
-    found = [name for _ in range(2000) if (name := signature(draw.randbytes(256), 256, True))]
+    found = [name for _ in range(2000) if (name := signature(PROBES, draw.randbytes(256), 256, True))]
     assert len(found) < 600  # HDLC's flag and type are sixteen bits of 256 bytes: it only picks a listener
     assert found.count("sml") == 0 and found.count("iec62056-21") < 3
 
@@ -225,6 +226,7 @@ for name in protocols.names():
     if hasattr(listener, "set_keys"):
         listener.set_keys(bytes(16), bytes(16))
     protocols.load_conversation(name)
+    protocols.load_probe(name)
 assert {"metering.sml", "metering.dlms.gcm", "metering.iec62056_21.poll"} <= modules() - before
 protocols.unload_protocols()
 print(sorted(modules() ^ before))

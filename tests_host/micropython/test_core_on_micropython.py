@@ -336,7 +336,7 @@ def test_feeding_allocates_nothing(core, tmp_path, chunk, protocol):
 
 
 def heap_figures(core, protocol, path, size=0):
-    module = dict(protocols.LISTENERS)[protocol]
+    module = protocols.module_path(protocol, 1)
     lines = printed(core, "heap_used.py", module, size, path).splitlines()
     return {name: int(text) for name, text in (line.split() for line in lines)}
 

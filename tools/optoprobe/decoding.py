@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
-from metering.detection.search_story import signature
+from metering.detection.search_story import load_probes, signature
 from metering.dlms.meter_key import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
@@ -130,7 +130,8 @@ def signatures(data: bytes) -> list[str]:
     """The protocols that pieces of `data` look like, by the code with which the device finds its meter's."""
     step = _WINDOW_BYTES // 2
     pieces = (data[at : at + _WINDOW_BYTES] for at in range(0, max(len(data) - step, 1), step))
-    found = {signature(piece, len(piece), k == 0) for k, piece in enumerate(pieces)}
+    probes = load_probes()
+    found = {signature(probes, piece, len(piece), k == 0) for k, piece in enumerate(pieces)}
     return [name for name in protocols.names() if name in found]
 
 

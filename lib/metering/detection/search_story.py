@@ -20,14 +20,12 @@ bit stands behind each byte; therefore it is only told, and what is heard is wha
 """
 
 from metering import protocols
-from metering.characters import is_even
 from metering.compat import const, copy_bytes
 from metering.line import SWITCH, WATCH, Line
 from metering.listener import TELEGRAM
 
 _HOME = const(9600)
 _FAST = const(115200)
-_SIGN_ON_BAUD = const(300)
 _RUNGS = (345600, 115200, 28800, 7200, 1800)  # what is looked at: three times a rate, six times half of it
 _USUAL = const(2)
 _LAST_CANDIDATE = const(2)
@@ -52,8 +50,6 @@ _AWAY_MS = const(40000)  # at another line than home; the slowest meter met push
 _GUESS_MS = const(12000)  # the same where it is only guessed; most push every 10 s
 _SHORTS = const(8)  # bursts over too soon: two of so many are followed
 _IDLE_MS = const(400)  # a level that lasts so long is the idle one: no flash does, no byte
-_TEXT = const(32)  # characters that make a text
-_IDENTIFICATION = const(6)  # behind the /: three letters, and three more characters
 _PACED_BAUD = const(4800)  # up to here the time of some bytes tells how many bits they have
 _LEAST_PACED = const(24)
 _PACED = const(500)
@@ -86,87 +82,45 @@ _LISTEN = const(9)
 _END = const(10)
 
 
-def signature(data, n, begun):
-    """The name of the protocol that data[:n] may be part of, "" for none. `begun`: did data[0] follow a silence?
+def signature(probes, data, n, begun):
+    """The name of the protocol that data[:n] may be part of, "" for none: the first of `probes` that thinks so.
 
-    It picks a listener, and proves nothing.
+    `probes`: (name, module) of each (load_probes); `begun`: did data[0] follow a silence? Proves nothing.
     """
-    if data.find(b"\x1b\x1b\x1b\x1b", 0, n) >= 0:
-        return "sml"
-    if _text(data, n):
-        return "iec62056-21"
-    at = data.find(b"\x7e", 0, n)
-    while 0 <= at < n - 4:
-        if data[at + 1] & 0xF0 == 0xA0 and (data[at + 3] & 1 or data[at + 4] & 1):
-            return "dlms"
-        at = data.find(b"\x7e", at + 1, n)
-    at = data.find(b"\x68", 0, n)
-    while 0 <= at < n - 4:
-        if data[at + 1] == data[at + 2] and data[at + 3] == 0x68:
-            return "dlms"
-        at = data.find(b"\x68", at + 1, n)
-    if data.find(b"\xe6\xe7\x00", 0, n) >= 0 or data.find(b"\xdb\x08", 0, n) >= 0:
-        return "dlms"
-    if begun and n >= 12 and data[0] == 0x0F and data[5] in b"\x00\x09\x0c":
-        return "dlms"
-    if begun and n >= 9 and data[0] == 0 and data[1] == 1 and data[8] in b"\x0f\xdb\xdc\xe0\xe6":
-        return "dlms"
+    for name, probe in probes:
+        if probe.signature(data, n, begun):
+            return name
     return ""
 
 
-def _identifies(data, at):
-    """Does an identification begin at the / in data[at]: three letters, printable characters, and its parity?"""
-    for i in range(at + 1, at + 1 + _IDENTIFICATION):
-        if data[at] == 0x2F and data[i] > 0x7F or data[at] > 0x7F and not is_even(data[i]):
-            return False
-        character = data[i] & 0x7F
-        if i - at <= 3 and not 0x41 <= character & 0x5F <= 0x5A:
-            return False
-        if not (0x20 <= character < 0x7F or character in b"\r\n"):
-            return False
-    return True
-
-
-def _text(data, n):
-    """Is the end of data[:n] a text, or is there an identification in it? All with even parity, or without."""
-    for slash in (b"/", b"\xaf"):
-        at = data.find(slash, 0, n)
-        while 0 <= at < n - _IDENTIFICATION:
-            if _identifies(data, at):
-                return True
-            at = data.find(slash, at + 1, n)
-    if n < _TEXT:
-        return False
-    plain = paired = brackets = 0
-    for i in range(n - _TEXT, n):
-        byte = data[i]
-        character = byte & 0x7F
-        if not (0x20 <= character < 0x7F or character in b"\r\n"):
-            return False
-        plain += byte < 0x80
-        paired += is_even(byte)
-        brackets += character in b"(*)"
-    return brackets > 0 and (plain == _TEXT or paired >= _TEXT - 1)
+def load_probes():
+    """(name, module) of each protocol's probe, for signature()."""
+    return tuple([(name, protocols.load_probe(name)) for name in protocols.names()])
 
 
 class Detection:
     """One search. `make(name, asked)` makes (listener, conversation or None) of a protocol, as they will be used.
 
     `known`: (protocol, Line) found last time, None where there is none; it is heard first. `asks`: may something be
-    sent? run() ends when something is proven; then `protocol` is its name, `line` its Line, `listener` has the telegram
-    in hand where `telegram_ready` says so, `conversation` is the one that asked for it, None where the meter pushes;
-    `flashes` were seen of an LED. `seen` says at any time in a sentence what was seen and what is done about it; `say`
-    is called with each. `parity` is what the UART was set to when it was proven: a line of 8E1 is told by its pace, but
-    heard as 8N1. `lone_ms`: flashes cannot be closer than that.
+    sent? `say` is called with each new sentence. `address`, `wake_up` as in the settings: whom to ask, and whether it
+    sleeps. `lone_ms`: flashes cannot be closer than that.
+
+    run() ends when something is proven; then `protocol` is its name, `line` its Line, `listener` has the telegram in
+    hand where `telegram_ready` says so, `conversation` is the one that asked for it, None where the meter pushes;
+    `flashes` were seen of an LED. `seen` says at any time in a sentence what was seen and what is done about it.
+    `parity` is what the UART was set to when it was proven: a line of 8E1 is told by its pace, but heard as 8N1.
     """
 
-    def __init__(self, make, known=(None, None), asks=True, say=None, lone_ms=_LONE_MS):
+    def __init__(self, make, known=(None, None), asks=True, say=None, lone_ms=_LONE_MS, address="", wake_up=False):
         self._make = make
         self._asks = asks
+        self._address = address
+        self._wake_up = wake_up
         self._lone_ms = max(lone_ms, _LONE_MS)
         self.protocol = ""
         self.line = Line(_HOME)
         self.listener = self.conversation = None
+        self._probes = None  # of every protocol, while none of them is listened for
         self._loaded = False  # may there be code of a protocol?
         self.telegram_ready = False
         self.parity = None
@@ -204,7 +158,7 @@ class Detection:
         self._silent = False  # has the listener been told of it?
         self._bursts = 0  # whole ones heard with these settings
         self._good = 0
-        self._whose = None  # the last telegram without a check
+        self._identity = None  # of the meter of the last telegram without a check
         self._paced_ms = self._paced = 0  # time and number of bytes, to tell how many bits they have
         self._quiet_ms = 0  # since the last byte
         self._dark_ms = 0  # since there was anything like a telegram
@@ -238,6 +192,9 @@ class Detection:
         while not self.protocol:
             self._decision = 0
             self._ticks = None
+            if self.listener is None and self._probes is None:
+                self._loaded = True
+                self._probes = load_probes()
             yield WATCH, self, _WATCH_MS
             if 0 < self._decision <= len(steps):
                 yield from steps[self._decision - 1]()
@@ -256,14 +213,22 @@ class Detection:
         self._begun = False
         self._flash_ms = _NONE
         self._away_ms = 0
-        self._drop_listener()
+        if self.listener is not None:
+            self._unload()
         return ((SWITCH, line),)
 
-    def _drop_listener(self):
+    def _unload(self):
+        """No listener, no conversation, no probe; nor their code."""
         if self._loaded:
             self._loaded = False
-            self.listener = self.conversation = None
+            self._probes = self.listener = self.conversation = None
             protocols.unload_protocols()
+
+    def _load(self, name, asked):
+        """The listener of protocol `name`, and its conversation where it is `asked`; nothing else of any protocol."""
+        self._unload()
+        self._loaded = True
+        self.listener, self.conversation = self._make(name, asked)
 
     def _hear(self, baud):
         self._looking = False
@@ -369,8 +334,7 @@ class Detection:
     def _listen(self):
         """A signature was there: its listener gets what has been kept."""
         self._say("light seen: %d baud, perhaps %s" % (self.line.baud, self._signature.upper()))
-        self._loaded = True
-        self.listener, self.conversation = self._make(self._signature, False)
+        self._load(self._signature, False)
         self.listener.needs_check = False
         self._dark_ms = 0
         self._prove(self._buf, 0, self._n)
@@ -380,31 +344,61 @@ class Detection:
         """Nothing is heard: perhaps the meter waits for a question."""
         self._asked += 1
         self._dark_ms = 0
-        for name, _ in protocols.CONVERSATIONS:
-            self._drop_listener()
-            self._say("dark: asking by %s" % name.upper())
+        for name in protocols.names():
+            self._unload()
             self._loaded = True
-            self.listener, self.conversation = self._make(name, True)
-            good = False
-            for _ in range(_READ_OUTS):  # one that answers may have to be read at a lower rate
-                self.conversation.answers = False
-                good = yield from turned(self.conversation.read_out(), self._idle_lit)
-                if good or not self.conversation.answers:
-                    break
-            if good:
-                self.protocol = name
-                self.line = Line(_SIGN_ON_BAUD, 7, "E", 1, self._idle_lit)
-                self.telegram_ready = True
-                self._say("answers when asked: 300 baud, 7E1, %s" % name.upper())
+            probe = protocols.load_probe(name)
+            if probe.question is None:
+                continue
+            self._say("dark: asking by %s" % name.upper())
+            answer = b""
+            if not self._wake_up:  # else its conversation asks, which knows how to wake it
+                answer = yield from self._in_polarity(probe.question(self._address), True)
+                name = probe.answered_by(answer)
+            probe = None
+            if name and (yield from self._read_out(name, answer)):
                 return
             if self._blinked:  # while it is asked flashes are missed
                 self._asks = False
-            if self.conversation.answers:
+            if self.conversation is not None and self.conversation.answers:
                 self._say(self.conversation.explanation)
                 self._asked = 0
             else:
                 self._say("dark: no light comes from the meter, and it does not answer")
         yield from self._go_home()
+
+    def _read_out(self, name, answer):
+        """The proof of an answer: what its conversation reads from the meter. True when it is proven."""
+        self._load(name, True)
+        for _ in range(_READ_OUTS):  # one that answers may have to be read at a lower rate
+            self.conversation.answers = False
+            if (yield from self._in_polarity(self.conversation.read_out(answer), not answer)):
+                self.protocol = name
+                self.telegram_ready = True
+                self._say("answers when asked: %s, %s" % (_words(self.line), name.upper()))
+                return True
+            if not self.conversation.answers:
+                return False
+            answer = b""
+        return False
+
+    def _in_polarity(self, actions, opens):
+        """Generator of the same line actions for a receiver whose level is the idle one's. `opens`: the first line it
+        switches to is the one to tell."""
+        answer = None
+        while True:
+            try:
+                action = actions.send(answer)
+            except StopIteration as end:
+                return end.value
+            if action[0] == SWITCH:
+                line = action[1]
+                line = Line(line.baud, line.bits, line.parity, line.stop, line.invert != self._idle_lit)
+                action = SWITCH, line
+                if opens:
+                    self.line = line
+                    opens = False
+            answer = yield action
 
     # -- what is seen
 
@@ -498,7 +492,7 @@ class Detection:
         for i in range(start, end):
             self._zeros += not data[i]
         self._keep(data, start, end)
-        self._signature = signature(self._buf, self._n, self._whole)
+        self._signature = signature(self._probes, self._buf, self._n, self._whole)
         if self._signature:
             self._decision = _LISTEN
         elif self._bytes >= _ODD_BYTES and (not self._sure or 10 * self._zeros > 9 * self._bytes):
@@ -580,31 +574,24 @@ class Detection:
     def _believe(self, telegram_ready):
         """A telegram, in hand or recognised but for its key."""
         listener = self.listener
-        name = listener.NAME
         if not listener.proven:  # nothing but the same meter twice in a row is believed
-            whose = listener.meter_id() if telegram_ready and listener.n_values else None
-            if name == "dlms" and listener.system_title:
-                whose = listener.system_title
-            same = whose is not None and whose == self._whose
-            self._whose = whose
+            identity = listener.identity_for_proof()
+            same = identity is not None and identity == self._identity
+            self._identity = identity
             if not same:
                 return
         line = self.line
-        if name == "iec62056-21" and listener.framed:  # it answers somebody: what is pushed has no STX
+        if telegram_ready and listener.is_reply(line):
             return
         self.parity = line.parity
-        bits, parity = line.bits, line.parity
-        if name == "iec62056-21":
-            if listener.parity:
-                bits, parity = 7, "E"
-        elif self._takes_parity():
-            parity = "E"
-        self.line = Line(line.baud, bits, parity, line.stop, line.invert)
-        self.protocol = name
+        sent = listener.line_as_sent(line)
+        if sent is None:
+            parity = "E" if self._takes_parity() else line.parity
+            sent = Line(line.baud, line.bits, parity, line.stop, line.invert)
+        self.line = sent
+        self.protocol = self._signature
         self.telegram_ready = telegram_ready
-        self._say("light seen: %d baud, %d%s%d%s, %s push" % (
-            line.baud, bits, parity or "N", line.stop, " inverted" if line.invert else "", name.upper()
-        ))
+        self._say("light seen: %s, %s push" % (_words(sent), self.protocol.upper()))
         self._decision = _END
 
     # -- flashes
@@ -639,15 +626,7 @@ class Detection:
         self._decision = _END
 
 
-def turned(actions, invert):
-    """Generator of the same line actions for a receiver whose level is turned round, if `invert`."""
-    answer = None
-    while True:
-        try:
-            action = actions.send(answer)
-        except StopIteration as end:
-            return end.value
-        if action[0] == SWITCH:
-            line = action[1]
-            action = SWITCH, Line(line.baud, line.bits, line.parity, line.stop, line.invert != invert)
-        answer = yield action
+def _words(line):
+    """Such as "9600 baud, 8N1 inverted"."""
+    inverted = " inverted" if line.invert else ""
+    return "%d baud, %d%s%d%s" % (line.baud, line.bits, line.parity or "N", line.stop, inverted)

@@ -250,18 +250,19 @@ class Conversation:
 
     # -- the sign-on
 
-    def _sign_on(self):
-        """Up to the identification line; the baud character, or -1 when it failed."""
+    def _sign_on(self, answer=b""):
+        """Up to the identification line, in `answer` if it has come; the baud character, or -1 when it failed."""
         self._rate = 0
-        if self._wake_up:
+        if not answer:
+            if self._wake_up:
+                yield SWITCH, _SIGN_ON
+                yield SEND, _WAKE_UP
+                yield SEND, _WAKE_UP
+                yield WAIT, _WAKE_UP_PAUSE_MS
             yield SWITCH, _SIGN_ON
-            yield SEND, _WAKE_UP
-            yield SEND, _WAKE_UP
-            yield WAIT, _WAKE_UP_PAUSE_MS
-        yield SWITCH, _SIGN_ON
-        yield SEND, self._request
-        # the / may be held back, as an echo's, until the character behind it has come
-        answer = yield EXPECT, self._identification_end, _ANSWER_MS + _GAP_MS, _GAP_MS
+            yield SEND, self._request
+            # the / may be held back, as an echo's, until the character behind it has come
+            answer = yield EXPECT, self._identification_end, _ANSWER_MS + _GAP_MS, _GAP_MS
         end = self._identification_end(answer, len(answer))
         if not end:
             if not answer:
@@ -304,11 +305,14 @@ class Conversation:
 
     # -- the whole block
 
-    def read_out(self):
-        """Generator of line actions: one attempt to read the whole block. Returns True when a telegram came."""
+    def read_out(self, answer=b""):
+        """Generator of line actions: one attempt to read the whole block. Returns True when a telegram came.
+
+        `answer`: what a search's question has brought already, the identification (iec_probe); b"": it is asked for.
+        """
         self._listener.abandon()
         self._listener.needs_check = True
-        character = yield from self._sign_on()
+        character = yield from self._sign_on(answer)
         if character < 0:
             return False
         self._asked = 0x30 <= character <= 0x39
