@@ -1,5 +1,21 @@
-"""The probe: settings and board are loaded, then it reads and publishes for ever."""
+"""The probe: settings and board are loaded, then it reads and publishes for ever. Nothing but a computer stops it."""
 
-from firmware.app import main
+import sys
+import time
 
-main()
+import machine
+
+try:
+    from firmware.app import main
+
+    main()
+except Exception as error:  # Ctrl-C is none
+    sys.print_exception(error)
+    try:
+        from firmware.hardware.restarts import restart_by
+
+        restart_by(error)
+    except Exception:  # not even that: of memory, or the files are damaged
+        pass
+time.sleep(10)  # a computer gets its turn
+machine.reset()

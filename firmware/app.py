@@ -7,9 +7,9 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from firmware.hardware.health import Health, chip_number
+from firmware.hardware.health import Health, call, chip_number
 from firmware.mqtt.homeassistant import Announcer
-from firmware.mqtt.outbox import Outbox, member
+from firmware.mqtt.outbox import Mailbox, Outbox, member
 from firmware.mqtt.session import Network
 from metering.line import Line
 from metering.protocols import BLINK
@@ -19,6 +19,8 @@ _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
 _DIAGNOSTICS_S = const(60)
 _LOOK_MS = const(500)
+_ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
+_CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 
 
 def _load_settings():
@@ -62,12 +64,13 @@ class App:
             settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
         )
         self.announcer.telegrams = settings["protocol"] != BLINK
-        self.network = Network(settings, self.outbox, self.announcer, probe_id, self.health)
+        self.mailbox = Mailbox()
+        self.network = Network(settings, self.outbox, self.mailbox, self.announcer, probe_id, self.health)
         self.meter = None
         self.aid = None  # alignment or capture, while somebody wants it (firmware.owner.owner_commands)
-        self.wanted = None  # (its name, what was said), left here by the network's thread
-        for name in ("alignment", "capture"):
-            self.network.subscriptions[self.announcer.topic(name, "set")] = self._command_handler(name)
+        self.wanted = None  # (its name, what was said)
+        for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
+            self.mailbox.subscribe(self.announcer.topic(name, "set"), name, rest_s)
         if self.head is not None:
             parts = self.health, self.outbox, self.announcer, self.network, self._published
             settings["asked"] = None
@@ -85,15 +88,12 @@ class App:
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _command_handler(self, name):
-        def hear(payload):
-            self.wanted = name, bytes(payload)
-
-        return hear
-
     def _help(self):
         """Begin or end what helps to place the head, or a recording."""
         aid = self.aid
+        if not self.wanted:
+            command = self.mailbox.pop_command("alignment", "capture")
+            self.wanted = command and command[:2]
         if self.wanted or aid is not None and aid.done:
             from firmware.owner import owner_commands
 
@@ -120,8 +120,10 @@ class App:
         due_s = 0
         while True:
             try:
+                if self.network.has_news:
+                    call("firmware.mqtt.fault_sentence", "explain", self.network)
                 self._help()
-                news = self.notice(), self.network.announcements
+                news = self.notice(), self.network.discovery.announcements
                 if news != told or self.health.uptime_s >= due_s:
                     told = news
                     due_s = self.health.uptime_s + _DIAGNOSTICS_S
@@ -143,7 +145,7 @@ class App:
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        return self.meter.notice() if self.meter else ""
+        return self.network.notice or (self.meter.notice() if self.meter else "")
 
     def diagnostics(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
@@ -154,13 +156,16 @@ class App:
             "restarts": self.health.restarts,
             "restart_cause": self.health.restart_cause,
             "longest_stall_ms": self.health.longest_stall_ms,
-            "free_heap_bytes": self.health.free_heap_bytes(),
             "wifi_rssi_dbm": self.network.rssi_dbm(),
             "mqtt_connects": self.network.connects,
             "mqtt_failures": self.network.failures,
+            "mqtt_last_fault": self.network.last_fault,
+            "mqtt_ignored_by_reason": self.mailbox.ignored,
+            "mqtt_given_up": self.mailbox.given_up,
             "messages_replaced": self.outbox.replaced,
             "messages_refused": self.outbox.refused,
         }
+        call("firmware.hardware.memory_figures", "count_into", counts, self.health.heap)
         if self.meter is not None:
             counts["board"] = self.board_name
             counts["overruns"] = self.head.overruns

@@ -87,7 +87,7 @@ class CaptureTask:
             with open(_FILE, "w") as self._file:
                 await self._record()
             size = os.stat(_FILE)[6]
-            self._network.stream(self._topic, size, _pieces())
+            self._network.mailbox.large_message = self._topic, size, _pieces
         except (OSError, MemoryError) as error:
             print("optoprobe: the capture cannot be written (%s): free the device's memory" % error)
         finally:

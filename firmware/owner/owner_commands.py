@@ -36,7 +36,7 @@ def attend(app):
             running.stopped = True
         return
     app.wanted = None
-    if said == b"OFF" or name == "capture" and app.network.large_message:
+    if said == b"OFF" or name == "capture" and app.network.mailbox.large_message:
         return
     if name == "alignment":
         from firmware.owner.alignment_task import AlignmentTask as Aid

@@ -12,7 +12,7 @@ from micropython import const
 from firmware.mqtt.homeassistant_blink import BlinkingMeter
 from firmware.mqtt.outbox import member
 from firmware.mqtt.retained import retained
-from firmware.mqtt.time_sync import ask
+from firmware.mqtt.time_sync import TimeSync
 from firmware.reading.persistent_totals import COUNTED, PersistentTotals
 from metering.line import Line
 from metering.protocols import BLINK
@@ -23,6 +23,7 @@ _LOOK_MS = const(10)
 _PUBLISH_MS = const(2000)  # where pulses come
 _PUBLISH_IDLE_MS = const(10000)
 _NOTHING_SEEN_S = const(600)
+_READING_REST_S = const(2)  # between two that are typed: each is written to flash
 _SLUG = "meter"
 _LIGHT_STEADY = "LED on: no consumption, or export"
 _GHOSTS = {
@@ -45,6 +46,7 @@ class PulseMeter:
         self._outbox = outbox
         self._announcer = announcer
         self._network = network
+        self._mailbox = mailbox = network.mailbox
         self._published = published
         self._kept = kept = PersistentTotals(settings["pulses_per_kwh"])
         self._pulses = Pulses(settings["pulses_per_kwh"], settings["max_power_kw"] * 1000, kept.rate, kept.width)
@@ -57,22 +59,18 @@ class PulseMeter:
         self._news = True
         self._heard = None  # the broker's (state, status) from before this start, left here by the network's thread
         self._failures = 0  # of the network, of which is known
-        self._typed = None  # (reading as typed, number of the connection), likewise
         self._meter = None
         self._announced = None  # its keys, as the hub was told of them
         self._out_of_memory = 0
         self.gone = False  # is another meter read now?
-        command = announcer.topic(_SLUG, "reading", "set")
+        self.command = command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
-        network.subscriptions[command] = self._hear_reading
-        network.ask_time = ask
+        mailbox.subscribe(command, "reading", _READING_REST_S)
+        mailbox.time_sync = mailbox.time_sync or TimeSync()
         if kept.settled:
             kept.was_offline(0)
         else:
-            network.first = self._read_back
-
-    def _hear_reading(self, payload):
-        self._typed = payload, self._network.connects
+            mailbox.before_session = self._read_back
 
     def _read_back(self, client):
         """Returns when that is settled and stored: the next session's last will must not vouch for what was before."""
@@ -139,8 +137,9 @@ class PulseMeter:
             kept.rate, kept.width = pulses.rate, pulses.width
             kept.keep(self._health.uptime_s)
             self._news = True
-        if self._heard or self._typed:
-            self._answer()
+        typed = self._mailbox.pop_command("reading")
+        if self._heard or typed:
+            self._answer(typed)
         if self._network.failures != self._failures:
             kept.was_offline(self._health.uptime_s)
             self._failures = self._network.failures
@@ -149,17 +148,16 @@ class PulseMeter:
             self._put_at = ticks_ms
             self._put()
 
-    def _answer(self):
-        """What the network's thread has left."""
+    def _answer(self, typed):
+        """What the network's thread has left, and a reading that was typed."""
         kept = self._kept
         if self._heard:
             state, status = self._heard
             kept.read_back(state, status, self._health.uptime_s)
             self._heard = None
-        if self._typed:
-            typed, session = self._typed
-            kept.set_reading(typed, self._health.uptime_s, session)
-            self._typed = None
+        if typed:
+            _, text, session = typed
+            kept.set_reading(text, self._health.uptime_s, session)
         kept.keep(self._health.uptime_s)
         self._news = True
         self._put_at = None
@@ -200,7 +198,7 @@ class PulseMeter:
             n, ms = pace
             member(live, "pulse_rate", '"%s"' % decimal_text((n * 6000000 + ms // 2) // ms, -2))
         age_ms = pulses.age_ms()
-        if pulses.count and age_ms is not None and self._network.time_known:
+        if pulses.count and age_ms is not None and self._mailbox.time_sync.known:
             at = time.gmtime(int(time.time()) - age_ms // 1000)
             member(live, "last_pulse", '"%04d-%02d-%02dT%02d:%02d:%02d+00:00"' % at[:6])
         member(live, "light", '"%s"' % self._light())

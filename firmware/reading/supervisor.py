@@ -129,6 +129,7 @@ class MeterSupervisor:
         self._meter = None
         if self._kept["protocol"] == protocols.BLINK:
             meter.gone = True
+            self._parts[3].mailbox.unsubscribe(meter.command)
             return
         self._guard = meter.guard
         if meter.conversation and meter.conversation.failed["password refused"]:

@@ -53,11 +53,12 @@ class TelegramMeter:
         if not publisher.take(self._health.uptime_s):
             return
         if publisher.clock:
-            if not self._network.ask_time:
-                from firmware.mqtt.time_sync import ask
+            mailbox = self._network.mailbox
+            if not mailbox.time_sync:
+                from firmware.mqtt.time_sync import TimeSync
 
-                self._network.ask_time = ask
-            if self._network.time_known:
+                mailbox.time_sync = TimeSync()
+            if mailbox.time_sync.known:
                 from metering.clock import deviation_s
 
                 self._clock_off_s = deviation_s(publisher.clock, int(time.time()))

@@ -37,7 +37,14 @@ FOUND_BYTES = NAMED_BYTES + DETECTION_BYTES
 
 HARDWARE = ("machine", "network", "umqtt.simple")
 # Read their files and are dropped again.
-TRANSIENT = ("firmware.settings", "firmware.hardware.board", "metering.dlms.meter_key")
+TRANSIENT = (
+    "firmware.settings",
+    "firmware.hardware.board",
+    "metering.dlms.meter_key",
+    "firmware.mqtt.fault_sentence",
+    "firmware.hardware.restarts",
+    "firmware.hardware.memory_figures",
+)
 LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")
 ASKED = ("metering.iec62056_21.data_block", "metering.iec62056_21.poll")  # loaded in the place of sml
 PUSHED = ("metering.dlms.push", "metering.dlms.gcm", "firmware.store")  # likewise

@@ -440,7 +440,7 @@ class _Stopped(BaseException):
 class _Thread:
     """A thread that runs only while send() waits for it, and so a task among the others: it sleeps where they wait.
 
-    `rests`: it sleeps between two looks of network.Network._turn, and may be woken at any time.
+    `rests`: it sleeps between two looks of Network._turn in firmware.mqtt.session, and may be woken at any time.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:
@@ -673,7 +673,7 @@ class Probe:
                 thread.rests = False
                 self.tasks.create_task(thread)  # its turn is next
             if self._network.failures:
-                raise RuntimeError(f"the network has failed: {self._network.problem}")
+                raise RuntimeError(f"the network has failed: {self._network._fault}")
         if self._done is not None and self._done():
             self._is_done = True
         return self._is_done
@@ -778,11 +778,13 @@ class Probe:
                     self._kept.append((bytes(topic), kept))
 
             def check_msg(self) -> None:
-                said, probe._said = self._kept + probe._said, []
-                self._kept = []
-                for topic, payload in said:
-                    if topic in self._topics:
-                        self._heard(topic, payload)
+                kept, self._kept = self._kept, []
+                said, probe._said = probe._said, []
+                for retained, messages in ((True, kept), (False, said)):
+                    probe.modules.load("firmware.mqtt.session").umqtt.socket.retained = retained
+                    for topic, payload in messages:
+                        if topic in self._topics:
+                            self._heard(topic, payload)
 
             def publish(self, topic: bytes, payload: bytes, retain: bool = False, qos: int = 0) -> None:
                 probe._publish(topic, payload, retain)
@@ -894,10 +896,14 @@ class _Sockets:
         self._clock = clock
         self.last = self
         self.close = ends
+        self.retained = False
 
     @property
     def received_at(self) -> int:
         return self._clock.ticks_ms()
+
+    sent_at = received_at
+
 
     def flush(self) -> None: ...
 
