@@ -31,16 +31,14 @@ class DiscoveryPublisher:
         self._due_s = None  # uptime of an announcement the hub has asked for, None for none
         self._least_s = 0  # and of the earliest that it may have
         self.announcements = 0
-        self.hub_topic = (settings["discovery_prefix"] + "/status").encode() if self._is_on else None
-
-    def hub_said(self, payload):
-        """Called with what came on `hub_topic`."""
-        if payload == b"online" and self._due_s is None:
-            self._due_s = max(self._health.uptime_s + _HUB_READY_S + random.getrandbits(16) % 3, self._least_s)
 
     def poll(self):
         """Announce, where it is time."""
         uptime_s = self._health.uptime_s
+        if self._session.hub_has_started:
+            self._session.hub_has_started = False
+            if self._due_s is None:
+                self._due_s = max(uptime_s + _HUB_READY_S + random.getrandbits(16) % 3, self._least_s)
         if self._due_s is not None and uptime_s >= self._due_s:
             self._least_s = uptime_s + _HUB_LEAST_S
             self._session.say_online()

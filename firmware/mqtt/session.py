@@ -62,6 +62,9 @@ class MqttSession:
     """One connection after the other to the broker. Any method may raise OSError, open() whatever umqtt raises."""
 
     def __init__(self, settings, probe_id, announcer, mailbox, health):
+        prefix = settings["discovery_prefix"]
+        self._hub_topic = (prefix + "/status").encode() if settings["discovery"] != "off" else None
+        self.hub_has_started = False  # has it said so? Taken back by who heeds it
         self._settings = settings
         self._probe_id = probe_id
         self._status = announcer.topic("status")
@@ -74,7 +77,6 @@ class MqttSession:
         self._pinged_at = 0
         self._large = None  # the large message begun,
         self._large_tries = 0  # and how often
-        self.hub = None  # firmware.mqtt.discovery.DiscoveryPublisher
         self.number = 0  # of sessions begun
         self.refused_topic = None
 
@@ -122,8 +124,8 @@ class MqttSession:
     def _subscribe(self):
         self._subscribed = self._mailbox.changes
         topics = self._mailbox.topics()
-        if self.hub.hub_topic:
-            topics.append(self.hub.hub_topic)
+        if self._hub_topic:
+            topics.append(self._hub_topic)
         for topic in topics:
             self.begin_step()
             try:
@@ -135,9 +137,8 @@ class MqttSession:
 
     def _received(self, topic, payload):
         retained = self._sockets.last.retained
-        if topic == self.hub.hub_topic:
-            if not retained:
-                self.hub.hub_said(payload)
+        if topic == self._hub_topic:
+            self.hub_has_started = self.hub_has_started or not retained and payload == b"online"
         else:
             self._mailbox.put_command(topic, payload, retained, self._health.uptime_s, self.number)
 
@@ -220,8 +221,7 @@ class Network:
         self.mailbox = mailbox
         self._wifi = Wifi(settings["wifi_ssid"], settings["wifi_password"], probe_id.replace("_", "-"), self._rest)
         self.session = session = MqttSession(settings, probe_id, announcer, mailbox, health)
-        self.discovery = discovery = DiscoveryPublisher(settings, announcer, outbox, session, health)
-        session.hub = discovery
+        self.discovery = DiscoveryPublisher(settings, announcer, outbox, session, health)
         self._backoff = Backoff()
         self._failed_in_a_row = 0
         self._opened_s = None  # uptime at the session's begin, None without one

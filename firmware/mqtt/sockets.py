@@ -116,7 +116,7 @@ class MqttSocket:
             if data is not None:
                 data = data + more if data else more
             self.received_at = self._check_step()
-        if n == 1:
+        if n == 1 and data:
             self._byte = data[0]
         return data
 
