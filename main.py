@@ -1,21 +1,16 @@
-"""The probe: settings and board are loaded, then it reads and publishes for ever. Nothing but a computer stops it."""
+"""The probe: settings and board are loaded, then it reads and publishes for ever.
+
+Whatever ends it ends in a restart: by an exception, with its place kept; else by the watchdog, which boot.py has armed.
+"""
 
 import sys
-import time
-
-import machine
 
 try:
     from firmware.app import main
 
     main()
-except Exception as error:  # Ctrl-C is none
+except Exception as error:  # Ctrl-C is none: a computer has stopped it
     sys.print_exception(error)
-    try:
-        from firmware.hardware.restarts import restart_by
+    from firmware.hardware.restarts import restart_by
 
-        restart_by(error)
-    except Exception:  # not even that: of memory, or the files are damaged
-        pass
-time.sleep(10)  # a computer gets its turn
-machine.reset()
+    restart_by(error)

@@ -17,6 +17,7 @@ _MOST = const(255)
 _MOST_QUICK = const(15)
 _QUICK_RESTARTS = const(5)
 _SAFE_WAIT_S = const(30)
+_LAST_WAIT_S = const(5)  # for a computer to step in
 _STORY_FILE = "restart.txt"
 _STORY_CHARACTERS = const(80)
 
@@ -114,6 +115,7 @@ def restart_by(error):
     for line in traceback.getvalue().split("\n"):  # type: ignore[attr-defined] - the stubs lack it
         if line.startswith("  File "):
             place = line[7:].replace('"', "")
+    time.sleep(_LAST_WAIT_S)
     restart(BY_EXCEPTION, "%s in %s" % (type(error).__name__, place))
 
 
