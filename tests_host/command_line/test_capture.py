@@ -656,7 +656,7 @@ def test_only_noise_leaves_nothing_to_be_shown(tmp_path, capsys):
         ([], "one of the arguments --port --broker is required"),
         (["--port", "/dev/ttyNONE9"], "there is no port /dev/ttyNONE9: plug the head in"),
         (["--port", "x", "--seconds", "121"], "give a whole number from 1 to 120"),
-        (["--port", "x", "--line", "9600"], "give such as 9600 8N1 or 2400 8E1"),
+        (["--port", "x", "--line", "9600"], "give such as '9600 8N1' or '2400 8E1'"),
         (["--port", "x", "--probe", "p"], "belong to --broker: leave them out"),
         (["--port", "x", "--out", "there.txt"], "there.txt is there already: name another with --out"),
         (["--port", "x", "--out", "no/folder/c.txt"], "cannot be written (No such file or directory)"),

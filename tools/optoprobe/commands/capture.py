@@ -11,16 +11,15 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from metering.line import SWITCH, WAIT, Line
 
 from .. import decoding
-from ..capture_file import MAX_S, Capture, CaptureError, CaptureWriter, counted, line_of, parse
+from ..broker_client import BrokerClient, BrokerUnreachable
+from ..capture_file import MAX_S, Capture, CaptureError, CaptureWriter, counted, parse
+from .probe_options import CommandFailed, add_where, check_where, password_of, topic_of
 
 if TYPE_CHECKING:
-    import paho.mqtt.client as mqtt
-
     from ..serial_line import SerialLine
 
 _USUAL_S = 30
@@ -29,8 +28,6 @@ _STEP_S = 5.0  # noise for so long: another line is tried, in a pause if there i
 _QUIET_S = 0.3
 _LOOK_MS = 100
 _GATHER_MS = 20  # an adapter hands a telegram over in a few bytes each
-_MQTT_PORT = 1883
-_ANSWER_S = 5.0  # of a broker
 _LATE_S = 30.0  # a probe that is busy, or comes back from an outage
 _SETTLE_S = 3.0  # a probe that has just connected takes what comes at once for an old message
 _STATUS = "status"
@@ -47,16 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "2 for wrong usage, or a port or a file that cannot be used.",
         allow_abbrev=False,
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--port", help="serial port of the head, such as /dev/ttyUSB0 or COM3")
-    where.add_argument("--broker", metavar="HOST[:PORT]", type=_host_and_port, help="the MQTT broker of the probe")
-    parser.add_argument(
-        "--line", metavar="SETTINGS", type=_line, help="of the port, such as '2400 8E1' (9600 8N1, others upon noise)"
-    )
-    parser.add_argument("--probe", metavar="ID", type=_probe, help="which probe is to record")
-    parser.add_argument("--prefix", default="optoprobe", type=_prefix, help="mqtt_prefix of its settings (optoprobe)")
-    parser.add_argument("--user", help="at the broker")
-    parser.add_argument("--password-file", metavar="FILE", type=Path, help="its first line is the password there")
+    add_where(parser, "of the port, such as '2400 8E1' (9600 8N1, others upon noise)")
     parser.add_argument("--seconds", metavar="N", type=_seconds, help=f"for so long, up to {MAX_S} ({_USUAL_S})")
     parser.add_argument("--mask", action="store_true", help="keep whole telegrams only, without the meter's numbers")
     parser.add_argument("--out", metavar="FILE", type=Path, help="a new file (capture-<date>-<time>.txt)")
@@ -68,55 +56,21 @@ def _seconds(text: str) -> int:
     raise argparse.ArgumentTypeError(f"give a whole number from 1 to {MAX_S}")
 
 
-def _line(text: str) -> Line:
-    with contextlib.suppress(CaptureError):
-        line = line_of(text)
-        if not line.invert:
-            return line
-    raise argparse.ArgumentTypeError("give such as 9600 8N1 or 2400 8E1; what is inverted needs another head")
-
-
-def _probe(text: str) -> str:
-    if re.fullmatch("[A-Za-z0-9_-]{1,32}", text):
-        return text
-    raise argparse.ArgumentTypeError("give the probe's id, letters, digits, _ and -")
-
-
-def _prefix(text: str) -> str:
-    if re.fullmatch("[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", text):
-        return text
-    raise argparse.ArgumentTypeError("give letters, digits, _ - and / inside")
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    with contextlib.suppress(ValueError):
-        parts = urlsplit("//" + text)
-        port = _MQTT_PORT if parts.port is None else parts.port
-        if parts.hostname and port and parts.netloc == text and "@" not in text and not any(map(str.isspace, text)):
-            return parts.hostname, port
-    raise argparse.ArgumentTypeError("give HOST or HOST:PORT, such as 192.168.1.5")
-
-
-class _Failed(Exception):
-    """There is no file; the text is one sentence without its full stop, `code` the command's exit code."""
-
-    def __init__(self, text: str, code: int = 1) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def run(args: argparse.Namespace) -> int:
     from ..serial_line import PortError
 
     try:
         _check(args)
-        password = _password_of(args)
+        password = password_of(args)
         with _new_file(args.out or Path(time.strftime("capture-%Y%m%d-%H%M%S.txt"))) as file:
             recorded = _from_port(args) if args.port else _from_probe(args, password)
             return _write(args, recorded, file)
-    except (_Failed, PortError) as error:
+    except (CommandFailed, PortError) as error:
         _say(f"{error}.")
         return error.code
+    except BrokerUnreachable as error:
+        _say(f"{error}.")
+        return 1
 
 
 def _say(text: str) -> None:
@@ -124,28 +78,9 @@ def _say(text: str) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.port and (args.probe or args.user or args.password_file):
-        raise _Failed("--probe, --user and --password-file belong to --broker: leave them out with --port", 2)
-    if args.broker and not args.probe:
-        raise _Failed("--broker needs --probe ID too: the id is the topic's second level", 2)
+    check_where(args)
     if args.broker and args.line:
-        raise _Failed("a probe chooses its line by itself: leave --line out, or set line in its settings", 2)
-    if args.password_file and not args.user:
-        raise _Failed("MQTT knows no password without a user: give --user too", 2)
-
-
-def _password_of(args: argparse.Namespace) -> str | None:
-    file = args.password_file
-    if file is None:
-        return None
-    try:
-        password = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-        raise _Failed(f"{file} cannot be read ({reason}): check its name and permissions", 2) from error
-    if not password:
-        raise _Failed(f"{file}: its first line is empty, write the broker's password there", 2)
-    return password
+        raise CommandFailed("a probe chooses its line by itself: leave --line out, or set line in its settings", 2)
 
 
 @contextlib.contextmanager
@@ -154,9 +89,9 @@ def _new_file(path: Path) -> Iterator[Path]:
     try:
         path.open("x").close()
     except FileExistsError as error:
-        raise _Failed(f"{path} is there already: name another with --out, or move it away", 2) from error
+        raise CommandFailed(f"{path} is there already: name another with --out, or move it away", 2) from error
     except OSError as error:
-        raise _Failed(f"{path} cannot be written ({error.strerror}): name another with --out", 2) from error
+        raise CommandFailed(f"{path} cannot be written ({error.strerror}): name another with --out", 2) from error
     try:
         yield path
     finally:
@@ -169,10 +104,11 @@ def _write(args: argparse.Namespace, recorded: bytes, file: Path) -> int:
     try:
         capture = parse(recorded)
     except CaptureError as error:
-        raise _Failed(f"what came is no capture file ({error}): update the probe, or this program") from error
+        raise CommandFailed(f"what came is no capture file ({error}): update the probe, or this program") from error
     if not any(segment.chunks or segment.light for segment in capture.segments):
         where = args.port or f"the probe {args.probe}"
-        raise _Failed(f"nothing came in front of {where}: check that the head sits on the meter's eye and its cable")
+        cure = "check that the head sits on the meter's eye and its cable"
+        raise CommandFailed(f"nothing came in front of {where}: {cure}")
     if args.mask:
         from ..capture_masking import mask
 
@@ -326,49 +262,19 @@ def _from_probe(args: argparse.Namespace, password: str | None) -> bytes:
 
 
 class _Button:
-    """The capture button of a probe. Raises _Failed."""
+    """The capture button of a probe. Raises BrokerUnreachable, CommandFailed."""
 
     def __init__(self, args: argparse.Namespace, password: str | None) -> None:
-        import paho.mqtt.client as mqtt
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        host, port = args.broker
-        self._where = f"the broker at {host}:{port}"
         self._probe = args.probe
-        self._topic = f"{args.prefix}/{args.probe}/"
+        self._topic = topic_of(args)
         self._arrived: queue.SimpleQueue[tuple[str, bytes, bool]] = queue.SimpleQueue()  # last level, payload, retained
-        self._answer: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" or why we were refused
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.connect_timeout = _ANSWER_S
-        if args.user:
-            self._client.username_pw_set(args.user, password)
-        self._client.on_connect = self._connected
-        self._client.on_subscribe = lambda *_: self._answer.put("")
-        self._client.on_message = self._message
-        try:
-            self._client.connect(host, port, keepalive=20)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise _Failed(f"{self._where} cannot be reached ({reason}): check --broker") from error
-        self._client.loop_start()
-        try:
-            refusal = self._answer.get(timeout=_ANSWER_S)
-        except queue.Empty:
-            refusal = f"does not answer within {_ANSWER_S:.0f} s: check that --broker is an MQTT broker"
-        if refusal:
-            self.close()
-            raise _Failed(f"{self._where} {refusal}")
+        topics = ((self._topic + _STATUS, 1), (self._topic + _CAPTURE, 1))
+        self._client = BrokerClient(args.broker, args.user, password, topics, self._message)
 
-    def _connected(self, client: mqtt.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
-        if reason.is_failure:
-            self._answer.put(f"refuses us ({reason}): check --user and --password-file")
-        else:
-            client.subscribe([(self._topic + _STATUS, 1), (self._topic + _CAPTURE, 1)])
-
-    def _message(self, _: Any, __: Any, message: mqtt.MQTTMessage) -> None:
-        level = message.topic.rpartition("/")[2]
-        if level == _STATUS or not message.retain:  # a retained capture is an old one
-            self._arrived.put((level, bytes(message.payload), message.retain))
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
+        level = topic.rpartition("/")[2]
+        if level == _STATUS or not retained:  # a retained capture is an old one
+            self._arrived.put((level, payload, retained))
 
     def press(self, seconds: int | None) -> bytes:
         """Have the probe record; what it sends then. One that was not there yet is told again: twice would stop it."""
@@ -383,19 +289,18 @@ class _Button:
             try:
                 level, payload, retained = self._arrived.get(timeout=max(0.0, until_s - time.monotonic()))
             except queue.Empty:
-                raise _Failed(
+                raise CommandFailed(
                     f"the probe {self._probe} has sent no capture within {wait_s:.0f} s: check --probe and --prefix, "
                     "and that its firmware has the button"
                 ) from None
             if level == _CAPTURE:
                 return payload
             if payload == b"offline":
-                raise _Failed(f"the probe {self._probe} is offline: check its power and its Wi-Fi")
+                raise CommandFailed(f"the probe {self._probe} is offline: check its power and its Wi-Fi")
             if not was_there and not retained:
                 time.sleep(_SETTLE_S)
                 until_s = 0.0
             was_there = True
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._client.close()
