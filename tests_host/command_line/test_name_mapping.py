@@ -1,0 +1,129 @@
+"""Our names become names that stand in flash: nothing else changes, and tracebacks lead back.
+
+What the mapped files do is shown by every scene on the virtual board, which is built with them.
+"""
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from optoprobe import device_tree, runtime, source_tree
+from optoprobe.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
+
+SOURCES = {
+    name.as_posix(): source_tree.source(name).read_text()
+    for name in source_tree.device_modules()
+}
+# Interns every name given, then prints those that were not in flash.
+ASK = """
+import micropython, sys
+class Nothing: pass
+for name in open(sys.argv[1]):
+    hasattr(Nothing, name.strip())
+micropython.qstr_info(1)
+"""
+
+
+def tokens(source: str, kind: int) -> list[str]:
+    return [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == kind]
+
+
+@pytest.mark.parametrize("on_esp32", [False, True])
+def test_nothing_but_names_changes_and_no_two_names_become_one_in_a_file(on_esp32: bool) -> None:
+    mapped = device_tree.name_map(on_esp32)
+    changed = 0
+    for path, source in SOURCES.items():
+        result = mapped.apply(path, source)
+        assert len(result.splitlines()) == len(source.splitlines())
+        for kind in (tokenize.STRING, tokenize.NUMBER, tokenize.OP):
+            assert tokens(result, kind) == tokens(source, kind), path
+        pairs = set(zip(tokens(source, tokenize.NAME), tokens(result, tokenize.NAME), strict=True))
+        assert len({before for before, _ in pairs}) == len({after for _, after in pairs}) == len(pairs), path
+        changed += sum(before != after for before, after in pairs)
+        ast.parse(result)
+    assert changed > 1500
+
+
+def test_attributes_are_one_to_one_over_the_device() -> None:
+    """A name that files of several rooms know has one other name in all of them, and nobody else has that."""
+    mapped = device_tree.name_map(False)
+    became: dict[str, set[str]] = {}
+    for path, source in SOURCES.items():
+        result = mapped.apply(path, source)
+        for before, after in zip(ast.walk(ast.parse(source)), ast.walk(ast.parse(result)), strict=True):
+            if isinstance(before, ast.Attribute) and isinstance(after, ast.Attribute):
+                became.setdefault(before.attr, set()).add(after.attr)
+    assert {name: found for name, found in became.items() if len(found) > 1} == {}
+
+
+def test_the_names_used_stand_in_the_flash_of_a_computers_micropython(tmp_path: Path) -> None:
+    names = stock_names()
+    assert not set(names[EVERYWHERE]) & set(names[ESP32]) and len(names[ELSEWHERE]) > 500
+    (tmp_path / "names").write_text("\n".join(names[EVERYWHERE]))
+    command = [str(runtime.micropython()), "-X", "heapsize=4m", "-c", ASK.replace("sys.argv[1]", '"names"')]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    in_memory = {line[2:-1] for line in done.stdout.splitlines() if line.startswith("Q(")}
+    assert "Nothing" in in_memory
+    assert not in_memory & set(names[EVERYWHERE])
+
+
+def test_the_build_is_the_same_each_time() -> None:
+    outside = [source_tree.source(name).read_text() for name in source_tree.STARTERS]
+    assert NameMap(SOURCES, outside).table() == NameMap(dict(reversed(SOURCES.items())), outside).table()
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("class A:\n    def own_name(self):\n        return getattr(self, 'own_name')\n", "by its text"),
+        ("def f(own_name):\n    return f'{own_name}'\n", "f-string"),
+        ("def f(own_name):\n    return dict(own_name=1)\n", "dict()"),
+    ],
+)
+def test_what_cannot_be_mapped_safely_ends_the_build(source: str, sentence: str) -> None:
+    with pytest.raises(MappingError, match="firmware/planted.py line [0-9].*") as error:
+        NameMap({"firmware/planted.py": source})
+    assert sentence in str(error.value)
+
+
+def test_what_belongs_to_others_keeps_its_name() -> None:
+    source = (
+        "from machine import UART\n\n_PRIVATE = const(3)\n\n\nclass Own_Thing:\n    def __init__(self):\n"
+        "        self.uart = UART(1, baudrate=9600)\n        self.own_field = _PRIVATE\n"
+    )
+    result = NameMap({"firmware/planted.py": source}, ["import own_field_of_boot"]).apply("firmware/planted.py", source)
+    for kept in ("machine", "UART", "baudrate", "__init__", "_PRIVATE", "self.uart"):
+        assert kept in result
+    assert "own_field" not in result and "Own_Thing" not in result
+
+
+def test_a_traceback_reads_in_our_own_names(tmp_path: Path) -> None:
+    """A fault on MicroPython from mapped bytecode, and the command that translates it."""
+    source = "class Meter_Like:\n    def ask_it(self):\n        return self.missing_field\n\n\ndef begin_it():\n    "
+    source += "Meter_Like().ask_it()\n\n\ndef never_called(it):\n    it.missing_field = 1\n"
+    mapped = NameMap({"firmware/planted.py": source}, on_esp32=False)
+    (tmp_path / "planted.py").write_text(mapped.apply("firmware/planted.py", source))
+    start = mapped.table()["planted"]
+    begin = next(name for name, ours in start.items() if ours == "begin_it")
+    command = [str(runtime.micropython()), "-c", f"import planted\nplanted.{begin}()"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60).stderr
+    assert "ask_it" not in said and "missing_field" not in said
+    translated = translate(said, mapped.table())
+    assert "in begin_it" in translated and "in ask_it" in translated
+    assert "'Meter_Like' object has no attribute 'missing_field'" in translated
+
+
+def test_the_command_translates_by_the_table_of_this_version(tmp_path: Path) -> None:
+    table = device_tree.name_map().table()["sml"]
+    target, ours = next((target, ours) for target, ours in table.items() if ours == "readings" or ours.startswith("_"))
+    log = tmp_path / "log"
+    log.write_text(f'optoprobe: hello\nTraceback (most recent call last):\n  File "sml", line 0, in {target}\n')
+    command = [sys.executable, "-m", "optoprobe", "traceback", str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"in {ours}" in done.stdout and "optoprobe: hello" in done.stdout
+    assert subprocess.run([*command[:-1], str(tmp_path / "gone")], capture_output=True, timeout=60).returncode == 2

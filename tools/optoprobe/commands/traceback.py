@@ -1,0 +1,36 @@
+"""`optoprobe traceback`: what a probe's console showed, in the names of the source.
+
+The device's code is built with short names (optoprobe.name_mapping). The table that leads back is this version's own,
+so the probe must run the same version; its diagnostics name it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "traceback",
+        help="puts the source's names into what a probe's console showed",
+        description="Puts the names of the source into a traceback of a probe that runs this version.",
+        epilog="Exit code 0, 2 for wrong usage or an unreadable file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", nargs="?", type=Path, help="what the console showed (standard input)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..device_tree import name_map
+    from ..name_mapping import translate
+
+    try:
+        text = args.file.read_text(encoding="utf-8", errors="replace") if args.file else sys.stdin.read()
+    except OSError as error:
+        print(f"optoprobe traceback: {args.file} cannot be read ({error.strerror}): check its name.", file=sys.stderr)
+        return 2
+    sys.stdout.write(translate(text, name_map().table()))
+    return 0

@@ -1,0 +1,242 @@
+"""Names of ours in the device's code, mapped at build onto names that stand in MicroPython's flash already.
+
+MicroPython keeps every name of a loaded module in its string pool on the heap: its text, a hash and a place in an array
+that doubles now and then. Some 600 names of ours took 13.6 KB of a board's memory. A name that the image holds in flash
+costs nothing, so each of ours becomes one of those; what is left over becomes two letters. Texts, topics, JSON keys and
+module names stay as they are. Tracebacks are translated back by the table (`translate`).
+
+The world is closed: only names that the device's own files define are mapped, and only where no other meaning exists.
+
+    attributes, methods, class members     one to one over all files that may hold the same object: the whole device, or
+                                           one family where no other file knows the name
+    functions, classes, globals, arguments one to one within each file that holds the name
+    never                                  names in stock_names.txt, of modules, of boot.py and main.py, dunders, and
+                                           private constants, which mpy-cross removes anyway
+
+A word that would be missed by all this ends the build with one sentence: `MappingError`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import itertools
+import keyword
+import re
+import string
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import PurePosixPath
+
+EVERYWHERE, ESP32, ELSEWHERE = "everywhere", "esp32", "elsewhere"
+_FLAT_FAMILIES = ("sml", "pulses", "energy_total", "signal_quality")  # of one module; the others are folders
+_BY_TEXT = ("getattr", "setattr", "hasattr", "delattr")  # builtins that take a name as a text
+
+# A line of a traceback: where, in which function.
+_PLACE = re.compile(r'(File "([\w/.]+)", line \d+, in )(\w+)')
+
+
+class MappingError(Exception):
+    """A name cannot be mapped safely; the text is one sentence that names it and the file."""
+
+
+def stock_names() -> dict[str, list[str]]:
+    """Section -> names of stock_names.txt."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in resources.files("optoprobe").joinpath("stock_names.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            current = sections.setdefault(line.strip("[]"), [])
+        elif not line.startswith("#"):
+            current += line.split()
+    return sections
+
+
+class _File:
+    """One device file: its words, and what kind of name each one it defines is."""
+
+    def __init__(self, path: PurePosixPath, source: str) -> None:
+        self.path = path
+        self.words = {token.string for token in _names_in(source)}
+        self.members: set[str] = set()  # attributes and what stands in a class's body
+        self.others: set[str] = set()  # functions, classes, globals, arguments
+        self.constants: set[str] = set()  # private ones
+        tree = ast.parse(source)
+        self._define(tree.body, self.others)
+        for node in ast.walk(tree):
+            self._look_at(node)
+        self.others |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} - self.members
+
+    def _look_at(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Attribute):
+            self.members.add(node.attr)
+        elif isinstance(node, ast.arg):
+            self.others.add(node.arg)
+        elif isinstance(node, ast.ClassDef):
+            self._define(node.body, self.members)
+        elif isinstance(node, ast.FormattedValue):
+            raise MappingError(f"{self.path} line {node.lineno} has names inside an f-string: use % there")
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict" and node.keywords:
+            raise MappingError(f"{self.path} line {node.lineno} makes keys of names with dict(): write them as texts")
+
+    def _define(self, body: list[ast.stmt], names: set[str]) -> None:
+        """Collect what the statements of a module or a class define there."""
+        for statement in body:
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(statement.name)
+                continue
+            value = getattr(statement, "value", None)
+            constant = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "const"
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    (self.constants if constant and node.id.startswith("_") else names).add(node.id)
+
+    def texts_as_names(self, source: str) -> Iterator[tuple[int, str]]:
+        """(line, text) of each name that is looked up by a text."""
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _BY_TEXT:
+                for argument in node.args[1:2]:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        yield node.lineno, argument.value
+
+
+def _names_in(source: str) -> Iterator[tokenize.TokenInfo]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+            yield token
+
+
+def _parses(source: str) -> bool:
+    """Is it Python? What is not, mpy-cross refuses in better words."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _room(path: str) -> str:
+    """The family whose file this is, "" for what every family may share."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    below = parts[parts.index("metering") + 1 :] if "metering" in parts else ()
+    return below[0] if len(below) > 1 or below and below[0] in _FLAT_FAMILIES else ""
+
+
+class NameMap:
+    """The mapping of a device's files.
+
+    `sources`: path (relative to the device's root, posix) -> text of each file that is compiled. `outside`: texts of
+    what runs beside them unmapped, as boot.py. `first`: paths whose names matter most, in that order. `on_esp32`: may
+    the port's own names be used?
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, str],
+        outside: Iterable[str] = (),
+        first: Iterable[str] = (),
+        on_esp32: bool = True,
+    ) -> None:
+        stock = stock_names()
+        targets = stock[EVERYWHERE] + (stock[ESP32] if on_esp32 else [])
+        sources = {path: source for path, source in sources.items() if _parses(source)}
+        files = {path: _File(PurePosixPath(path), source) for path, source in sources.items()}
+        taboo = set(itertools.chain.from_iterable(stock.values())) | {"self", "cls", "const"}
+        for text in outside:
+            taboo |= {token.string for token in _names_in(text)}
+        for path in files:
+            taboo |= set(PurePosixPath(path).with_suffix("").parts)
+        rank = {path: k for k, path in enumerate(first)}
+        where: dict[str, list[str]] = {}
+        for path, file in sorted(files.items(), key=lambda item: rank.get(item[0], len(rank))):
+            for word in file.words:
+                where.setdefault(word, []).append(path)
+        self._of: dict[str, dict[str, str]] = {path: {} for path in files}  # path -> our name -> the stock name
+        self._taken = {path: set(file.words) for path, file in files.items()}
+        members = set().union(*(file.members for file in files.values()))
+        defined = set().union(*(file.members | file.others for file in files.values()))
+        mine = [
+            word
+            for word in where
+            if word in defined and word not in taboo and not word.startswith("__") and word not in dir(builtins)
+        ]
+        order = {word: (rank.get(where[word][0], len(rank)), -len(word), word) for word in mine}
+        rooms = {path: _room(path) for path in files}
+        spare = (a + b for a, b in itertools.product(string.ascii_letters, string.ascii_letters + string.digits))
+        targets += [word for word in spare if word not in taboo and not keyword.iskeyword(word)]
+        assigned = self._definitions_of_attributes(sources)
+        for word in sorted((word for word in mine if word in members and word in assigned), key=order.__getitem__):
+            its = {rooms[path] for path in where[word]}
+            within = [path for path in files if len(its) > 1 or "" in its or rooms[path] in its | {""}]
+            self._assign(word, where[word], within, targets)
+        for word in sorted((word for word in mine if word not in members), key=order.__getitem__):
+            self._assign(word, where[word], where[word], targets)
+        for path, file in files.items():
+            for line, text in file.texts_as_names(sources[path]):
+                if text in self._of[path]:
+                    raise MappingError(f"{path} line {line} looks {text!r} up by its text: declare the name instead")
+
+    @staticmethod
+    def _definitions_of_attributes(sources: Mapping[str, str]) -> set[str]:
+        """Members that the device's own files define; what is only asked for belongs to somebody else."""
+        found: set[str] = set()
+        for source in sources.values():
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                    found.add(node.attr)
+                elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    found.add(node.name)
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    found.add(node.id)
+        return found
+
+    def _assign(self, word: str, where: list[str], within: list[str], targets: list[str]) -> None:
+        for target in targets:
+            if not any(target in self._taken[path] for path in within):
+                break
+        else:
+            raise MappingError(f"no name is left for {word}")
+        for path in where:
+            self._of[path][word] = target
+        for path in within:
+            self._taken[path].add(target)
+
+    def apply(self, path: str, source: str) -> str:
+        """The file's text with its names mapped; every line stays where it was."""
+        names = self._of.get(path)
+        if not names:
+            return source
+        lines = source.splitlines(keepends=True)
+        for token in reversed([token for token in _names_in(source) if token.string in names]):
+            (row, start), (_, end) = token.start, token.end
+            line = lines[row - 1]
+            lines[row - 1] = line[:start] + names[token.string] + line[end:]
+        return "".join(lines)
+
+    def table(self) -> dict[str, dict[str, str]]:
+        """Module's stem -> stock name -> our name: what `translate` needs."""
+        return {
+            PurePosixPath(path).stem: {target: word for word, target in sorted(names.items())}
+            for path, names in sorted(self._of.items())
+            if names
+        }
+
+
+def translate(text: str, table: Mapping[str, Mapping[str, str]]) -> str:
+    """A traceback of a mapped build in our own names. Lines of other texts stay as they are."""
+    lines = []
+    stem = ""
+    for line in text.splitlines(keepends=True):
+        place = _PLACE.search(line)
+        if place:
+            stem = PurePosixPath(place[2]).stem
+            ours = table.get(stem, {}).get(place[3], place[3])
+            line = line[: place.start(3)] + ours + line[place.end(3) :]
+        elif stem and re.match(r"\w+(Error|Exception|Exit|Interrupt)\b", line):
+            for quoted in set(re.findall(r"'(\w+)'", line)):
+                line = line.replace(f"'{quoted}'", f"'{table.get(stem, {}).get(quoted, quoted)}'")
+            stem = ""
+        lines.append(line)
+    return "".join(lines)
