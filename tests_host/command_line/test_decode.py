@@ -113,9 +113,9 @@ def test_what_a_meter_prints_reads_as_printed(mode, options, checked):
 def test_one_json_object_a_read_out(tmp_path):
     data, expected = printed("C", full=True)
     unchecked, unchecked_expected = printed("D", flag="LOG")
-    (tmp_path / "meter.bin").write_bytes(data + unchecked + data[:-1] + b"\x01")
+    (tmp_path / "meter.bin").write_bytes(unchecked + data + data[:-1] + b"\x01")
     code, out, _ = command("--json", tmp_path / "meter.bin")
-    first, second, third = (json.loads(line) for line in out.splitlines())
+    second, first, third = (json.loads(line) for line in out.splitlines())
     assert code == 0
     assert first["ident"].keys() == {"flag", "baud_char", "id"}
     assert (first["ident"]["flag"], first["ident"]["baud_char"], first["checked"]) == ("OPT", "5", True)

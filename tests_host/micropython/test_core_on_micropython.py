@@ -44,10 +44,10 @@ MEASURED = {
 
 
 IEC_MEASURED = {
-    "listens": 22_608,  # metering.iec62056_21.data_block and what it imports
-    "rest_of_core": 10_848,
-    "listener": 3_728,  # with its buffer of 3,072
-    "telegram_in_hand": 7_328,  # 37 readings kept at a time
+    "listens": 28_400,  # metering.iec62056_21.data_block and what it imports
+    "rest_of_core": 8_848,
+    "listener": 3_776,  # with its buffer of 3,072
+    "telegram_in_hand": 7_568,  # 37 readings kept at a time
     "guard_and_registers": 4_800,  # following these 37
 }
 DLMS_MEASURED = {
@@ -57,7 +57,7 @@ DLMS_MEASURED = {
     "telegram_in_hand": 1_120,  # 11 readings kept at a time
     "guard_and_registers": 1_328,  # following these 11
 }
-HIGH_WATER = 36_176  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
+HIGH_WATER = 42_144  # the module, a listener with a buffer of 12 KiB, and the longest read-out of the corpus
 
 
 def test_this_is_micropython_and_its_core_is_bytecode(core):
@@ -269,6 +269,7 @@ def noisy_read_outs():
             p1.telegram(5)[:300],
             pushing.telegram(8),
             with_parity(pushing.telegram(9)),
+            with_parity(pushing.telegram(10)),  # of no check, on a line with faults: the second of its form is taken
             bytes(3000),
         )
     )
@@ -303,7 +304,7 @@ def noisy_pushes():
     )
 
 
-STREAMS = {"sml": (noisy_stream, 5, 2), "iec62056-21": (noisy_read_outs, 7, 3), "dlms": (noisy_pushes, 8, 5)}
+STREAMS = {"sml": (noisy_stream, 5, 2), "iec62056-21": (noisy_read_outs, 6, 5), "dlms": (noisy_pushes, 8, 5)}
 
 
 def events_due(protocol, data):
@@ -337,7 +338,7 @@ def test_feeding_allocates_nothing(core, tmp_path, chunk, protocol):
 
 def heap_figures(core, protocol, path, size=0):
     module = protocols.module_path(protocol, 1)
-    lines = printed(core, "heap_used.py", module, size, path).splitlines()
+    lines = printed(core, "heap_used.py", module, size, path, heap=ROOMY).splitlines()
     return {name: int(text) for name, text in (line.split() for line in lines)}
 
 

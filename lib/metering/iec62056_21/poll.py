@@ -31,7 +31,8 @@ of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become s
 
 from metering.characters import without_parity
 from metering.compat import const
-from metering.iec62056_21.data_block import identification_end, identifies
+from metering.iec62056_21.data_block import identification_end
+from metering.iec62056_21.data_sets import identifies
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.registers import describe
@@ -473,12 +474,13 @@ class Conversation:
         if not lines:
             hint = "" if self._password else " (without a meter password)"
             return self._refused("the meter answers no single register" + hint)
-        listener.needs_check = False  # each answer has had its own
+        listener.needs_check = listener.compares_form = False  # each answer has had its own check
         lines.extend(b"!\r\n\x03")
         self._feed(b"\x02")
         self._feed(lines)
         self._feed(bytes((block_check(lines),)))
         event = yield LISTEN, listener, 0, 0
+        listener.compares_form = True
         if event != TELEGRAM:
             return self._refused("single registers came damaged")
         self.explanation = ""

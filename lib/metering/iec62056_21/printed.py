@@ -8,6 +8,8 @@ from metering.compat import SLICES_ARE_CHEAP, const
 from metering.reading import Reading
 
 _LETTERS = b"CFLP"
+_VDEW_IMPORT = const(8)
+_TOTAL = const(8)  # D
 _FIRST_LETTER = const(96)  # C general, then F errors, L lists, P profiles
 
 _MAX_DIGITS = const(32)  # and sign and point; a longer number is a text
@@ -17,15 +19,15 @@ _UNITS = (
     b" wh:30 vah:31 varh:32 w:27 va:28 var:29 a:33 v:35 hz:44 j:25 deg:8 c:9 k:52 m3:13 m3/h:15 m3ph:15 l:19"
     b" h:5 min:6 s:7 secs:7 %:56 bar:24 "
 )
-_PREFIXED = (25, 27, 28, 29, 30, 31, 32, 33, 35)
+_PREFIXED = (25, 27, 28, 29, 30, 31, 32, 33, 35, 44)
 
 
 def parse_code(data, start, end, code):
     """Read the address data[start:end] into `code` (bytearray of 6: A B C D E F); False where it is none.
 
     What a reduced identifier leaves out: A is 1 (electricity), 0 for the letters C F L P, 6 (heat) for the two-part
-    6.x and 9.x that only heat meters print; B is 0, F is 255. Colons in the place of dots (old DSMR 4 meters) are let
-    be, and & counts as *. Allocates nothing.
+    6.x and 9.x that only heat meters print; B is 0, F is 255. 8.0, 8.1 ... of German meters before OBIS (VDEW) are
+    1.8.0, 1.8.1 .... Colons in the place of dots (old DSMR 4 meters) are let be, and & counts as *. Allocates nothing.
     """
     code[0] = code[1] = code[3] = code[4] = 0
     code[5] = 255
@@ -77,6 +79,9 @@ def parse_code(data, start, end, code):
 
 
 def _reduced_medium(code):
+    """A of the two-part `code`, which becomes one of three parts where it is VDEW's."""
+    if code[2] == _VDEW_IMPORT:
+        code[2], code[3], code[4] = 1, _TOTAL, code[3]
     return 6 if code[2] in (6, 9) else 1 if code[2] < _FIRST_LETTER else 0
 
 
@@ -154,10 +159,11 @@ class PrintedReading(Reading):
     """One group in brackets. `address`, `printed` and `printed_unit` (None where none) are texts as printed.
 
     `value` is an int where there is a unit and the text is a plain number, else the text; `unit` is None for a unit
-    that has no DLMS code. `aside` True: it says more about the value before or behind it (the time of a maximum).
+    that has no DLMS code. `is_companion` True: it says more about the value before or behind it (the time of a
+    maximum).
     """
 
-    def __init__(self, obis, address, printed, printed_unit, aside):
+    def __init__(self, obis, address, printed, printed_unit, is_companion):
         self.obis = obis
         self.value = printed
         self.exponent = 0
@@ -165,7 +171,7 @@ class PrintedReading(Reading):
         self.address = address
         self.printed = printed
         self.printed_unit = printed_unit
-        self.is_companion = aside
+        self.is_companion = is_companion
 
     def text(self):
         return self.printed

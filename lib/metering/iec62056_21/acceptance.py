@@ -1,0 +1,109 @@
+"""Which data blocks are believed: the one table that decides, whatever the line did to them.
+
+Source: IEC 62056-21:2002, 5 (block check), DSMR P1 5.0.2, 6.2 (CRC). A BCC is eight bits of exclusive or, which two
+equal lost characters pass, and a push of mode D has no check at all. What stands in for the missing bits is the *form*:
+the identification, each address and unit, and each value but for its digits. It is compared with the last block's.
+
+    check  asked  the block                                       the form           verdict
+    -----  -----  ----------------------------------------------  -----------------  --------------------------------
+    none   yes    any                                             any                NO_CHECK
+    none   no     of a P1 version, or an identification, that     any                NO_CHECK
+                  has shown a check
+    none   no     a line is no data sets, a control character,    any                BAD_LINE
+                  an address that is none, a unit without number
+    BCC    any    a line is no data sets and there is no !, or    any                BAD_LINE
+                  a control character
+    any    any    no data set                                     any                NO_DATA
+    BCC    yes    no !                                            any                NEW_FORM
+    CRC    no     any                                             any                TAKE, vouched
+    BCC    no     its driver knows that forms differ              any                TAKE, vouched
+    none   any    any                                             as the last one    TAKE, vouched
+    BCC    any    any                                             as the last one    TAKE, vouched
+    none   any    the first one, on a line without faults         any                TAKE, not vouched
+    BCC    any    the first one, on a line without faults         any                TAKE, vouched
+    BCC    no     of another identification                       any                TAKE, vouched
+    none   any    any                                             another            NEW_FORM: twice, and it is taken
+    BCC    any    any                                             another            NEW_FORM: twice, and it is taken
+
+A CRC that is asked for follows the row of a CRC that is not. Two forms are known at a time, as meters may send two
+lists in turn; one that has come once only is forgotten behind _PATIENCE blocks of the other.
+"""
+
+from metering.compat import const
+
+NO_CHECK_SENT = const(0)  # kinds of a check that held
+BCC = const(1)
+CRC = const(2)
+
+TAKE = const(0)
+NO_CHECK = const(1)
+BAD_LINE = const(2)
+NO_DATA = const(3)
+NEW_FORM = const(4)
+
+_NONE = const(-1)
+_PATIENCE = const(2)
+
+
+class AcceptancePolicy:
+    """Remembers the last forms and identifications; allocates nothing.
+
+    `vouched`: is there a check of the values taken last, or a block of the same form before it?
+    """
+
+    def __init__(self):
+        self.vouched = False
+        self._checked_ident = _NONE  # whose blocks carry a check
+        self._form = self._ident = _NONE  # of the block taken last
+        self._other_form = _NONE  # waits to come again, or has been taken before
+        self._age = 0  # blocks since then
+
+    def verdict(self, check, asked, compares, ident, sets, is_faultless):
+        """TAKE or a reason. `ident`: a checksum of the identification line; `sets`: the block's DataSets.
+
+        `asked`: must it have a check? `compares` False: forms differ from block to block, and that is known.
+        `is_faultless`: has nothing been rejected on this line yet?
+        """
+        if check == NO_CHECK_SENT:
+            if asked or sets.must_check or ident == self._checked_ident:
+                return NO_CHECK
+            if sets.n_strays or not sets.is_printable() or not sets.is_clean():
+                return BAD_LINE
+        else:
+            if check == BCC and (sets.n_strays and not sets.end_seen or not sets.is_printable()):
+                return BAD_LINE
+            self._checked_ident = ident
+        if not sets.n_sets:
+            return NO_DATA
+        if check == BCC and asked and not sets.end_seen:
+            return NEW_FORM
+        self.vouched = True
+        if check == CRC or check == BCC and not (compares or asked):
+            return TAKE
+        form = sets.form(ident)
+        if self._is_known(form):
+            self._ident = ident
+            return TAKE
+        is_first = self._form == _NONE and is_faultless
+        if is_first or check == BCC and not asked and ident != self._ident:
+            self.vouched = check == BCC
+            self._form = form
+            self._ident = ident
+            return TAKE
+        self._other_form = form
+        self._age = 0
+        return NEW_FORM
+
+    def _is_known(self, form):
+        if form == self._form:
+            if self._age < _PATIENCE:
+                self._age += 1
+            else:
+                self._other_form = _NONE
+            return True
+        if form == self._other_form:
+            self._other_form = self._form
+            self._form = form
+            self._age = 0
+            return True
+        return False
