@@ -1,4 +1,4 @@
-"""Runs before main.py, without radio: counts restarts and leaves a way in when they come in a row."""
+"""Runs before main.py, without radio: counts restarts, leaves a way in when they come in a row, arms the watchdog."""
 
 import gc
 

@@ -1,5 +1,16 @@
-"""The probe: settings and board are loaded, then it reads and publishes for ever."""
+"""The probe: settings and board are loaded, then it reads and publishes for ever.
 
-from firmware.app import main
+Whatever ends it ends in a restart: by an exception, with its place kept; else by the watchdog, which boot.py has armed.
+"""
 
-main()
+import sys
+
+try:
+    from firmware.app import main
+
+    main()
+except Exception as error:  # Ctrl-C is none: a computer has stopped it
+    sys.print_exception(error)
+    from firmware.hardware.restarts import restart_by
+
+    restart_by(error)

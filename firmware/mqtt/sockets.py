@@ -1,8 +1,9 @@
 """The sockets that umqtt.simple opens, made ours: set as its module's `socket`, so that its code stays as it comes.
 
-What stock umqtt lacks and gets here: a time limit on every step that survives its setblocking(True), one write per
-packet (it writes four to five times, 44 ms each through Nagle's algorithm), the broker's address kept for when DNS is
-down, the time of the last byte received (its ping is never checked), and a limit on what a broker may send.
+What stock umqtt lacks and gets here: a time limit on every step that survives its setblocking(True), and on a step of
+several packets as a whole; one write per packet (it writes four to five times, 44 ms each through Nagle's algorithm);
+the broker's address kept for when DNS is down; the times of the last byte received and sent (its ping is never
+checked); the retain bit of what came; and a limit on what a broker may send.
 """
 
 import errno
@@ -12,13 +13,21 @@ import time
 
 from micropython import const
 
+NO_ADDRESS = const(-202)  # in an OSError: the broker's name is not resolved
 _OUT_BYTES = const(256)
-_MAX_READ_BYTES = const(4096)  # longest topic or payload taken, a longer one is b""; only short ones are subscribed to
+_MAX_READ_BYTES = const(4096)  # longest topic or payload taken, a longer one is None; only short ones are subscribed to
 _MAX_SKIPPED_BYTES = const(262144)  # the longest passed over
+STEP_MS = const(15000)
+_MAX_SINGLES = const(6)  # reads of one byte in a packet: up to four of its length, a topic's, a payload's
+_RETAIN = const(1)  # bit of a PUBLISH's first byte (MQTT 3.1.1, 3.3.1.3)
 
 
 class MqttSocket:
-    """One connection, with the methods umqtt.simple calls. Any may raise OSError, after `timeout_s` at the latest."""
+    """One connection, with the methods umqtt.simple calls. Any may raise OSError, after `timeout_s` at the latest.
+
+    `received_at` and `sent_at`: ticks_ms of the last byte. All that is read and sent from `step_at` (ticks_ms) on may
+    take `step_ms`, and a single wait beyond it. `retained`: had the broker kept the message that came last?
+    """
 
     def __init__(self, timeout_s):
         self._socket = socket.socket()
@@ -27,7 +36,20 @@ class MqttSocket:
         self._waits = True
         self._out = bytearray(_OUT_BYTES)
         self._pending = 0
-        self.received_at = time.ticks_ms()
+        self._byte = self._first = 0  # the last read alone; that which began the packet that came last
+        self._singles = 0
+        self.received_at = self.sent_at = self.step_at = time.ticks_ms()
+        self.step_ms = STEP_MS
+
+    def _check_step(self):
+        now = time.ticks_ms()
+        if time.ticks_diff(now, self.step_at) > self.step_ms:
+            raise OSError(errno.ETIMEDOUT)
+        return now
+
+    @property
+    def retained(self):
+        return bool(self._first & _RETAIN)
 
     def connect(self, address):
         self._socket.connect(address)
@@ -37,7 +59,10 @@ class MqttSocket:
         """umqtt.simple 1.8 asks for none at all; ours stands."""
 
     def setblocking(self, waits):
+        """umqtt.simple calls it with True behind the first byte of each packet."""
         self._waits = waits
+        self._first = self._byte
+        self._singles = 0
 
     def write(self, data, n=None):
         """Collect data[:n]; it leaves with the next flush() or read()."""
@@ -61,20 +86,25 @@ class MqttSocket:
     def _send(self, view):
         while len(view):
             sent = self._socket.send(view)
+            self.sent_at = self._check_step()
             if sent == len(view):
                 return
             view = view[sent:]
 
     def read(self, n):
-        """Exactly n bytes; b"" where the broker has closed; None where nothing is there after setblocking(False)."""
+        """Exactly n bytes; b"" where the broker has closed; None where nothing is there after setblocking(False), or
+        where n bytes were too many to be taken and are passed over.
+        """
         self.flush()
         if n == 0:
             return b""  # an empty payload; the ESP32's recv(0) would take it for the end of the connection
         if not self._waits and not self._poll.poll(0):
             return None
-        if not 0 < n <= _MAX_SKIPPED_BYTES:
+        if n == 1:
+            self._singles += 1
+        if not 0 < n <= _MAX_SKIPPED_BYTES or self._singles > _MAX_SINGLES:  # a length without an end
             raise OSError(errno.EINVAL)
-        data = b""
+        data = b"" if n <= _MAX_READ_BYTES else None
         left = n
         while left:
             more = self._socket.recv(min(left, _OUT_BYTES if n > _MAX_READ_BYTES else left))
@@ -83,9 +113,11 @@ class MqttSocket:
                     raise OSError(errno.ECONNRESET)
                 return more
             left -= len(more)
-            if n <= _MAX_READ_BYTES:
+            if data is not None:
                 data = data + more if data else more
-        self.received_at = time.ticks_ms()
+            self.received_at = self._check_step()
+        if n == 1 and data:
+            self._byte = data[0]
         return data
 
     def close(self):
@@ -116,5 +148,5 @@ class MqttSockets:
             self._addresses = socket.getaddrinfo(host, port)
         except OSError:
             if self._addresses is None:
-                raise
+                raise OSError(NO_ADDRESS)
         return self._addresses

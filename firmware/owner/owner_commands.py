@@ -1,8 +1,18 @@
 """What the owner asked for by a button or a switch: alignment mode, or a capture. Loaded for a moment."""
 
 import asyncio
+import gc
 
 from metering.unload import unload
+
+
+def reopen(head, line):
+    """Hear the meter again: whatever else may fail, this must not."""
+    try:
+        head.open(line)
+    except MemoryError:
+        gc.collect()
+        head.open(line)
 
 
 def attend(app):
@@ -26,7 +36,7 @@ def attend(app):
             running.stopped = True
         return
     app.wanted = None
-    if said == b"OFF" or name == "capture" and app.network.large_message:
+    if said == b"OFF" or name == "capture" and app.network.mailbox.large_message:
         return
     if name == "alignment":
         from firmware.owner.alignment_task import AlignmentTask as Aid

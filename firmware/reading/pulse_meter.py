@@ -12,8 +12,7 @@ from micropython import const
 from firmware.mqtt.homeassistant_blink import BlinkingMeter
 from firmware.mqtt.outbox import member
 from firmware.mqtt.retained import retained
-from firmware.mqtt.time_sync import ask
-from firmware.reading.meter import Meter
+from firmware.mqtt.time_sync import TimeSync
 from firmware.reading.persistent_totals import COUNTED, PersistentTotals
 from metering.line import Line
 from metering.protocols import BLINK
@@ -24,6 +23,7 @@ _LOOK_MS = const(10)
 _PUBLISH_MS = const(2000)  # where pulses come
 _PUBLISH_IDLE_MS = const(10000)
 _NOTHING_SEEN_S = const(600)
+_READING_REST_S = const(2)  # between two that are typed: each is written to flash
 _SLUG = "meter"
 _LIGHT_STEADY = "LED on: no consumption, or export"
 _GHOSTS = {
@@ -34,25 +34,24 @@ _GHOSTS = {
 }
 
 
-class PulseMeter(Meter):
-    """Counts on the light into the outbox. `settings` are the owner's, `services` firmware.app.Services.
+class PulseMeter:
+    """Counts on `head` into the outbox. `published` is called without arguments when a total went there.
 
     Raises ValueError or OSError where the chip has no such UART.
     """
 
-    protocol = BLINK
-
-    def __init__(self, settings, services):
-        self._driver = driver = services.driver
-        self._health = services.health
-        self._outbox = services.outbox
-        self._announcer = announcer = services.announcer
-        self._network = network = services.network
-        self._published = services.on_published
+    def __init__(self, settings, head, health, outbox, announcer, network, published):
+        self._head = head
+        self._health = health
+        self._outbox = outbox
+        self._announcer = announcer
+        self._network = network
+        self._mailbox = mailbox = network.mailbox
+        self._published = published
         self._kept = kept = PersistentTotals(settings["pulses_per_kwh"])
         self._pulses = Pulses(settings["pulses_per_kwh"], settings["max_power_kw"] * 1000, kept.rate, kept.width)
         self._rate = kept.rate
-        driver.open(Line(RATES[self._rate]))
+        head.open(Line(RATES[self._rate]))
         self._pulses.tick(time.ticks_ms(), False)  # flashes are recorded from now on
         self._taken = 0  # of what was counted
         self._odd = 0  # of what was counted as such
@@ -60,22 +59,18 @@ class PulseMeter(Meter):
         self._news = True
         self._heard = None  # the broker's (state, status) from before this start, left here by the network's thread
         self._failures = 0  # of the network, of which is known
-        self._typed = None  # (reading as typed, number of the connection), likewise
         self._meter = None
         self._announced = None  # its keys, as the hub was told of them
         self._out_of_memory = 0
         self.gone = False  # is another meter read now?
-        command = announcer.topic(_SLUG, "reading", "set")
+        self.command = command = announcer.topic(_SLUG, "reading", "set")
         self._command = command.decode()
-        network.subscriptions[command] = self._hear_reading
-        network.ask_time = ask
+        mailbox.subscribe(command, "reading", _READING_REST_S)
+        mailbox.time_sync = mailbox.time_sync or TimeSync()
         if kept.settled:
             kept.was_offline(0)
         else:
-            network.first = self._read_back
-
-    def _hear_reading(self, payload):
-        self._typed = payload, self._network.connects
+            mailbox.before_session = self._read_back
 
     def _read_back(self, client):
         """Returns when that is settled and stored: the next session's last will must not vouch for what was before."""
@@ -90,18 +85,21 @@ class PulseMeter(Meter):
 
     @property
     def recognised(self):
+        """How many flashes have come."""
         return self._pulses.count
 
-    def non_flash_ms(self):
-        """Several flashes in a byte are a telegram's, if there are many."""
+    def odd_ms(self):
+        """For how long several flashes in a byte were seen since it was asked last: a telegram's, if that is long."""
         n = self._pulses.ghosts["shape"] - self._odd
         self._odd += n
         return n * 10000 // RATES[self._rate]
 
     def steady(self):
+        """Is the LED on, as a meter's where nothing is consumed?"""
         return self._pulses.steady
 
     def slug(self):
+        """The meter's name fit for topics."""
         return _SLUG
 
     def add(self, flashes):
@@ -109,11 +107,8 @@ class PulseMeter(Meter):
         self._kept.add(flashes)
         self._kept.keep(self._health.uptime_s)
 
-    def release(self):
-        self.gone = True
-        self._network.subscriptions.pop(self._command.encode(), None)
-
     async def run(self):
+        """Started by the app, runs for ever."""
         while True:
             try:
                 self.look(time.ticks_ms())
@@ -125,16 +120,16 @@ class PulseMeter(Meter):
     def look(self, ticks_ms):
         """Count what has come, keep it, and publish where it is time."""
         self._health.reader_progressed()
-        driver, pulses, kept = self._driver, self._pulses, self._kept
-        pulses.tick(ticks_ms, driver.light())
-        n = driver.read()
+        head, pulses, kept = self._head, self._pulses, self._kept
+        pulses.tick(ticks_ms, head.light())
+        n = head.read()
         while n:
             pulses.over(time.ticks_ms())  # a stall may have come before the read: then so many more flashes are in it
-            pulses.feed(driver.data, 0, n)
-            n = driver.read()
+            pulses.feed(head.data, 0, n)
+            n = head.read()
         if pulses.rate != self._rate:
             self._rate = pulses.rate
-            driver.open(Line(RATES[self._rate]))
+            head.open(Line(RATES[self._rate]))
         n = pulses.count - self._taken
         if n:
             kept.add(n)
@@ -142,8 +137,9 @@ class PulseMeter(Meter):
             kept.rate, kept.width = pulses.rate, pulses.width
             kept.keep(self._health.uptime_s)
             self._news = True
-        if self._heard or self._typed:
-            self._answer()
+        typed = self._mailbox.pop_command("reading")
+        if self._heard or typed:
+            self._answer(typed)
         if self._network.failures != self._failures:
             kept.was_offline(self._health.uptime_s)
             self._failures = self._network.failures
@@ -152,17 +148,16 @@ class PulseMeter(Meter):
             self._put_at = ticks_ms
             self._put()
 
-    def _answer(self):
-        """What the network's thread has left."""
+    def _answer(self, typed):
+        """What the network's thread has left, and a reading that was typed."""
         kept = self._kept
         if self._heard:
             state, status = self._heard
             kept.read_back(state, status, self._health.uptime_s)
             self._heard = None
-        if self._typed:
-            typed, session = self._typed
-            kept.set_reading(typed, self._health.uptime_s, session)
-            self._typed = None
+        if typed:
+            _, text, session = typed
+            kept.set_reading(text, self._health.uptime_s, session)
         kept.keep(self._health.uptime_s)
         self._news = True
         self._put_at = None
@@ -203,7 +198,7 @@ class PulseMeter(Meter):
             n, ms = pace
             member(live, "pulse_rate", '"%s"' % decimal_text((n * 6000000 + ms // 2) // ms, -2))
         age_ms = pulses.age_ms()
-        if pulses.count and age_ms is not None and self._network.time_known:
+        if pulses.count and age_ms is not None and self._mailbox.time_sync.known:
             at = time.gmtime(int(time.time()) - age_ms // 1000)
             member(live, "last_pulse", '"%04d-%02d-%02dT%02d:%02d:%02d+00:00"' % at[:6])
         member(live, "light", '"%s"' % self._light())
@@ -217,13 +212,15 @@ class PulseMeter(Meter):
             return _LIGHT_STEADY
         return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
 
-    def well_received(self):
-        return self._pulses.count
+    def is_push(self):
+        """Does it send bytes by itself, as far as is known?"""
+        return False
 
-    def badly_received(self):
-        return sum(self._pulses.ghosts.values())
+    def set_interactive(self, interactive):
+        """It does not wait anyway."""
 
     def notice(self):
+        """The one sentence the owner should read now, "" if all is well."""
         pulses, uptime_s = self._pulses, self._health.uptime_s
         if pulses.count == 0 and uptime_s > _NOTHING_SEEN_S and not pulses.steady:
             if pulses.last_ghost:
@@ -232,8 +229,9 @@ class PulseMeter(Meter):
         return self._kept.explanation(uptime_s)
 
     def count_into(self, counts):
+        """Add what is told of it in the diagnostics."""
         pulses = self._pulses
-        counts["protocol"] = self.protocol
+        counts["protocol"] = BLINK
         counts["pulses"] = pulses.count
         counts["ghosts"] = sum(pulses.ghosts.values())
         counts["ghosts_by_reason"] = pulses.ghosts

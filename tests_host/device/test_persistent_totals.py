@@ -107,22 +107,15 @@ class Probe:
         self.broker = broker
         self.published: list[tuple[bytes, dict[str, str]]] = []
         self.health = SimpleNamespace(uptime_s=0, reader_progressed=lambda: None)
-        self.network = SimpleNamespace(subscriptions={}, first=None, connects=0, failures=0, ask_time=None)
-        self.network.time_known = False
+        self.mailbox = device.outbox.Mailbox()
+        self.network = SimpleNamespace(mailbox=self.mailbox, connects=0, failures=0)
         self.outbox = device.outbox.Outbox()
         announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
         self.head = Head()
         settings = {"pulses_per_kwh": pulses_per_kwh, "max_power_kw": 200}
         time.ticks_ms = lambda: 0  # type: ignore[attr-defined]
-        services = SimpleNamespace(
-            driver=self.head,
-            health=self.health,
-            outbox=self.outbox,
-            announcer=announcer,
-            network=self.network,
-            on_published=lambda: None,
-        )
-        self.meter = device.pulse_meter.PulseMeter(settings, services)
+        parts = self.head, self.health, self.outbox, announcer, self.network, lambda: None
+        self.meter = device.pulse_meter.PulseMeter(settings, *parts)
         self.connected = False
         self.now_ms = 0
         self.flashed = 0  # by run()
@@ -134,10 +127,10 @@ class Probe:
         """
         if STATUS in self.broker.retained and self.broker.lived:
             self.broker.retained[STATUS] = b"offline"
-        if self.network.first:
+        if self.mailbox.before_session:
             time.sleep_ms = lambda ms: self.look(ms)  # type: ignore[attr-defined]  # a test may replace it
-            self.network.first(Client(self.broker))
-            self.network.first = None
+            self.mailbox.before_session(Client(self.broker))
+            self.mailbox.before_session = None
         self.network.connects += 1
         self.broker.lived = True
         self.broker.retained[STATUS] = b"online"
@@ -173,7 +166,7 @@ class Probe:
         return self
 
     def set(self, text: str) -> None:
-        self.network.subscriptions[SET](text.encode())
+        self.mailbox.put_command(SET, text.encode(), False, self.health.uptime_s + 10_000, self.network.connects)
         self.look(10)
         if self.connected:
             self.send()
@@ -308,7 +301,7 @@ def test_a_reset_goes_on_from_rtc_memory_without_asking(world: Any) -> None:
     os.remove("energy.json")
     world.broker.retained.clear()
     after = world.probe()
-    assert after.network.first is None
+    assert after.mailbox.before_session is None
     after.connect()
     after.run(3)
     assert after.shown() == {"energy_counted": "0.100", "energy_import": "14798.200"}

@@ -22,8 +22,9 @@ What is real: all of firmware/ and lib/metering, fresh for every start and seen 
 an import of their own, sys.modules stays as it is), but for mqtt_socket. What stands in: machine, network, umqtt, time
 and asyncio, whose clock jumps from one task's turn to the next. The network's thread is one, which only runs between
 the tasks' turns: when it has slept for long enough, or something waits for it; the broker is there from the start.
-Whatever a task raises, run_until() raises, and RuntimeError where the network has failed. Line, noise, echo and
-receivers are those of optoprobe.virtual.line, looked at whenever the firmware looks.
+Whatever a task raises, run_until() raises, WatchdogBites where the watchdog was not fed in time, and RuntimeError where
+the network has failed. Line, noise, echo and receivers are those of optoprobe.virtual.line, looked at whenever the
+firmware looks.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ PROBE_ID = "cellar"
 _SETTINGS = {"wifi_ssid": "home", "mqtt_host": "broker", "probe_id": PROBE_ID, "ntp_host": ""}
 _EPOCH_S = 1_780_000_000  # time.time() when the probe is switched on
 _REST_MS = 100  # the network's thread looks about at least so often while it has nothing to do
+_TICKS = 1 << 30  # time.ticks_ms() goes round
 _STUCK = 100_000  # turns of tasks without any time passing
 _PACKAGES = {"firmware": runtime.REPO / "firmware", "metering": runtime.REPO / "lib" / "metering"}
 
@@ -76,6 +78,10 @@ class Sent(NamedTuple):
     begin_s: float
     end_s: float
     expected: Any
+
+
+class WatchdogBites(Exception):
+    """The chip would have been reset."""
 
 
 class LightOnly:
@@ -440,7 +446,7 @@ class _Stopped(BaseException):
 class _Thread:
     """A thread that runs only while send() waits for it, and so a task among the others: it sleeps where they wait.
 
-    `rests`: it sleeps between two looks of network.Network._turn, and may be woken at any time.
+    `rests`: it sleeps between two looks of Network._turn in firmware.mqtt.session, and may be woken at any time.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:
@@ -619,6 +625,8 @@ class Probe:
         self.line.advance(at_ms * MS)
         self.line.received.clear()
         self._said: list[tuple[bytes, bytes]] = []
+        self._watchdog_ms: int | None = None  # None: not armed yet
+        self._fed_ms = at_ms
         self._unread = False  # is there something that the network waits for?
         self._look_ms = at_ms
         self._done: Callable[[], Any] | None = None
@@ -663,6 +671,8 @@ class Probe:
     def _between(self) -> bool:
         """After a task's turn: the network looks whether there is anything to do. Is the test's wish fulfilled?"""
         now_ms = self.tasks.now_ms
+        if self._watchdog_ms and now_ms - self._fed_ms > self._watchdog_ms:
+            raise WatchdogBites(f"nothing has fed it since {self._fed_ms} ms")
         if not self._unread and now_ms < self._look_ms:
             return False
         self._look_ms = now_ms + _REST_MS
@@ -673,7 +683,7 @@ class Probe:
                 thread.rests = False
                 self.tasks.create_task(thread)  # its turn is next
             if self._network.failures:
-                raise RuntimeError(f"the network has failed: {self._network.problem}")
+                raise RuntimeError(f"the network has failed: {self._network.fault}")
         if self._done is not None and self._done():
             self._is_done = True
         return self._is_done
@@ -706,9 +716,9 @@ class Probe:
         simple = module("umqtt.simple", MQTTClient=self._client_class(), MQTTException=Exception, socket=None)
         clock = module(
             "time",
-            ticks_ms=lambda: tasks.now_ms - start_ms,
-            ticks_diff=lambda later, earlier: later - earlier,
-            ticks_add=lambda ticks, ms: ticks + ms,
+            ticks_ms=lambda: (tasks.now_ms - start_ms) % _TICKS,
+            ticks_diff=lambda later, earlier: (later - earlier + _TICKS // 2) % _TICKS - _TICKS // 2,
+            ticks_add=lambda ticks, ms: (ticks + ms) % _TICKS,
             sleep_ms=self._sleep,
             sleep=lambda s: self._sleep(round(s * 1000)),
             time=lambda: _EPOCH_S + tasks.now_ms // 1000,
@@ -726,7 +736,7 @@ class Probe:
         def sockets_of(timeout_s: int) -> _Sockets:
             return _Sockets(clock, self._session_ends)
 
-        sockets = module("firmware.mqtt.sockets", MqttSockets=sockets_of)
+        sockets = module("firmware.mqtt.sockets", MqttSockets=sockets_of, STEP_MS=15000, NO_ADDRESS=-202)
 
         class Lock:
             def __enter__(self) -> None: ...
@@ -778,11 +788,13 @@ class Probe:
                     self._kept.append((bytes(topic), kept))
 
             def check_msg(self) -> None:
-                said, probe._said = self._kept + probe._said, []
-                self._kept = []
-                for topic, payload in said:
-                    if topic in self._topics:
-                        self._heard(topic, payload)
+                kept, self._kept = self._kept, []
+                said, probe._said = probe._said, []
+                for retained, messages in ((True, kept), (False, said)):
+                    probe.modules.load("firmware.mqtt.session").umqtt.socket.retained = retained
+                    for topic, payload in messages:
+                        if topic in self._topics:
+                            self._heard(topic, payload)
 
             def publish(self, topic: bytes, payload: bytes, retain: bool = False, qos: int = 0) -> None:
                 probe._publish(topic, payload, retain)
@@ -805,8 +817,12 @@ class Probe:
                 return None
 
         class WDT:
-            def __init__(self, timeout: int) -> None: ...
-            def feed(self) -> None: ...
+            def __init__(self, timeout: int) -> None:
+                probe._watchdog_ms = timeout
+                self.feed()
+
+            def feed(self) -> None:
+                probe._fed_ms = probe.tasks.now_ms
 
         class Pin:
             IN, OUT, PULL_UP, PULL_DOWN = 1, 3, 2, 1
@@ -894,10 +910,14 @@ class _Sockets:
         self._clock = clock
         self.last = self
         self.close = ends
+        self.retained = False
 
     @property
     def received_at(self) -> int:
         return self._clock.ticks_ms()
+
+    sent_at = received_at
+
 
     def flush(self) -> None: ...
 
@@ -927,5 +947,7 @@ class _Socket:
         topic_end = 2 + int.from_bytes(body[:2], "big")
         self._publish(body[2:topic_end], body[topic_end:length], bool(self._written[0] & 1))
         self._written.clear()
+
+    def flush(self) -> None: ...
 
     def close(self) -> None: ...

@@ -2,12 +2,23 @@
 
 Runs on the MicroPython unix port and, for the demo's fall-back, on CPython. The UART is a loopback connection to the
 optical server, and so is an input pin, which is taken for the one of the UART's receiver. What the fake does not show:
-a full receive buffer (loopback holds more than 16 KiB), the LED, and a watchdog that bites; `WDT.fed` only counts.
+a full receive buffer (loopback holds more than 16 KiB) and the LED. The watchdog bites: it is the alarm clock of the
+process, which ends it; and a reset ends it with RESET. optoprobe.virtual.board starts it again.
 """
 
 import os
 import socket
+import sys
 import time
+
+try:
+    import ffi
+
+    _alarm = ffi.open(None).func("I", "alarm", "I")
+except ImportError:  # CPython
+    from signal import alarm as _alarm
+
+RESET = 77  # exit status
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 
@@ -32,12 +43,17 @@ class RTC:
             file.write(data)
 
 
+def reset():
+    sys.exit(RESET)
+
+
 class WDT:
     def __init__(self, timeout):
-        self.fed = 0
+        self._seconds = timeout // 1000
+        self.feed()
 
     def feed(self):
-        self.fed += 1
+        _alarm(self._seconds)
 
 
 class Pin:

@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 import types
 
 _WRAP = 1 << 30
@@ -34,6 +35,7 @@ asyncio.sleep_ms = _sleep_ms
 time.ticks_ms, time.ticks_diff, time.ticks_add = _ticks_ms, _ticks_diff, _ticks_add
 time.sleep_ms = lambda ms: time.sleep(ms / 1000)
 gc.mem_free = lambda: 0
+sys.print_exception = lambda error, file=None: traceback.print_exception(error, file=file)
 gc.threshold = lambda n: None
 sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socket, struct, binascii
 

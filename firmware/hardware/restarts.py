@@ -1,0 +1,127 @@
+"""Restarts and their cause, in RTC memory, which survives all but a loss of power. Loaded for a moment at a time.
+
+    0..3   magic
+    4      restarts since power-on
+    5      lower half: quick restarts in a row; upper half: why we have restarted ourselves (index in _OWN_CAUSES)
+    6..    firmware.hardware.rtc_record
+"""
+
+import time
+
+import machine
+from micropython import const
+
+_MAGIC = b"OPR1"
+_BYTES = const(6)  # RTC_BYTES of firmware.hardware.health
+_MOST = const(255)
+_MOST_QUICK = const(15)
+_QUICK_RESTARTS = const(5)
+_SAFE_WAIT_S = const(30)
+_LAST_WAIT_S = const(5)  # for a computer to step in
+_STORY_FILE = "restart.txt"
+_STORY_CHARACTERS = const(80)
+
+BY_EXCEPTION = const(1)
+OUT_OF_WIFI_MEMORY = const(2)
+_OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out")
+_CAUSES = (
+    (machine.PWRON_RESET, "power on"),  # or a brown-out: the chip does not tell them apart
+    (machine.HARD_RESET, "reset or crash"),
+    (machine.WDT_RESET, "watchdog"),
+    (machine.SOFT_RESET, "soft reset"),
+)
+
+
+def _read():
+    """(restarts since power-on, quick restarts in a row, own cause)."""
+    memory = machine.RTC().memory()
+    if bytes(memory[:4]) != _MAGIC or len(memory) < _BYTES:
+        return 0, 0, 0
+    return memory[4], memory[5] & _MOST_QUICK, memory[5] >> 4
+
+
+def _write(restarts, quick, own_cause=0):
+    rtc = machine.RTC()
+    counts = bytes((min(restarts, _MOST), min(quick, _MOST_QUICK) | own_cause << 4))
+    rtc.memory(_MAGIC + counts + rtc.memory()[_BYTES:])
+
+
+def note_start(watchdog_ms):
+    """Called once by boot.py, returns with the watchdog armed: whatever hangs from here on ends in a restart.
+
+    After five restarts within a minute each it waits before that, for a computer to step in.
+    """
+    restarts, quick, own_cause = _read()
+    cause = machine.reset_cause()
+    if cause == machine.PWRON_RESET:
+        restarts = quick = own_cause = 0
+    else:
+        restarts += 1
+        if cause != machine.SOFT_RESET:  # that is somebody at a computer
+            quick += 1
+    _write(restarts, quick, own_cause)
+    if quick >= _QUICK_RESTARTS:
+        print("optoprobe: %d quick restarts; starting in %d s, Ctrl-C stops here" % (quick, _SAFE_WAIT_S))
+        time.sleep(_SAFE_WAIT_S)
+    machine.WDT(timeout=watchdog_ms)
+
+
+def end_row():
+    """The run has lasted: the next quick restart is the first in a row."""
+    _write(_read()[0], 0)
+
+
+def told():
+    """(restarts since power-on, cause of the last in words). The next restart has a cause of its own."""
+    restarts, quick, own_cause = _read()
+    if own_cause:
+        _write(restarts, quick)
+    if own_cause == BY_EXCEPTION:
+        return restarts, _story() or _OWN_CAUSES[own_cause]
+    if 0 < own_cause < len(_OWN_CAUSES):
+        return restarts, _OWN_CAUSES[own_cause]
+    code = machine.reset_cause()
+    for known, text in _CAUSES:
+        if code == known:
+            return restarts, text
+    return restarts, "cause %d" % code
+
+
+def restart(own_cause, story=""):
+    """Reset the chip; the next run is told the cause, which is `story` (str) where there is one."""
+    restarts, quick, _ = _read()
+    _write(restarts, quick, own_cause)
+    if story:
+        story = story[:_STORY_CHARACTERS]
+        try:
+            if _story() != story:  # the flash wears: a fault that comes again and again is written once
+                with open(_STORY_FILE, "w") as file:
+                    file.write(story)
+        except (OSError, MemoryError):
+            pass
+    machine.reset()
+
+
+def restart_by(error):
+    """The program has ended by the exception `error`: the next run is told its type and place, as its text could quote
+    a setting.
+    """
+    import io
+    import sys
+
+    traceback = io.StringIO()
+    sys.print_exception(error, traceback)  # type: ignore[arg-type] - StringIO is a stream
+    place = ""
+    for line in traceback.getvalue().split("\n"):  # type: ignore[attr-defined] - the stubs lack it
+        if line.startswith("  File "):
+            place = line[7:].replace('"', "")
+    time.sleep(_LAST_WAIT_S)
+    restart(BY_EXCEPTION, "%s in %s" % (type(error).__name__, place))
+
+
+def _story():
+    try:
+        with open(_STORY_FILE) as file:
+            return file.read(_STORY_CHARACTERS)
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,65 @@
+"""What is or was wrong with the network, in a sentence with its cure. Loaded for a moment, by the loop."""
+
+import errno
+
+import umqtt.simple as umqtt
+from micropython import const
+
+from firmware.mqtt.sockets import NO_ADDRESS
+from firmware.mqtt.wifi import NoWifi
+
+_TAKEN_OVER = const(3)  # so many sessions in a row, none of a minute, ended by the broker
+_REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
+_CLOSED = (errno.ECONNREFUSED, errno.ECONNRESET, -1)  # -1 is umqtt's for a closed connection
+
+
+def explain(network):
+    """Put the news of `network` (firmware.mqtt.session.Network) into its words; another fault is printed."""
+    network.has_news = False
+    fault = network.fault
+    if fault is not None:
+        network.fault = None
+        error, was_session = fault
+        said = _sentence(error, was_session, network.settings)
+        if said != network.last_fault:
+            network.last_fault = said
+            print("optoprobe: " + said)
+        if was_session:
+            by_broker = isinstance(error, OSError) and _detail(error) in _CLOSED
+            network.ended_early = network.ended_early + 1 if by_broker else 0
+    network.notice = ""
+    if network.ended_early >= _TAKEN_OVER:
+        network.notice = "the broker ends each session soon: another probe or program has the probe_id %s" % (
+            network.probe_id
+        )
+    elif network.session.refused_topic:
+        topic = network.session.refused_topic.decode()
+        network.notice = "the broker refuses the subscription to %s: let the probe read it" % topic
+
+
+def _detail(error):
+    return error.args[0] if error.args else 0
+
+
+def _sentence(error, was_session, settings):
+    detail = _detail(error)
+    broker = "the broker at %s:%d" % (settings["mqtt_host"], settings["mqtt_port"])
+    if isinstance(error, NoWifi):
+        return "the Wi-Fi %s cannot be joined: check its name and password" % settings["wifi_ssid"]
+    if isinstance(error, umqtt.MQTTException):
+        return "%s refuses: %s" % (broker, _REFUSALS.get(detail, "code %s" % detail))
+    if isinstance(error, MemoryError):
+        return "the network has no memory left"
+    if not isinstance(error, OSError):
+        return "%s answers oddly (%s)" % (broker, type(error).__name__)
+    if detail == errno.EINVAL:
+        return "%s answers oddly (a packet too long)" % broker
+    if detail == NO_ADDRESS:
+        return "the broker's name %s is not resolved: check it and the name server" % settings["mqtt_host"]
+    if detail == errno.ENOTCONN:
+        return "the Wi-Fi %s was lost" % settings["wifi_ssid"]
+    if detail in _CLOSED:
+        return "%s %s the connection" % (broker, "has closed" if was_session else "refuses or has closed")
+    if was_session:
+        return "%s does not answer any more" % broker
+    return "%s cannot be reached or does not answer (%s)" % (broker, error)
