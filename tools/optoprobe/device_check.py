@@ -40,7 +40,7 @@ def board_problems(file: Path) -> list[str]:
             problems.append("led.active_low must be true or false")
         if not isinstance(led.get("rgb", []), list):
             problems.append("led.rgb must be a list of three pins")
-    with _device_modules():
+    with device_modules():
         board = importlib.import_module("firmware.hardware.board")
         try:
             board.load(str(file))
@@ -54,7 +54,7 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
     data, problem = _object_in(file)
     if data is None:
         return [problem], []
-    with _device_modules():
+    with device_modules():
         settings = importlib.import_module("firmware.settings")
         _, problems = settings.load(str(file))
         known = set(settings.check({})[0])
@@ -108,7 +108,7 @@ class _Part(metaclass=_Kind):
 
 
 @contextlib.contextmanager
-def _device_modules() -> Iterator[None]:
+def device_modules() -> Iterator[None]:
     """Modules of the firmware can be imported; nothing of them stays afterwards."""
     machine: Any = types.ModuleType("machine")
     machine.__getattr__ = lambda name: _Part

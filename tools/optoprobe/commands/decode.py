@@ -14,8 +14,10 @@ from typing import Any
 
 from .. import capture_file, decoding
 from ..decoding import Rejected, Telegram
+from ..virtual import publishing
 
 STDIN = "-"
+_MOST_PERIOD_S = 86_400
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,10 +33,24 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
-    parser.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
+    form.add_argument(
+        "--mqtt", action="store_true", help="the messages a probe would publish of it, one JSON object a line each"
+    )
+    parser.add_argument("--settings", metavar="FILE", type=Path, help="a probe's settings.json, for --mqtt")
+    parser.add_argument(
+        "--period", metavar="S", type=_seconds, default=10, help="seconds between two telegrams, for --mqtt (10)"
+    )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="raw bytes; *.hex: hex text; a capture file; -: standard input"
     )
+
+
+def _seconds(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= _MOST_PERIOD_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds from 1 to {_MOST_PERIOD_S:,}")
+    return int(text)
 
 
 class Unreadable(Exception):
@@ -69,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
             continue
         outcome = _Outcome(file, sum(len(data) for data, _ in parts))
         outcomes.append(outcome)
+        if args.mqtt:
+            try:
+                outcome.telegrams = _print_messages(parts, args)
+            except publishing.SettingsError as error:
+                print(f"optoprobe decode: {args.settings}: {error}.", file=sys.stderr)
+                return 2
+            continue
         for event in _events(parts, args):
             if isinstance(event, Telegram):
                 outcome.telegrams += 1
@@ -84,6 +107,17 @@ def run(args: argparse.Namespace) -> int:
     if nothing and outcomes:
         print(f"optoprobe decode: {_why_nothing(outcomes)}.", file=sys.stderr)
     return 2 if unreadable else 1 if nothing else 0
+
+
+def _print_messages(parts: list[tuple[bytes, list[int]]], args: argparse.Namespace) -> int:
+    """Print what would be published of one file; returns how many telegrams were good. Raises SettingsError."""
+    keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
+    protocol = None if args.protocol == decoding.AUTO else args.protocol
+    messages, summary = publishing.published(parts, protocol, keys, args.settings, args.period)
+    for message in messages:
+        print(json.dumps(message._asdict(), ensure_ascii=False))
+    print(json.dumps({"summary": summary._asdict()}, ensure_ascii=False))
+    return summary.good
 
 
 def _events(parts: list[tuple[bytes, list[int]]], args: argparse.Namespace) -> Iterator[Telegram | Rejected]:
