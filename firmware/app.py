@@ -11,6 +11,7 @@ from firmware.hardware.health import Health, call, chip_number
 from firmware.mqtt.homeassistant import Announcer
 from firmware.mqtt.outbox import Mailbox, Outbox, member
 from firmware.mqtt.session import Network
+from firmware.reading.line_driver import LineDriver
 from metering.line import Line
 from metering.protocols import BLINK
 from metering.unload import unload
@@ -29,7 +30,9 @@ def _load_settings():
 
     values, problems = settings.load(_SETTINGS_FILE)
     settings.convert(values)
+    settings = None
     unload("firmware.settings")
+    unload("firmware.store")
     unload("metering.dlms")
     return values, problems
 
@@ -44,8 +47,38 @@ def _load_board():
     except board.BoardError as error:
         name = head = led = None
         problem = str(error)
+    board = None
     unload("firmware.hardware.board")
+    unload("firmware.store")
     return name, head, led, problem
+
+
+class Services:
+    """What a meter's reader uses of the device, given to whoever reads: `driver` is None where there is no head."""
+
+    def __init__(self, driver, health, outbox, announcer, network, on_published):
+        self.driver = driver
+        self.health = health
+        self.outbox = outbox
+        self.announcer = announcer
+        self.network = network
+        self.on_published = on_published  # called without arguments when a value went to the outbox
+
+
+def _meter_of(settings, services):
+    """What reads the meter that the settings name, or whichever there is (firmware.reading.meter.Meter)."""
+    if settings["protocol"] == "auto":
+        from firmware.reading.supervisor import MeterSupervisor
+
+        return MeterSupervisor(settings, services)
+    if settings["protocol"] == BLINK:
+        from firmware.reading.pulse_meter import PulseMeter
+
+        return PulseMeter(settings, services)
+    from firmware.reading.meter import ReadingSettings
+    from firmware.reading.telegram_meter import TelegramMeter
+
+    return TelegramMeter(ReadingSettings(settings), services)
 
 
 class App:
@@ -72,17 +105,11 @@ class App:
         for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
             self.mailbox.subscribe(self.announcer.topic(name, "set"), name, rest_s)
         if self.head is not None:
-            parts = self.health, self.outbox, self.announcer, self.network, self._published
-            settings["asked"] = None
+            self.driver = driver = LineDriver(self.head, self.health)
+            services = Services(driver, self.health, self.outbox, self.announcer, self.network, self._published)
             try:
-                self.head.open(Line(9600))
-                if settings["protocol"] == "auto":
-                    from firmware.reading.supervisor import MeterSupervisor as Meter
-                elif settings["protocol"] == BLINK:
-                    from firmware.reading.pulse_meter import PulseMeter as Meter
-                else:
-                    from firmware.reading.telegram_meter import TelegramMeter as Meter
-                self.meter = Meter(settings, self.head, *parts)
+                driver.open(Line(9600))
+                self.meter = _meter_of(settings, services)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
         for sentence in problems:
@@ -109,10 +136,10 @@ class App:
     async def run(self):
         """Started by main(), runs for ever."""
         self.network.start()
-        tasks = [self.health.run(), self._report()]
-        if self.meter is not None:
-            tasks.append(self.meter.run())
-        await asyncio.gather(*tasks)
+        if self.meter is None:
+            await asyncio.gather(self.health.run(), self._report())
+        else:
+            await asyncio.gather(self.health.run(), self._report(), self.meter.run())
 
     async def _report(self):
         """Diagnostics every minute, and at once when the notice changes or the hub was told of us anew."""

@@ -2,11 +2,9 @@
 the default is used and a sentence says so. load() returns plain data, so that this code can be dropped again.
 """
 
-import json
-import os
-
 from micropython import const
 
+from firmware.store import read_json
 from metering import protocols
 from metering.dlms.meter_key import key_bytes, key_digits
 from metering.line import Line
@@ -150,14 +148,11 @@ def _digits(value):
 def load(path):
     """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults."""
     try:
-        if os.stat(path)[6] > _MAX_FILE_BYTES:
-            return _defaults("%s is larger than %d bytes: copy a proper one onto the device" % (path, _MAX_FILE_BYTES))
-        with open(path) as file:
-            given = json.load(file)
+        given = read_json(path, _MAX_FILE_BYTES)
     except OSError:
         return _defaults("there is no %s: copy one onto the device with optoprobe deploy --settings FILE" % path)
-    except (ValueError, MemoryError):  # brackets in brackets can ask for more than there is
-        return _defaults("%s is not JSON: correct it and copy it again" % path)
+    except ValueError as error:
+        return _defaults("%s is %s: correct it and copy it again" % (path, error))
     if not isinstance(given, dict):
         return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)
     return check(given)

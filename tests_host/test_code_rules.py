@@ -169,6 +169,7 @@ EXTRA = {
     "lib/metering/unload.py": {"sys", "gc"},  # drops modules
     "lib/metering/dlms/aes.py": {"cryptolib", "cryptography"},  # AES itself: the board's, or the computer's
     "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
+    "firmware/contracts.py": {"typing"},  # no device has it
     "firmware/mqtt/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt/sockets.py": {"socket"},  # the sockets that network hands to umqtt
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment

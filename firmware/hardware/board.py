@@ -3,17 +3,17 @@
 Runs once; what load() returns needs none of this code, so that it can be dropped again.
 """
 
-import json
-
 from machine import Pin, Signal
 from micropython import const
 
 from firmware.hardware.head import Head
+from firmware.store import read_json
 
 _PULLS = {"up": Pin.PULL_UP, "down": Pin.PULL_DOWN, "none": None}
 _LEAST_BUFFER = const(1024)
 _MOST_BUFFER = const(32768)  # the driver takes 16 bits; 32 KiB is 34 s at 9600 baud
 _MOST_PIN = const(48)
+_MAX_FILE_BYTES = const(4096)
 
 
 class BoardError(Exception):
@@ -35,12 +35,11 @@ def load(path):
     Touches pins only once the whole file is understood.
     """
     try:
-        with open(path) as file:
-            data = json.load(file)
+        data = read_json(path, _MAX_FILE_BYTES)
     except OSError:
         raise BoardError("board: there is no %s: copy one with optoprobe deploy --board NAME" % path)
-    except (ValueError, MemoryError):
-        raise BoardError("board: %s is not JSON: copy it again with optoprobe deploy --board NAME" % path)
+    except ValueError as error:
+        raise BoardError("board: %s is %s: copy it again with optoprobe deploy --board NAME" % (path, error))
     if not isinstance(data, dict) or not isinstance(data.get("uart"), dict):
         raise BoardError("board: %s describes no uart: copy one with optoprobe deploy --board NAME" % path)
     uart = data["uart"]

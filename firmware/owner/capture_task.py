@@ -20,7 +20,6 @@ import time
 from micropython import const
 
 from firmware import VERSION
-from firmware.owner.owner_commands import reopen
 from metering.line import Line
 
 _FILE = "capture.txt"
@@ -35,29 +34,26 @@ _LOOKED_AT = (345600, 28800, 7200, 1800)  # no meter's rates: metering.detection
 
 
 class CaptureTask:
-    """Of `app` (firmware.app) it needs the head, the meter's counts and the network, which gets the file for `topic`.
+    """Of `app` (firmware.app) it needs the line driver, the meter and the network, which gets the file for `topic`.
     `run` records for as many seconds as `said` (bytes) tells, else 30, or until `stopped` is set.
     """
 
     NAME = "capture"
 
     def __init__(self, app, topic, said):
-        self._head = app.head
+        self._driver = app.driver
         self._meter = app.meter
         self._network = app.network
         self._topic = topic
         self._seconds = _USUAL_S
         if said.isdigit() and len(said) < 4:
             self._seconds = max(1, min(int(said), _MOST_S))
-        counts = {}
-        app.meter.count_into(counts)
-        protocol = counts.get("protocol", "searching")
-        self._about = "# version %s, board %s, protocol %s\n" % (VERSION, app.board_name, protocol)
+        self._about = "# version %s, board %s, protocol %s\n" % (VERSION, app.board_name, app.meter.protocol)
         self._file = None
         self._began = 0
         self._size = 0
         self._line = None
-        self._own = self._edges = None  # the meter's line while edges are recorded by us, and that of the edges
+        self._edges_due = True
         self.stopped = self.done = False
 
     def _say(self, text):
@@ -68,9 +64,9 @@ class CaptureTask:
     def _now(self):
         return time.ticks_diff(time.ticks_ms(), self._began)
 
-    def _tap(self, data, n):
-        line = self._head.line
-        ours = line is self._edges
+    def _intercept(self, data, n):
+        line = self._driver.line
+        ours = self._driver.is_lent
         try:
             if line is not self._line:
                 self._say("%s %r\n" % ("edges" if ours or line.baud in _LOOKED_AT else "line", line))
@@ -94,36 +90,35 @@ class CaptureTask:
             self.done = True
 
     async def _record(self):
-        head = self._head
+        driver = self._driver
         self._began = time.ticks_ms()
         self._say("optoprobe capture 1\n")
         self._say(self._about)
-        lit = head.light()
+        lit = driver.light()
         self._say("light 0 %d\n" % lit)
         changed_ms = 0
-        told = lit
-        head.tap = self._tap
+        recorded = lit
+        driver.interceptor = self._intercept
         self._meter.set_interactive(True)
         try:
-            self._tap(b"", 0)
+            self._intercept(b"", 0)
             while self._now() < self._seconds * 1000 and not self.stopped:
-                if self._own is None and self._meter.is_push() and self._now() >= self._seconds * 1000 - _EDGES_MS:
-                    self._own = head.line
-                    self._edges = Line(3 * self._own.baud, 8, None, 1, self._own.invert)
-                    head.open(self._edges)
-                now = head.light()
+                if self._edges_due and self._meter.is_push() and self._now() >= self._seconds * 1000 - _EDGES_MS:
+                    self._edges_due = False
+                    line = driver.line
+                    driver.borrow(Line(3 * line.baud, 8, None, 1, line.invert))
+                now = driver.light()
                 if now != lit:
                     lit = now
                     changed_ms = self._now()
-                elif lit != told and self._now() - changed_ms > _STEADY_MS:
-                    told = lit
+                elif lit != recorded and self._now() - changed_ms > _STEADY_MS:
+                    recorded = lit
                     self._say("light %d %d\n" % (changed_ms, lit))
                 await asyncio.sleep_ms(_LOOK_MS)
         finally:
-            head.tap = None
+            driver.interceptor = None
+            driver.give_back()
             self._meter.set_interactive(False)
-            if self._edges is not None and head.line is self._edges:  # nobody has opened another since
-                reopen(head, self._own)
             self._file.write("end %d\n" % self._now())
 
 

@@ -1,18 +1,8 @@
 """What the owner asked for by a button or a switch: alignment mode, or a capture. Loaded for a moment."""
 
 import asyncio
-import gc
 
 from metering.unload import unload
-
-
-def reopen(head, line):
-    """Hear the meter again: whatever else may fail, this must not."""
-    try:
-        head.open(line)
-    except MemoryError:
-        gc.collect()
-        head.open(line)
 
 
 def attend(app):

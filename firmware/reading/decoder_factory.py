@@ -1,31 +1,42 @@
-"""A protocol's parts as the settings want them."""
+"""Makes of a protocol's code what the settings want. Loaded for a moment, and dropped again."""
 
 from metering import protocols
 
 
-def make(settings, asked):
-    """(listener, conversation or None, counters or None) of settings["protocol"].
-
-    `asked`: is the meter asked? None: as far as the protocol knows how. The counters (firmware.store) are an encrypted
-    one's.
+class Decoder:
+    """What hears a meter: `listener`, `conversation` (None where the meter is not asked), `counters` (firmware.store;
+    None where nothing is encrypted).
     """
-    name = settings["protocol"]
-    listener = protocols.load(name)()
-    if settings["line"]:
-        listener.line = settings["line"]
+
+    def __init__(self, listener, conversation, counters):
+        self.listener = listener
+        self.conversation = conversation
+        self.counters = counters
+
+
+def build_decoder(reading, protocol, line, is_polled):
+    """The Decoder of `protocol` under `reading` (firmware.reading.meter.ReadingSettings).
+
+    `line` is a metering.line.Line or None for the protocol's usual one; `is_polled` says whether the meter is asked,
+    None: where the protocol knows how.
+    """
+    settings = reading.owner
+    listener = protocols.load(protocol)()
+    if line is not None:
+        listener.line = line
     counters = conversation = None
     if listener.takes_keys:
         from firmware.store import Counters
 
         counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
-    made = None if asked is False else protocols.load_conversation(name)
-    if made:
-        conversation = made(
+    conversation_class = None if is_polled is False else protocols.load_conversation(protocol)
+    if conversation_class:
+        conversation = conversation_class(
             listener,
             settings["meter_address"],
-            settings["meter_password"],
+            reading.password,
             settings["wake_up"],
             settings["interval_s"],
         )
-        conversation.answers = bool(asked)
-    return listener, conversation, counters
+        conversation.answers = bool(is_polled)
+    return Decoder(listener, conversation, counters)

@@ -1,102 +1,107 @@
 """What was found out about the meter, over restarts: detected.json. Loaded where it is needed, and dropped again.
 
-    protocol asked baud bits parity invert   what was proven, and how; heard: the parity that the UART was set to
-    seen line                                the same in words
-    slug                                     the meter whose entities the hub has
+Its keys are the attributes of firmware.reading.meter.DetectedMeter, but for two: `asked` is is_polled, `heard`
+uart_parity. Arguments named `detected` are a DetectedMeter.
 """
 
-import json
-import os
-
+from firmware import store
 from metering import protocols
-from metering.line import Line
 
 _FILE = "detected.json"
 _MAX_FILE_BYTES = 1024
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_OTHER_KEYS = (("is_polled", "asked"), ("uart_parity", "heard"))
+_ATTRIBUTES = ("protocol", "is_polled", "baud", "bits", "parity", "uart_parity", "invert", "seen", "line", "slug")
 
 
-def load():
-    """The dict that save() was given; {} where there is none, or where it is not whole."""
+def _key(name):
+    return dict(_OTHER_KEYS).get(name, name)
+
+
+def load(detected):
+    """Put into `detected` what save() has written; nothing where there is no such file, or where it is not whole."""
+    record = store.load(_FILE, _MAX_FILE_BYTES)
     try:
-        if os.stat(_FILE)[6] > _MAX_FILE_BYTES:
-            return {}
-        with open(_FILE) as file:
-            kept = json.load(file)
-        if _is_whole(kept):
-            return kept
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError):
-        pass
-    return {}
+        if not _is_usable(record):
+            return
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return
+    for name in _ATTRIBUTES:
+        value = record.get(_key(name))
+        if value is not None:
+            setattr(detected, name, value)
 
 
-def _is_whole(kept):
+def _is_usable(record):
     """Can it be used? Raises KeyError, TypeError or ValueError where not, or says so."""
-    if not isinstance(kept, dict):
+    if not isinstance(record, dict):
         return False
-    for byte in (kept.get("slug") or "").encode():
+    for byte in (record.get("slug") or "").encode():
         if byte not in _TOPIC_CHARACTERS:
             return False
-    if "protocol" not in kept:
+    if "protocol" not in record:
         return True
-    if type(kept["baud"]) is not int or type(kept["bits"]) is not int or not 300 <= kept["baud"] <= 115200:
+    baud, bits = record["baud"], record["bits"]
+    if type(baud) is not int or bits not in (7, 8) or not 300 <= baud <= 115200:
         return False
-    heard_line(kept)
-    if kept["protocol"] not in protocols.names() and kept["protocol"] != protocols.BLINK:
+    for parity in (record["parity"], record["heard"]):
+        if parity not in (None, "E", "O"):
+            return False
+    protocol = record["protocol"]
+    if protocol not in protocols.names() and protocol != protocols.BLINK:
         return False
-    if kept["asked"] is not False and not (kept["asked"] is True and protocols.is_asked(kept["protocol"])):
+    if record["asked"] is not False and not (record["asked"] is True and protocols.is_asked(protocol)):
         return False
-    return kept["invert"] in (True, False) and isinstance(kept["seen"], str) and isinstance(kept["line"], str)
+    return record["invert"] in (True, False) and isinstance(record["seen"], str) and isinstance(record["line"], str)
 
 
-def save(kept):
-    """Replace it; after a power cut it is the old one or the new."""
-    try:
-        with open(_FILE + ".new", "w") as file:
-            json.dump(kept, file)
-        os.rename(_FILE + ".new", _FILE)
-    except OSError:  # it will be found again
-        pass
+def save(detected):
+    """Replace the file; after a power cut it is the old one or the new. Where it cannot be written, the meter will be
+    found again.
+    """
+    record = {}
+    for name in _ATTRIBUTES:
+        record[_key(name)] = getattr(detected, name)
+    if not detected.protocol:
+        del record["protocol"]
+    store.save(_FILE, record)
 
 
-def keep(kept, detection):
-    """Put what was proven into `kept`; save it where that is news."""
+def record(detected, detection):
+    """Put what was proven into `detected`; save it where that is news."""
     line = detection.line
-    before = dict(kept)
-    kept["protocol"] = detection.protocol
-    kept["asked"] = bool(detection.conversation)
-    kept["baud"] = line.baud
-    kept["bits"] = line.bits
-    kept["parity"] = line.parity
-    kept["heard"] = detection.parity
-    kept["invert"] = line.invert
-    kept["line"] = "" if detection.protocol == protocols.BLINK else repr(line)
-    kept["seen"] = detection.seen
-    if kept != before:
-        save(kept)
+    is_blinking = detection.protocol == protocols.BLINK
+    is_news = False
+    for name, value in (
+        ("protocol", detection.protocol),
+        ("is_polled", bool(detection.conversation)),
+        ("baud", line.baud),
+        ("bits", line.bits),
+        ("parity", line.parity),
+        ("uart_parity", detection.parity),
+        ("invert", line.invert),
+        ("line", "" if is_blinking else repr(line)),
+        ("seen", detection.seen),
+    ):
+        if getattr(detected, name) != value:
+            setattr(detected, name, value)
+            is_news = True
+    if is_news:
+        save(detected)
 
 
-def take_up(kept, settings, head):
-    """What was found is what the settings say from now on."""
-    settings["protocol"] = kept["protocol"]
-    settings["asked"] = kept["asked"]
-    settings["line"] = None if kept["asked"] else heard_line(kept)
-    head.turned = kept["invert"]
+def apply(detected, reading, driver):
+    """Read what was found from now on: into `reading` (ReadingSettings) and the line driver."""
+    reading.protocol = detected.protocol
+    reading.is_polled = detected.is_polled
+    reading.line = None if detected.is_polled else detected.uart_line()
+    driver.flip_polarity(detected.invert)
 
 
-def heard_line(kept):
-    """The line as it was heard when the meter was proven."""
-    return Line(kept["baud"], kept["bits"], kept["parity"] if kept["bits"] == 7 else kept["heard"], 1)
-
-
-def follow(kept, slug, outbox, announcer):
-    """The meter `slug` is there; the entities of the one before it are no longer."""
-    before = kept.get("slug")
+def announce_replacement(before, slug, outbox, announcer):
+    """The meter `slug` is there; the entities of the one before it ("": none) are no longer."""
     if before and before != slug:
         for level in ("state", "live"):
             outbox.remove(announcer.topic(before, level))
         outbox.put(announcer.topic(before, "status"), b"offline", True)
     outbox.put(announcer.topic(slug, "status"), b"online", True)
-    if before != slug:
-        kept["slug"] = slug
-        save(kept)

@@ -1,4 +1,6 @@
-"""Drives the line: carries out a conversation's line actions on the head, and hands over each telegram."""
+"""Drives the line: the one owner of the head. It carries out line actions (metering.line), hands over each telegram,
+and lends the light to whoever helps to place the head, or records.
+"""
 
 import asyncio
 import gc
@@ -7,84 +9,151 @@ import time
 from micropython import const
 
 from metering.compat import copy_bytes
-from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, SEND, SWITCH, WAIT
+from metering.line import ANSWER_BYTES, ANSWER_MS, perform
 from metering.listener import NOTHING, TELEGRAM
+
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from firmware.contracts import ByteInterceptor, OnTelegram
+    from metering.line import Line
 
 _POLL_MS = const(10)  # 10 bytes at 9600 baud; the UART's buffer outlasts 17 s of anything
 _WAIT_STEP_MS = const(1000)
-_HURRIED_MS = const(3000)
+_INTERACTIVE_MS = const(3000)
+_SHORTAGE_REST_MS = const(200)
+_MOST_SHORTAGES = const(10)  # of a listener in a row, then whoever makes the actions begins anew
 _AFTER_SHORTAGE_MS = const(5000)
 
 
 class LineDriver:
-    """Owns the head. `source` makes the line actions: a conversation, or a listener for a meter that talks by itself.
+    """The head's driver. `data` holds what read() last brought, `interactive` cuts long pauses short, `out_of_memory`
+    counts telegrams not published for want of heap.
 
-    `take` is called, without arguments, for each telegram in a listener's hand.
+    `interceptor`, None or a firmware.contracts.ByteInterceptor, is called with what is received, but for what may be
+    our own echo. Raises ValueError or OSError from open() where the chip has no such UART.
     """
 
-    def __init__(self, head, source, asks, health, take):
-        """`asks`: does `source` wait for answers?"""
+    def __init__(self, head, health):
         self._head = head
-        self._source = source
         self._health = health
-        self._take = take
-        self._start = self._end = 0  # bytes in head.data that no action has taken
-        self._answer = bytearray(ANSWER_BYTES if asks else 0)
-        self.interactive = False  # are long pauses cut short?
-        self.out_of_memory = 0  # telegrams not published for want of heap
+        self.data = head.data
+        self._start = self._end = 0  # data[start:end] is what no action has taken
+        self._answer = b""  # of ANSWER_BYTES, from the first question on
+        self._on_telegram: OnTelegram | None = None
+        self._meter_line: Line | None = None  # while the light is lent, and until it has been opened again
+        self.is_lent = False
+        self.interceptor: ByteInterceptor | None = None
+        self.interactive = False
+        self.out_of_memory = 0
 
-    async def run(self):
-        """Started by the app, runs for ever."""
+    # --- the light, for whoever asks ---
+
+    @property
+    def line(self):
+        """The settings (metering.line.Line) that the head is opened with."""
+        return self._head.line
+
+    def light(self):
+        """Is there light on the head now?"""
+        return self._head.light()
+
+    def flip_polarity(self, flipped):
+        """`flipped`: is the light received the other way round than the board says? Counts from the next open()."""
+        self._head.polarity_flipped = flipped
+
+    def open(self, line):
+        """Listen with the settings of `line` from now on, whoever had borrowed the light."""
+        self._start = self._end = 0
+        self.is_lent = False
+        self._meter_line = None
+        self._head.open(line)
+
+    def read(self):
+        """Fetch what has arrived into data[0:n]; returns n, 0 for nothing. Never waits."""
+        if self._meter_line is not None and not self.is_lent:
+            self._restore()
+        n = self._head.read()
+        if n and self.interceptor is not None and not self._head.may_be_echo:
+            n = self.interceptor(self.data, n)
+        return n
+
+    def borrow(self, line):
+        """Listen with the settings of `line` until give_back(), or until the meter's line is opened anew; what comes
+        is the interceptor's.
+        """
+        if self._meter_line is None:
+            self._meter_line = self._head.line
+        self.is_lent = True
+        self._head.open(line)
+
+    def give_back(self):
+        """End what borrow() has begun. Never raises: read() tries again where the meter's line cannot be opened now."""
+        if self.is_lent:
+            self.is_lent = False
+            self._restore()
+
+    def _restore(self):
+        try:
+            self._head.open(self._meter_line)
+            self._meter_line = None
+        except (MemoryError, OSError):
+            gc.collect()
+
+    # --- line actions ---
+
+    async def run(self, source, on_telegram):
+        """Carry out source.run() for ever; `source` is a conversation, or a listener for a meter that is not asked.
+
+        `on_telegram()` is called for each telegram in a listener's hand.
+        """
+        self._answer = b""
         while True:
             try:
-                await self.carry_out(self._source.run())
+                await self.carry_out(source.run(), on_telegram)
             except MemoryError:  # begin anew
-                self._shortage()
-            await self._wait(_AFTER_SHORTAGE_MS)
+                self.count_shortage()
+            await self.wait(_AFTER_SHORTAGE_MS)
 
-    async def carry_out(self, actions):
-        """Until there are no more."""
+    async def carry_out(self, actions, on_telegram):
+        """Carry out what the generator `actions` yields until it ends. Raises MemoryError."""
+        self._on_telegram = on_telegram
         answer = None
         while True:
             try:
                 action = actions.send(answer)
             except StopIteration:
                 return
-            kind = action[0]
-            if kind == LISTEN:
-                answer = await self._listen(action[1], action[2], action[3])
-            elif kind == SEND:
-                answer = await self._head.write(action[1])
-            elif kind == SWITCH:
-                self._start = self._end = 0
-                answer = self._head.open(action[1])
-            elif kind == WAIT:
-                answer = await self._wait(action[1])
-            elif kind == EXPECT:
-                answer = await self._expect(action[1], action[2], action[3])
-            else:
-                answer = await self._watch(action[1], action[2])
+            answer = await perform(action, self)
 
-    def _shortage(self):
+    def count_shortage(self):
         """The network side composes something large, most likely; the next telegram will do."""
         self.out_of_memory += 1
         gc.collect()
 
-    async def _wait(self, ms):
+    async def send(self, data):
+        """Carry out SEND."""
+        await self._head.write(data)
+
+    async def switch(self, line):
+        """Carry out SWITCH."""
+        self.open(line)
+
+    async def wait(self, ms):
+        """Carry out WAIT."""
         while ms > 0:
             self._health.reader_progressed()
             if self.interactive:
-                ms = min(ms, _HURRIED_MS)
+                ms = min(ms, _INTERACTIVE_MS)
             step = min(ms, _WAIT_STEP_MS)
             await asyncio.sleep_ms(step)
             ms -= step
 
-    async def _received(self, limit_ms, since):
+    async def _has_received(self, limit_ms, since):
         """Wait for bytes no action has taken; False when none came within limit_ms (None: no limit) of `since`."""
         while self._start == self._end:
             self._health.reader_progressed()
             self._start = 0
-            self._end = self._head.read()
+            self._end = self.read()
             if self._end:
                 break
             if limit_ms is not None and time.ticks_diff(time.ticks_ms(), since) >= limit_ms:
@@ -92,46 +161,74 @@ class LineDriver:
             await asyncio.sleep_ms(_POLL_MS)
         return True
 
-    async def _listen(self, listener, first_ms, gap_ms):
+    async def listen(self, listener, first_ms, gap_ms):
+        """Carry out LISTEN. The event is asked for first: the listener may hold bytes from before.
+
+        A shortage of memory is followed by a rest, so that whoever holds the memory can go on; raises MemoryError where
+        that does not help.
+        """
         limit_ms = first_ms
         since = time.ticks_ms()
+        shortages = 0
         while True:
-            event = self._event(listener)
+            event = self._hand_over(listener)
+            if event is None:
+                shortages += 1
+                if shortages >= _MOST_SHORTAGES:
+                    raise MemoryError
+                self._health.reader_progressed()
+                await asyncio.sleep_ms(_SHORTAGE_REST_MS)
+                continue
+            shortages = 0
             if event != NOTHING:
                 await asyncio.sleep_ms(0)
                 return event
-            if not await self._received(limit_ms, since):
+            if not await self._has_received(limit_ms, since):
                 return NOTHING
             limit_ms = gap_ms
             since = time.ticks_ms()
-            self._start += listener.feed(self._head.data, self._start, self._end)
+            self._start += listener.feed(self.data, self._start, self._end)
 
-    def _event(self, listener):
-        """What the listener has found; a telegram is handed over at once."""
-        event = NOTHING
+    def _hand_over(self, listener):
+        """The listener's next event, a telegram handed over at once; None where memory ran out before there was one."""
+        event = None
         try:
             event = listener.next_event()
-            if event == TELEGRAM:
-                self._take()
+            if event == TELEGRAM and self._on_telegram is not None:
+                self._on_telegram()
         except MemoryError:
-            self._shortage()
+            self.count_shortage()
         return event
 
-    async def _watch(self, watcher, ms):
-        raise NotImplementedError  # firmware.reading.meter_search
+    async def watch(self, watcher, ms):
+        """Carry out WATCH: `watcher` is a firmware.contracts.LightObserver."""
+        until = time.ticks_add(time.ticks_ms(), ms)
+        while True:
+            self._health.reader_progressed()
+            n = self.read()
+            now = time.ticks_ms()
+            if watcher.look(now, self._head.light(), self.data, 0, n):
+                return True
+            if time.ticks_diff(now, until) >= 0:
+                return False
+            if not n:
+                await asyncio.sleep_ms(_POLL_MS)
 
-    async def _expect(self, complete, first_ms, gap_ms):
+    async def expect(self, complete, first_ms, gap_ms):
+        """Carry out EXPECT: `complete` is a firmware.contracts.AnswerComplete."""
+        if not self._answer:
+            self._answer = bytearray(ANSWER_BYTES)
         answer = self._answer
         n = 0
         limit_ms = first_ms
         begun = since = time.ticks_ms()
-        while n < ANSWER_BYTES and await self._received(limit_ms, since):
+        while n < ANSWER_BYTES and await self._has_received(limit_ms, since):
             limit_ms = gap_ms
             since = time.ticks_ms()
             if time.ticks_diff(since, begun) > ANSWER_MS:  # stray light that never ends
                 break
             room = min(self._end - self._start, ANSWER_BYTES - n)
-            copy_bytes(answer, n, self._head.data, self._start, room)
+            copy_bytes(answer, n, self.data, self._start, room)
             used = complete(answer, n + room)
             if used:
                 self._start += used - n

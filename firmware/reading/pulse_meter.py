@@ -13,6 +13,7 @@ from firmware.mqtt.homeassistant_blink import BlinkingMeter
 from firmware.mqtt.outbox import member
 from firmware.mqtt.retained import retained
 from firmware.mqtt.time_sync import TimeSync
+from firmware.reading.meter import Meter
 from firmware.reading.persistent_totals import COUNTED, PersistentTotals
 from metering.line import Line
 from metering.protocols import BLINK
@@ -34,24 +35,26 @@ _GHOSTS = {
 }
 
 
-class PulseMeter:
-    """Counts on `head` into the outbox. `published` is called without arguments when a total went there.
+class PulseMeter(Meter):
+    """Counts on the light into the outbox. `settings` are the owner's, `services` firmware.app.Services.
 
     Raises ValueError or OSError where the chip has no such UART.
     """
 
-    def __init__(self, settings, head, health, outbox, announcer, network, published):
-        self._head = head
-        self._health = health
-        self._outbox = outbox
-        self._announcer = announcer
-        self._network = network
+    protocol = BLINK
+
+    def __init__(self, settings, services):
+        self._driver = driver = services.driver
+        self._health = services.health
+        self._outbox = services.outbox
+        self._announcer = announcer = services.announcer
+        self._network = network = services.network
         self._mailbox = mailbox = network.mailbox
-        self._published = published
+        self._published = services.on_published
         self._kept = kept = PersistentTotals(settings["pulses_per_kwh"])
         self._pulses = Pulses(settings["pulses_per_kwh"], settings["max_power_kw"] * 1000, kept.rate, kept.width)
         self._rate = kept.rate
-        head.open(Line(RATES[self._rate]))
+        driver.open(Line(RATES[self._rate]))
         self._pulses.tick(time.ticks_ms(), False)  # flashes are recorded from now on
         self._taken = 0  # of what was counted
         self._odd = 0  # of what was counted as such
@@ -85,21 +88,18 @@ class PulseMeter:
 
     @property
     def recognised(self):
-        """How many flashes have come."""
         return self._pulses.count
 
-    def odd_ms(self):
-        """For how long several flashes in a byte were seen since it was asked last: a telegram's, if that is long."""
+    def non_flash_ms(self):
+        """Several flashes in a byte are a telegram's, if there are many."""
         n = self._pulses.ghosts["shape"] - self._odd
         self._odd += n
         return n * 10000 // RATES[self._rate]
 
     def steady(self):
-        """Is the LED on, as a meter's where nothing is consumed?"""
         return self._pulses.steady
 
     def slug(self):
-        """The meter's name fit for topics."""
         return _SLUG
 
     def add(self, flashes):
@@ -107,8 +107,11 @@ class PulseMeter:
         self._kept.add(flashes)
         self._kept.keep(self._health.uptime_s)
 
+    def release(self):
+        self.gone = True
+        self._mailbox.unsubscribe(self.command)
+
     async def run(self):
-        """Started by the app, runs for ever."""
         while True:
             try:
                 self.look(time.ticks_ms())
@@ -120,16 +123,16 @@ class PulseMeter:
     def look(self, ticks_ms):
         """Count what has come, keep it, and publish where it is time."""
         self._health.reader_progressed()
-        head, pulses, kept = self._head, self._pulses, self._kept
-        pulses.tick(ticks_ms, head.light())
-        n = head.read()
+        driver, pulses, kept = self._driver, self._pulses, self._kept
+        pulses.tick(ticks_ms, driver.light())
+        n = driver.read()
         while n:
             pulses.over(time.ticks_ms())  # a stall may have come before the read: then so many more flashes are in it
-            pulses.feed(head.data, 0, n)
-            n = head.read()
+            pulses.feed(driver.data, 0, n)
+            n = driver.read()
         if pulses.rate != self._rate:
             self._rate = pulses.rate
-            head.open(Line(RATES[self._rate]))
+            driver.open(Line(RATES[self._rate]))
         n = pulses.count - self._taken
         if n:
             kept.add(n)
@@ -212,15 +215,13 @@ class PulseMeter:
             return _LIGHT_STEADY
         return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
 
-    def is_push(self):
-        """Does it send bytes by itself, as far as is known?"""
-        return False
+    def well_received(self):
+        return self._pulses.count
 
-    def set_interactive(self, interactive):
-        """It does not wait anyway."""
+    def badly_received(self):
+        return sum(self._pulses.ghosts.values())
 
     def notice(self):
-        """The one sentence the owner should read now, "" if all is well."""
         pulses, uptime_s = self._pulses, self._health.uptime_s
         if pulses.count == 0 and uptime_s > _NOTHING_SEEN_S and not pulses.steady:
             if pulses.last_ghost:
@@ -229,9 +230,8 @@ class PulseMeter:
         return self._kept.explanation(uptime_s)
 
     def count_into(self, counts):
-        """Add what is told of it in the diagnostics."""
         pulses = self._pulses
-        counts["protocol"] = BLINK
+        counts["protocol"] = self.protocol
         counts["pulses"] = pulses.count
         counts["ghosts"] = sum(pulses.ghosts.values())
         counts["ghosts_by_reason"] = pulses.ghosts

@@ -1,220 +1,232 @@
 """Which meter is read where the settings do not name its protocol: the one found last time, or one to be found now;
 whether it is still there; and what becomes of its entities when another takes its place.
 
-    firmware.reading.detected_meter tells what was found ---> it is read at once
-    nothing known, or it has been lost -------> firmware.reading.meter_search, whose code is dropped again behind it
+              nothing known                    found                      read
+    start --> SEARCHING ---------------------> BUILDING ----------------> READING
+              firmware.reading.meter_search    a meter of what was found  until firmware.reading.presence says: lost
+              ^                                ^ known from last time     |
+              |                                | start                    |
+              +-------------- LOST <-----------------------------------------+
+                              its code is dropped, for the search's room
 
-A meter is lost when it has been silent for several of its periods or has not answered twice in a row; a blinking one
-also when something else comes often. What is known is tried all the while, also by the search.
+A shortage of memory leaves the state as it is: what it was about is tried again. What is known of the meter is tried
+all the while, also by the search.
 """
-# `_meter` is a Search, a TelegramMeter or a PulseMeter:
-# pyright: reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalCall=false
-# pyright: reportCallIssue=false
 
 import asyncio
 import gc
 
 from micropython import const
 
+from firmware.reading.meter import DetectedMeter, Meter, ReadingSettings
+from firmware.reading.presence import BLINK as BLINKS
+from firmware.reading.presence import POLLED, PUSH, Presence
 from metering import protocols
 from metering.unload import unload
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from firmware.app import Services
+    from firmware.reading.decoder_factory import Decoder
+    from firmware.reading.meter_search import Search
+    from metering.guard import Guard
+
+SEARCHING = const(0)
+BUILDING = const(1)
+READING = const(2)
+LOST = const(3)
+
+_CODE_OF_METERS = (
+    "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.pulse_meter metering.pulses"
+    " firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink firmware.hardware.rtc_record"
+)
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)
-_SILENCE_S = const(30)  # longer than a meter's pause, at the least
-_PERIODS = const(4)
-_UNHEARD_S = const(60)  # before the first telegram,
-_MOST_SILENCE_S = const(120)  # and the second
-_LONGEST_S = const(600)
-_FAILURES = const(2)
-_DARK_S = const(75)  # of a meter that blinks
-_DARK_PERIODS = const(8)
-_ODD_MS = const(80)  # of a second that was no flashes: a remote control's, or noise, unless it comes again and again
-_ODD_SECONDS = const(4)
-_FORGET_S = const(15)  # one of them
+_SAVE_S = const(600)  # at the least between two writes of which meter's entities there are: flash wears
 
 
-class MeterSupervisor:
-    """Reads the meter on `head`; the arguments are firmware.reading.telegram_meter's. `run` never ends."""
+class MeterSupervisor(Meter):
+    """Reads the meter in front of the head; run() never ends. `settings` are the owner's, as they were loaded."""
 
-    def __init__(self, settings, head, *parts):
-        self._settings = settings
-        self._head = head
-        self._parts = parts  # health, outbox, announcer, network, published
-        self._guard = None  # of the meter that was lost
-        self._told = None  # the meter that is known to be there
-        self._found = None  # what the search has found, until a meter is made of it
-        self._task = None  # of the meter
-        self._odd_seconds = _ODD_SECONDS
-        self._protocol = None  # of the meter that is followed,
-        self._heard_s = self._period_s = 0  # when it was heard last, and its longest pause
-        parts[2].meters_come_and_go = True
-        self._kept = self._remembered().load()  # firmware.reading.detected_meter tells what
-        if not self._kept.get("protocol"):
-            self._meter = self._search()
+    def __init__(self, settings, services: "Services"):
+        self._reading = ReadingSettings(settings)
+        self._services = services
+        self._presence = Presence()
+        self._guard: Guard | None = None  # of the meter that was lost
+        self._decoder: Decoder | None = None  # what the search has made of it,
+        self._flashes = 0  # or seen of an LED,
+        self._telegram_ready = False  # and whether the decoder has a telegram in hand
+        self._meter: Meter | None = None
+        self._search: Search | None = None
+        self._task = None  # of _meter
+        self._announced_slug = ""
+        self._saved_s: int | None = None  # when detected.json was written last for a slug
+        services.announcer.meters_come_and_go = True
+        self._detected = detected = DetectedMeter()
+        self._detected_file().load(detected)
+        if not detected.protocol:
+            self._state = SEARCHING
+            self._begin_search()
             return
-        self._remembered().take_up(self._kept, settings, head)
+        self._detected_file().apply(detected, self._reading, services.driver)
         self._unload_search()
-        parts[2].telegrams = settings["protocol"] != protocols.BLINK
-        self._meter = self._made(None)
+        self._state = BUILDING
+        self._build()
 
-    def _made(self, found):
-        """The meter as the settings now say; `found` is what the search has found of it, None without one."""
-        if self._settings["protocol"] == protocols.BLINK:
-            from firmware.reading.pulse_meter import PulseMeter
-
-            meter = PulseMeter(self._settings, self._head, *self._parts)
-            if found:
-                meter.add(found[0])
-            return meter
-        from firmware.reading.telegram_meter import TelegramMeter
-
-        return TelegramMeter(self._settings, self._head, *self._parts, found, self._guard)
+    # --- what is loaded for a while ---
 
     @staticmethod
-    def _remembered():
+    def _detected_file():
         from firmware.reading import detected_meter
 
         return detected_meter
 
     @staticmethod
     def _unload_search():
-        for module in ("detected_meter", "meter_search", "decoder_factory"):
-            unload("firmware.reading." + module)
+        for module in ("reading.detected_meter", "reading.meter_search", "reading.decoder_factory", "store"):
+            unload("firmware." + module)
         unload("metering.detection")
 
-    def _search(self):
+    def _begin_search(self):
         from firmware.reading.meter_search import Search
 
-        return Search(self._settings, self._head, self._parts[0], self._kept)
+        self._search = Search(self._reading, self._services, self._detected)
+
+    # --- the states ---
 
     async def run(self):
-        """Started by the app, runs for ever."""
         while True:
             try:
-                if self._task is None:
-                    await self._begin()
-                await self._until_lost()
-                self._task.cancel()
-                self._task = None
-                self._let_go()
-            except MemoryError:  # go on where it was
+                if self._state == SEARCHING:
+                    await self._look_for_meter()
+                elif self._state == BUILDING:
+                    self._unload_search()  # first, for the room
+                    self._build()
+                elif self._state == READING:
+                    await self._read_until_lost()
+                else:
+                    self._release_meter()
+            except MemoryError:
                 gc.collect()
                 await asyncio.sleep_ms(_AFTER_SHORTAGE_MS)
 
-    async def _begin(self):
-        """Find the meter, if need be, and read it."""
-        if self._meter is None and self._found is None:
-            self._meter = self._search()
-        if self._meter is not None and self._meter.slug is None:
-            search = self._meter
-            protocol = self._kept.get("protocol")
-            await search.run()
-            if self._kept["protocol"] != protocol:
-                self._guard = None
-            self._found = search.found, search.telegram_ready
-            self._meter = search = None
-        if self._meter is None:
-            self._unload_search()  # first, for the room
-            meter = self._made(self._found[0])
-            if self._found[1]:
-                meter.take()
-            self._meter = meter
-            self._found = None
-        self._task = asyncio.create_task(self._meter.run())
+    async def _look_for_meter(self):
+        """SEARCHING, to BUILDING."""
+        if self._search is None:
+            self._begin_search()
+        search = self._search
+        assert search is not None
+        protocol = self._detected.protocol
+        await search.run()
+        if self._detected.protocol != protocol:
+            self._guard = None
+        self._decoder, self._flashes, self._telegram_ready = search.decoder, search.flashes, search.telegram_ready
+        self._search = search = None
+        self._state = BUILDING
 
-    def _let_go(self):
-        """What outlasts the meter that was lost; its code makes room for the search."""
-        meter = self._meter
-        self._meter = None
-        if self._kept["protocol"] == protocols.BLINK:
-            meter.gone = True
-            self._parts[3].mailbox.unsubscribe(meter.command)
-            return
-        self._guard = meter.guard
-        if meter.conversation and meter.conversation.failed["password refused"]:
-            self._settings["meter_password"] = ""  # meters lock: not again in this run
-        meter = None
-        unload("firmware.reading.telegram_meter")
-        unload("firmware.reading.publisher")
-        protocols.unload_protocols()
+    def _build(self):
+        """BUILDING, to READING: the meter as `_reading` says."""
+        reading, services = self._reading, self._services
+        services.announcer.telegrams = reading.protocol != protocols.BLINK
+        if reading.protocol == protocols.BLINK:
+            from firmware.reading.pulse_meter import PulseMeter
 
-    async def _until_lost(self):
-        """Returns when the meter is to be looked for anew."""
-        health, meter = self._parts[0], self._meter
-        heard = meter.recognised
-        forgot_s = health.uptime_s
-        odd_s = failures = 0
-        if self._protocol != self._kept["protocol"]:
-            self._protocol = self._kept["protocol"]
-            self._heard_s = health.uptime_s
-            self._period_s = 0
-            self._odd_seconds = _ODD_SECONDS
-        elif heard or self._protocol == protocols.BLINK:  # found again by what it has sent
-            self._hear()
-        lost = False
-        while not lost:
+            meter = PulseMeter(reading.owner, services)
+            if self._flashes:
+                meter.add(self._flashes)
+        else:
+            from firmware.reading.telegram_meter import TelegramMeter
+
+            meter = TelegramMeter(reading, services, self._decoder, self._guard)
+            if self._telegram_ready:
+                self._telegram_ready = False
+                meter.publish()
+        self._flashes = 0
+        self._decoder = None
+        self._meter = meter
+        self.protocol = meter.protocol
+        self._state = READING
+
+    async def _read_until_lost(self):
+        """READING, to LOST."""
+        meter, presence, health = self._meter, self._presence, self._services.health
+        assert meter is not None
+        recognised = meter.recognised
+        if self._task is None:
+            self._task = asyncio.create_task(meter.run())
+            kind = BLINKS if self._reading.protocol == protocols.BLINK else POLLED if self._detected.is_polled else PUSH
+            presence.follow(self._detected.protocol, kind, bool(recognised), health.uptime_s)
+        while not presence.is_lost(health.uptime_s) and not self._task.done():
             await asyncio.sleep_ms(_LOOK_MS)
             now_s = health.uptime_s
-            slug = meter.slug()
-            if slug != self._told and slug:
-                self._remembered().follow(self._kept, slug, self._parts[1], self._parts[2])
-                self._told = slug
+            self._note_slug(meter.slug(), now_s)
+            presence.failed(meter.unanswered())
+            if meter.recognised != recognised:
+                recognised = meter.recognised
+                presence.heard(now_s)
+            presence.non_flash(meter.non_flash_ms(), now_s)
+            if meter.steady():
+                presence.lit(now_s)
+        self._task.cancel()
+        self._task = None
+        self._state = LOST
+
+    def _release_meter(self):
+        """LOST, to SEARCHING: what outlasts the meter is kept, its code makes room for the search."""
+        meter = self._meter
+        assert meter is not None
+        self._meter = None
+        self.protocol = Meter.protocol
+        self._guard = meter.guard
+        if meter.password_refused():
+            self._reading.password = ""  # meters lock: not again in this run
+        meter.release()
+        meter = None
+        for module in _CODE_OF_METERS.split():
+            unload(module)
+        protocols.unload_protocols()
+        self._state = SEARCHING
+
+    def _note_slug(self, slug, now_s):
+        """The meter is named `slug` ("": not yet): the hub hears of it, and detected.json, but not all the time."""
+        detected = self._detected
+        if slug and slug != self._announced_slug:
+            before = self._announced_slug or detected.slug
+            self._detected_file().announce_replacement(before, slug, self._services.outbox, self._services.announcer)
+            self._announced_slug = slug
+            self._unload_search()
+        if self._announced_slug and self._announced_slug != detected.slug:
+            if self._saved_s is None or now_s - self._saved_s >= _SAVE_S:
+                self._saved_s = now_s
+                detected.slug = self._announced_slug
+                self._detected_file().save(detected)
                 self._unload_search()
-            if meter.recognised != heard:
-                if heard or self._period_s:
-                    self._hear()
-                self._heard_s = now_s
-                heard = meter.recognised
-                failures = 0 if self._protocol == protocols.BLINK else self._unanswered()
-            silence_s = now_s - self._heard_s
-            if self._protocol == protocols.BLINK:
-                odd_s += meter.odd_ms() >= _ODD_MS
-                if now_s - forgot_s >= _FORGET_S:
-                    forgot_s = now_s
-                    odd_s = max(odd_s - 1, 0)
-                if odd_s >= self._odd_seconds:
-                    self._odd_seconds *= 2  # it may be noise again
-                    return
-                if meter.steady():
-                    self._heard_s = now_s
-                lost = silence_s > max(_DARK_S, _DARK_PERIODS * self._period_s)
-            elif self._kept["asked"]:
-                lost = self._unanswered() - failures >= _FAILURES
-            else:
-                least_s = _SILENCE_S if self._period_s else _MOST_SILENCE_S if heard else _UNHEARD_S
-                lost = silence_s > max(least_s, min(_PERIODS * self._period_s, _LONGEST_S))
-            lost = lost or self._task.done()
 
-    def _hear(self):
-        """The meter is heard again: how long it can pause."""
-        now_s = self._parts[0].uptime_s
-        self._period_s = max(self._period_s, min(now_s - self._heard_s, _LONGEST_S))
-        self._heard_s = now_s
+    # --- as a meter ---
 
-    def _unanswered(self):
-        """How often the meter has not answered, or not with its name: damaged blocks come from one that is there."""
-        conversation = self._meter.conversation
-        return conversation.failed["no answer"] + conversation.failed["no identification"] if conversation else 0
+    def well_received(self):
+        return self._meter.well_received() if self._meter else 0
+
+    def badly_received(self):
+        return self._meter.badly_received() if self._meter else 0
 
     def is_push(self):
-        """Does the meter talk by itself?"""
         return self._meter is not None and self._meter.is_push()
 
+    def spares_battery(self):
+        return self._meter is not None and self._meter.spares_battery()
+
     def set_interactive(self, interactive):
-        """Ask without long pauses, and without a password: somebody moves the head, or records."""
         if self._meter:
             self._meter.set_interactive(interactive)
 
     def notice(self):
-        """The one sentence the owner should read now, "" if all is well."""
-        return self._meter.notice() if self._meter else ""
+        meter = self._meter or self._search
+        return meter.notice() if meter else ""
 
     def count_into(self, counts):
-        """Add what is told of it in the diagnostics."""
-        counts["line"] = self._kept.get("line", "")
-        counts["seen"] = self._kept.get("seen", "")
-        if self._meter:
-            self._meter.count_into(counts)
-        if counts["seen"] and "telegrams" in counts:
-            counts["seen"] += "; %d telegrams good, %d bad" % (counts["telegrams"], counts["rejected"])
+        counts["line"] = self._detected.line
+        counts["seen"] = self._detected.seen
+        meter = self._meter or self._search
+        if meter:
+            meter.count_into(counts)

@@ -2,58 +2,72 @@
 
 import time
 
-from firmware.reading.line_driver import LineDriver
+from micropython import const
+
+from firmware.reading.meter import Meter
 from firmware.reading.publisher import Publisher
 from metering.guard import Guard
 from metering.unload import unload
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from firmware.app import Services
+    from firmware.reading.decoder_factory import Decoder
+    from firmware.reading.meter import ReadingSettings
 
-class TelegramMeter:
-    """Reads telegrams on `head` into the outbox. `published` is called without arguments when something of one went.
-    `run` makes the coroutine that does so for ever.
+_BATTERY_PAUSE_S = const(3600)  # a meter that is asked as rarely runs on a battery
+_OF_A_KEY = ("key needed", "key wrong", "tag", "security", "replay")  # refused, though the light was right
 
-    `settings["asked"]` says whether it is asked or talks by itself, None where that is not known. `found`: what
-    decoder_factory has made of them, None where that is to be done; `guard` has followed the meter before.
-    """
 
-    def __init__(self, settings, head, health, outbox, announcer, network, published, found=None, guard=None):
-        self._health = health
-        self._network = network
-        self._published = published
-        if found is None:
-            from firmware.reading.decoder_factory import make
+class TelegramMeter(Meter):
+    """Reads telegrams on the line into the outbox. run() does so for ever."""
 
-            found = make(settings, settings["asked"])
-            make = None
+    def __init__(
+        self,
+        reading: "ReadingSettings",
+        services: "Services",
+        decoder: "Decoder | None" = None,
+        guard: "Guard | None" = None,
+    ):
+        """`decoder`: what the search has made, None where it is to be made; `guard` has followed the meter before."""
+        self._services = services
+        if decoder is None:
+            from firmware.reading.decoder_factory import build_decoder
+
+            decoder = build_decoder(reading, reading.protocol, reading.line, reading.is_polled)
+            build_decoder = None
             unload("firmware.reading.decoder_factory")
-        self.listener, self.conversation, self._counters = found
-        self.guard = guard or Guard(settings["max_power_kw"] * 1000)
-        self._publisher = Publisher(self.listener, self.guard, outbox, announcer)
+        self.listener = listener = decoder.listener
+        self.conversation = decoder.conversation
+        self._counters = decoder.counters
+        self._wake_up = reading.owner["wake_up"]
+        self.protocol = listener.NAME
+        self.guard = guard or Guard(reading.owner["max_power_kw"] * 1000)
+        self._publisher = Publisher(listener, self.guard, services.outbox, services.announcer)
         self._clock_off_s = None
-        asks = bool(self.conversation)
-        self._reader = LineDriver(head, self.conversation or self.listener, asks, health, self.take)
-        self.run = self._reader.run
+
+    async def run(self):
+        await self._services.driver.run(self.conversation or self.listener, self.publish)
 
     @property
     def recognised(self):
-        """How many telegrams have come, those without a key among them."""
         return self.listener.recognised
 
     def slug(self):
-        """The meter's name fit for topics, "" where it is not known yet."""
         return self._publisher.meter.slug if self._publisher.meter else ""
 
-    def take(self):
-        """A telegram is in the listener's hand."""
+    def publish(self):
+        """Hand the telegram in the listener's hand to the outbox."""
         publisher = self._publisher
+        services = self._services
         if self.conversation:
             publisher.pause_s = self.conversation.pause_s
         if self._counters:
             self._counters.keep()
-        if not publisher.take(self._health.uptime_s):
+        if not publisher.take(services.health.uptime_s):
             return
         if publisher.clock:
-            mailbox = self._network.mailbox
+            mailbox = services.network.mailbox
             if not mailbox.time_sync:
                 from firmware.mqtt.time_sync import TimeSync
 
@@ -62,28 +76,44 @@ class TelegramMeter:
                 from metering.clock import deviation_s
 
                 self._clock_off_s = deviation_s(publisher.clock, int(time.time()))
-        self._published()
+        services.on_published()
 
     def is_push(self):
-        """Does the meter talk by itself?"""
         return not self.conversation
 
     def set_interactive(self, interactive):
-        """Ask without long pauses, and without a password: somebody moves the head, or records."""
-        self._reader.interactive = interactive
+        self._services.driver.interactive = interactive
         if self.conversation:
             self.conversation.password_withheld = interactive
 
+    def spares_battery(self):
+        return bool(self.conversation) and (self._wake_up or self.conversation.pause_s >= _BATTERY_PAUSE_S)
+
+    def _refused_for_a_key(self):
+        rejected = self.listener.rejected
+        return sum(rejected.get(reason, 0) for reason in _OF_A_KEY)
+
+    def well_received(self):
+        return self.listener.accepted + self._refused_for_a_key()
+
+    def badly_received(self):
+        return sum(self.listener.rejected.values()) - self._refused_for_a_key()
+
+    def password_refused(self):
+        return bool(self.conversation) and bool(self.conversation.failed["password refused"])
+
+    def unanswered(self):
+        conversation = self.conversation
+        return conversation.failed["no answer"] + conversation.failed["no identification"] if conversation else 0
+
     def notice(self):
-        """The one sentence the owner should read now, "" if all is well."""
         if self.conversation:
             return self._publisher.notice or self.conversation.explanation
         return self._publisher.notice or self.listener.advice
 
     def count_into(self, counts):
-        """Add what is told of it in the diagnostics."""
         listener, guard = self.listener, self.guard
-        counts["protocol"] = listener.NAME
+        counts["protocol"] = self.protocol
         counts["telegrams"] = listener.accepted
         counts["rejected"] = sum(listener.rejected.values())
         counts["rejected_by_reason"] = listener.rejected
@@ -92,7 +122,7 @@ class TelegramMeter:
         counts["held_by_reason"] = guard.held
         counts["held_last"] = guard.explanation
         counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.values_dropped
-        counts["out_of_memory"] = self._reader.out_of_memory
+        counts["out_of_memory"] = self._services.driver.out_of_memory
         counts["meter_clock_off_s"] = self._clock_off_s
         counts["attempts_failed"] = 0
         if self.conversation:

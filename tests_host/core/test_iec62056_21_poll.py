@@ -15,7 +15,7 @@ import pytest
 from metering.characters import with_parity
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
 from metering.iec62056_21.poll import BREAK, Conversation, block_check, command, frame_end
-from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
+from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
 from optoprobe.virtual.conversation_bench import Bench
@@ -84,14 +84,14 @@ class Lab(Bench):
 
         self.meter.poll = poll
 
-    def _send(self, data, until_ns):
+    def send(self, data):
         SENT.append(bytes(data))
         self.log.append((self.now_s, bytes(data)))
         changed = self.spoil(bytes(data)) if self.spoil else data
         if changed is not None:
-            super()._send(changed, until_ns)
+            super().send(changed)
             return
-        self._wait(duration_ns(self._line, len(data)), until_ns)
+        self.wait(duration_ns(self._line, len(data)) / 10**6)
 
     def _tell(self, listener):
         """Never a wrong value: a whole block that the meter said, or registers that it read."""
@@ -163,35 +163,28 @@ class Script:
                 action = generator.send(answer)
             except StopIteration as end:
                 return end.value
-            answer = self._do(action)
+            answer = perform(action, self)
             assert self.line_s < limit_s, f"a stall: not done after {limit_s} s of line time"
 
     def _pass(self, n):
         self.line_s += duration_ns(self._line, n) / NS
 
-    def _do(self, action):
-        kind = action[0]
-        if kind == SEND:
-            data = bytes(action[1])
-            assert 0 < len(data) <= MAX_SENT
-            SENT.append(data)
-            self.sent.append(data)
-            self._pass(len(data))
-            self._pending += self._answer(data)
-        elif kind == SWITCH:
-            self._line = action[1]
-            self.switches.append(action[1])
-            if self._pending and not self.sent[-1].startswith(ACK):  # an answer to an acknowledge comes at the new rate
-                self._pending.clear()
-        elif kind == WAIT:
-            self.line_s += action[1] / 1000
-        elif kind == EXPECT:
-            return self._expect(*action[1:])
-        elif kind == LISTEN:
-            return self._listen(*action[1:])
-        else:
-            raise AssertionError(f"no line action: {action!r}")
-        return None
+    def send(self, data):
+        data = bytes(data)
+        assert 0 < len(data) <= MAX_SENT
+        SENT.append(data)
+        self.sent.append(data)
+        self._pass(len(data))
+        self._pending += self._answer(data)
+
+    def switch(self, line):
+        self._line = line
+        self.switches.append(line)
+        if self._pending and not self.sent[-1].startswith(ACK):  # an answer to an acknowledge comes at the new rate
+            self._pending.clear()
+
+    def wait(self, ms):
+        self.line_s += ms / 1000
 
     def _more(self, silence_ms):
         if not self._pending:
@@ -200,7 +193,7 @@ class Script:
             self.line_s += silence_ms / 1000
         return bool(self._pending)
 
-    def _expect(self, complete, first_ms, gap_ms):
+    def expect(self, complete, first_ms, gap_ms):
         got = bytearray()
         while len(got) < ANSWER_BYTES:
             if not self._more(gap_ms if got else first_ms):
@@ -213,7 +206,7 @@ class Script:
                 return bytes(got[:n])
         return bytes(got)
 
-    def _listen(self, listener, first_ms, gap_ms):
+    def listen(self, listener, first_ms, gap_ms):
         assert first_ms is not None and gap_ms is not None
         event = listener.next_event()
         while event == NOTHING:

@@ -127,8 +127,8 @@ BROKEN_SETTINGS = {
     "cut": (b'{"wifi_ssid": "ho', "not JSON"),
     "binary": (b"\xff\xfe\x00{}", "not JSON"),
     "array": (b'["wifi_ssid"]', "no object"),
-    "number": (b"5", "no object"),
-    "null": (b"null", "no object"),
+    "number": (b"5", "not JSON"),
+    "null": (b"null", "not JSON"),
     "too large": (b'{"a": "' + b"x" * 9000 + b'"}', "larger than 8192"),
 }
 

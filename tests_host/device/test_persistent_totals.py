@@ -114,8 +114,15 @@ class Probe:
         self.head = Head()
         settings = {"pulses_per_kwh": pulses_per_kwh, "max_power_kw": 200}
         time.ticks_ms = lambda: 0  # type: ignore[attr-defined]
-        parts = self.head, self.health, self.outbox, announcer, self.network, lambda: None
-        self.meter = device.pulse_meter.PulseMeter(settings, *parts)
+        services = SimpleNamespace(
+            driver=self.head,
+            health=self.health,
+            outbox=self.outbox,
+            announcer=announcer,
+            network=self.network,
+            on_published=lambda: None,
+        )
+        self.meter = device.pulse_meter.PulseMeter(settings, services)
         self.connected = False
         self.now_ms = 0
         self.flashed = 0  # by run()

@@ -43,18 +43,23 @@ def open_port(name: str) -> Any:
         n_sent = 0  # since it was last told
         n_back = 0
         due_s = 0.0
+        said = came = b""
 
         def send(self, data: bytes) -> None:
             super().send(data)
+            self.said, self.came = bytes(data), b""
             self.n_sent, self.n_back = len(data), 0
             self.due_s = time.monotonic() + _ECHO_S
 
         def _without_echo(self, data: bytes) -> bytes:
-            sent, came = self._echo, self._echoed + data
+            was_awaited = self._echo.is_awaited()
             rest = super()._without_echo(data)
-            if not self._echo:  # all of it, or something else, has come
-                same = sum(a == b for a, b in zip(sent, came, strict=False))
-                self.n_back = len(sent) if len(rest) < len(came) else same if 2 * same >= len(sent) else 0
+            if was_awaited:
+                self.came += data
+                if not self._echo.is_awaited():  # all of it, or something else, has come
+                    mask = 0x7F if self.line.bits == 7 else 0xFF
+                    same = sum(not (a ^ b) & mask for a, b in zip(self.said, self.came, strict=False))
+                    self.n_back = same if 2 * same >= len(self.said) else 0
             return rest
 
         def tell_echo(self, alignment: AlignmentScore) -> None:

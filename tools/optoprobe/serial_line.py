@@ -17,7 +17,7 @@ from typing import Any
 import serial
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, Line
+from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Echo, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 
 try:
@@ -114,8 +114,7 @@ class SerialLine:
         self.asked = False
         self._port = open_port(port)
         self._kept = bytearray()  # received, not taken by an action yet
-        self._echo = b""  # what was sent and may come back
-        self._echoed = b""  # as much of it as has come back
+        self._echo = Echo()
         self._on_progress: Callable[[bytes], None] | None = None
 
     def __enter__(self) -> SerialLine:
@@ -141,6 +140,7 @@ class SerialLine:
         never in the middle of sending: whatever either raises ends the conversation.
         """
         self._on_progress = on_progress
+        self._on_telegram = on_telegram
         answer: Any = None
         try:
             while True:
@@ -148,25 +148,10 @@ class SerialLine:
                     action = conversation.send(answer)
                 except StopIteration as end:
                     return end.value
-                answer = self._carry_out(action, on_telegram)
+                answer = perform(action, self)
         finally:
             self._on_progress = None
             conversation.close()
-
-    def _carry_out(self, action: Any, on_telegram: Callable[[Any], None]) -> Any:
-        kind = action[0]
-        if kind == SEND:
-            return self.send(action[1])
-        if kind == SWITCH:
-            return self.switch(action[1])
-        if kind == WAIT:
-            return self._wait(action[1])
-        if kind == EXPECT:
-            return self._expect(*action[1:])
-        if kind == LISTEN:
-            _, listener, first_ms, gap_ms = action
-            return self._listen(listener, first_ms, gap_ms, on_telegram)
-        raise ValueError(f"no such line action: {kind}")
 
     # --- the actions ---
 
@@ -180,8 +165,7 @@ class SerialLine:
             raise ValueError(f"at most {MAX_SENT} bytes at once")
         sent = with_parity(data) if self.line.bits == 7 and self.line.parity == "E" else bytes(data)
         self.asked = True
-        self._echo = sent
-        self._echoed = b""
+        self._echo.expect(sent)
         until_s = time.monotonic() + len(sent) * char_s(self.line)
         try:
             self._port.write(sent)
@@ -200,14 +184,14 @@ class SerialLine:
         except _PORT_ERRORS as error:
             raise self._lost(error) from error
         self._kept.clear()
-        self._echo = b""
+        self._echo = Echo(0x7F if line.bits == 7 else 0xFF)  # through a pty the parity bits of an echo do not come back
 
-    def _wait(self, ms: float) -> None:
+    def wait(self, ms: float) -> None:
         until_s = time.monotonic() + ms / 1000
         while (left_s := until_s - time.monotonic()) > 0:
             self._receive(left_s)
 
-    def _expect(self, complete: Callable[[bytearray, int], int], first_ms: float | None, gap_ms: float | None) -> bytes:
+    def expect(self, complete: Callable[[bytearray, int], int], first_ms: float | None, gap_ms: float | None) -> bytes:
         silence = _Silence(first_ms, gap_ms)
         until_s = time.monotonic() + ANSWER_MS / 1000
         answer = bytearray()
@@ -225,15 +209,13 @@ class SerialLine:
                 return bytes(answer)
             self._receive(silence.left_s())
 
-    def _listen(
-        self, listener: Any, first_ms: float | None, gap_ms: float | None, on_telegram: Callable[[Any], None]
-    ) -> int:
+    def listen(self, listener: Any, first_ms: float | None, gap_ms: float | None) -> int:
         silence = _Silence(first_ms, gap_ms)
         while True:
             event = listener.next_event()
             if event == TELEGRAM:
                 self.asked = False
-                on_telegram(listener)
+                self._on_telegram(listener)
             if event != NOTHING:
                 return event
             if self._kept:
@@ -259,29 +241,15 @@ class SerialLine:
                 data += self._port.read(self._port.in_waiting)
         except _PORT_ERRORS as error:
             raise self._lost(error) from error
-        data = self._without_echo(data) if self._echo and data else data
+        data = self._without_echo(data) if data else data
         if data:
             self._kept += data
             if self._on_progress is not None:
                 self._on_progress(data)
 
     def _without_echo(self, data: bytes) -> bytes:
-        """`data` less what repeats the bytes last sent: a passive head sees its own light.
-
-        What only began like them was the meter's, and is put back in front. Parity bits are not compared: through a
-        pty they do not come back.
-        """
-        data = self._echoed + data
-        mask = 0x7F if self.line.bits == 7 else 0xFF
-        if any((came ^ sent) & mask for came, sent in zip(data, self._echo, strict=False)):
-            self._echo = b""
-            return data
-        if len(data) < len(self._echo):
-            self._echoed = data
-            return b""
-        n = len(self._echo)
-        self._echo = b""
-        return data[n:]
+        buffer = bytearray(data) + bytes(MAX_SENT)
+        return bytes(buffer[: self._echo.remove(buffer, len(data))])
 
     def _lost(self, error: Exception) -> PortError:
         why = _reason(error) if getattr(error, "errno", None) else "it hung up, or another program reads it too"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, ANSWER_MS, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT, WATCH, Line
+from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Echo, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 
 from .line import NS, VirtualLine, duration_ns
@@ -41,8 +41,9 @@ class Bench:
         self._meter_line = meter.line
         virtual_line.set_meter(meter.line)
         self._line = meter.line
-        self._echo = b""
-        self._echoed = 0
+        self._echo = Echo()
+        self._until_ns = _NEVER_NS  # no action lasts longer
+        self._on_telegram: Callable[[Any], None] | None = None
         self._last_byte_ns = 0
 
     @property
@@ -94,24 +95,12 @@ class Bench:
             self._take(bytes(value for _, value in got), got[-1][0])
 
     def _take(self, data: bytes, at_ns: int) -> None:
-        """Bytes of the UART, without what repeats the bytes last sent; only-begun repetition was the meter's."""
-        if self._echo:
-            echo, begun = self._echo, self._echoed
-            n = 0
-            while n < len(data) and begun + n < len(echo) and data[n] == echo[begun + n]:
-                n += 1
-            if begun + n == len(echo):
-                self._echo = b""
-                data = data[n:]
-            elif n == len(data):
-                self._echoed += n
-                return
-            else:
-                self._echo = b""
-                data = echo[:begun] + data
-        if data:
-            self.received += data
-            self.bytes_received += len(data)
+        """Bytes of the UART, without what repeats the bytes last sent."""
+        buffer = bytearray(data) + bytes(MAX_SENT)
+        n = self._echo.remove(buffer, len(data))
+        if n:
+            self.received += buffer[:n]
+            self.bytes_received += n
             self._last_byte_ns = at_ns
 
     def pass_until(self, until_s: float) -> None:
@@ -135,6 +124,7 @@ class Bench:
         goes on. What the conversation raises is passed on; it is closed in any case.
         """
         until_ns = int((self.now_s + 3600 if until_s is None else until_s) * NS)
+        self._until_ns, self._on_telegram = until_ns, on_telegram
         answer = None
         try:
             while self.virtual_line.now_ns < until_ns:
@@ -142,30 +132,17 @@ class Bench:
                     action = conversation.send(answer)
                 except StopIteration as end:
                     return end.value
-                answer = self._do(action, until_ns, on_telegram)
+                answer = perform(action, self)
             return None
         finally:
             conversation.close()
 
-    def _do(self, action: Any, until_ns: int, on_telegram: Callable[[Any], None] | None) -> Any:
-        kind = action[0]
-        if kind == SEND:
-            return self._send(action[1], until_ns)
-        if kind == SWITCH:
-            return self._switch(action[1])
-        if kind == WAIT:
-            return self._wait(action[1] * _MS, until_ns)
-        if kind == EXPECT:
-            return self._expect(action[1], action[2] * _MS, action[3] * _MS, until_ns)
-        if kind == LISTEN:
-            return self._listen(action[1], action[2], action[3], until_ns, on_telegram)
-        if kind == WATCH:
-            return self._watch(action[1], min(until_ns, self.virtual_line.now_ns + action[2] * _MS))
-        raise ValueError(f"no line action: {action!r}")
+    # What metering.line.perform() calls.
 
-    def _watch(self, watcher: Any, until_ns: int) -> bool:
+    def watch(self, watcher: Any, ms: int) -> bool:
         """A look every `_LOOK_NS`, as the firmware's."""
         line = self.virtual_line
+        until_ns = min(self._until_ns, line.now_ns + ms * _MS)
         while line.now_ns < until_ns:
             end_ns = line.now_ns + _LOOK_NS
             while line.now_ns < end_ns:
@@ -176,30 +153,30 @@ class Bench:
                 return True
         return False
 
-    def _wait(self, ns: int, until_ns: int) -> None:
-        end_ns = min(self.virtual_line.now_ns + ns, until_ns)
+    def wait(self, ms: float) -> None:
+        end_ns = min(self.virtual_line.now_ns + int(ms * _MS), self._until_ns)
         while self.virtual_line.now_ns < end_ns:
             self._advance(end_ns)
 
-    def _send(self, data: bytes, until_ns: int) -> None:
+    def send(self, data: bytes) -> None:
         if len(data) > MAX_SENT:
             raise ValueError(f"at most {MAX_SENT} bytes at once")
         self.sent.append(bytes(data))
         if self._line.bits == 7:
             data = with_parity(data)
-        self._echo, self._echoed = bytes(data), 0
+        self._echo.expect(data)
         end_ns = self.virtual_line.head_sends(data)
-        while self.virtual_line.now_ns < min(end_ns, until_ns):
+        while self.virtual_line.now_ns < min(end_ns, self._until_ns):
             self._advance(end_ns)
 
-    def _switch(self, line: Line) -> None:
+    def switch(self, line: Line) -> None:
         self._line = line
         self.switches.append(line)
         self.virtual_line.set_head(line if line.bits == 8 else Line(line.baud, 8, None, line.stop, line.invert))
         self.received.clear()
-        self._echo = b""
+        self._echo.expect(b"")
 
-    def _more(self, first_ns: int, gap_ns: int, began_ns: int, until_ns: int) -> bool:
+    def _more(self, first_ns: int, gap_ns: int, began_ns: int) -> bool:
         """Let time pass until there is a byte more; False when none came in time."""
         line = self.virtual_line
         n = self.bytes_received
@@ -209,16 +186,17 @@ class Bench:
                 deadline_ns = self._last_byte_ns + gap_ns
             else:
                 deadline_ns = began_ns + first_ns
-            deadline_ns = min(deadline_ns, until_ns)
+            deadline_ns = min(deadline_ns, self._until_ns)
             if line.now_ns >= deadline_ns:
                 return False
             talking = line.meter.idle_ns > line.now_ns
             self._advance(min(deadline_ns, line.now_ns + slice_ns) if talking else deadline_ns)
         if self._latency_ns:
-            self._wait(self._latency_ns, until_ns)
+            self.wait(self._latency_ns / _MS)
         return True
 
-    def _expect(self, complete: Callable[[bytes, int], int], first_ns: int, gap_ns: int, until_ns: int) -> bytes:
+    def expect(self, complete: Callable[[bytes, int], int], first_ms: int, gap_ms: int) -> bytes:
+        first_ns, gap_ns = first_ms * _MS, gap_ms * _MS
         began_ns = self.virtual_line.now_ns
         if self.received:  # kept from before: silence counts from now on
             self._last_byte_ns = began_ns
@@ -228,7 +206,7 @@ class Bench:
             if not n and len(self.received) >= ANSWER_BYTES:
                 n = ANSWER_BYTES
             over = self.virtual_line.now_ns - began_ns > ANSWER_MS * _MS
-            if not n and (over or not self._more(first_ns, gap_ns, began_ns, until_ns)):
+            if not n and (over or not self._more(first_ns, gap_ns, began_ns)):
                 n = len(self.received)
                 return self._taken(n)
             if n:
@@ -239,14 +217,7 @@ class Bench:
         del self.received[:n]
         return data
 
-    def _listen(
-        self,
-        listener: Any,
-        first_ms: int | None,
-        gap_ms: int | None,
-        until_ns: int,
-        on_telegram: Callable[[Any], None] | None,
-    ) -> int:
+    def listen(self, listener: Any, first_ms: int | None, gap_ms: int | None) -> int:
         began_ns = self.virtual_line.now_ns
         first_ns = _NEVER_NS if first_ms is None else first_ms * _MS
         gap_ns = _NEVER_NS if gap_ms is None else gap_ms * _MS
@@ -259,10 +230,10 @@ class Bench:
                 del self.received[: listener.feed(self.received, 0, len(self.received))]
                 event = listener.next_event()
             if event != NOTHING:
-                if event == TELEGRAM and on_telegram is not None:
-                    on_telegram(listener)
+                if event == TELEGRAM and self._on_telegram is not None:
+                    self._on_telegram(listener)
                 return event
-            if not self._more(first_ns, gap_ns, began_ns, until_ns):
+            if not self._more(first_ns, gap_ns, began_ns):
                 return NOTHING
 
 

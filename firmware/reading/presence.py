@@ -1,0 +1,93 @@
+"""Is the meter still there? Judged by its silence, its refusals to answer, or light that is not an LED's.
+
+    kind      lost after silence of ...                                            or after
+    PUSH      60 s before any telegram, 120 s behind a single one,
+              then 4 of its longest pauses, but at the least 30 s, at the most 600 s
+    POLLED                                                                         2 read-outs in a row unanswered
+    BLINK     8 of its longest pauses, but at the least 75 s                       4 s within a minute of other light,
+                                                                                   8 s the next time, 16 s ...
+"""
+
+from micropython import const
+
+PUSH = const(0)
+POLLED = const(1)
+BLINK = const(2)
+
+# A row a kind: s of silence before any sign of life; behind a single one; then at the least; its longest pauses; s at
+# the most; failures in a row. 0 in front: silence does not tell.
+_LIMITS = ((60, 120, 30, 4, 600, 0), (0, 0, 0, 0, 0, 2), (75, 75, 75, 8, 4800, 0))
+_LONGEST_PAUSE_S = const(600)
+_NON_FLASH_MS = const(80)  # of a second: a remote control's, or noise, unless it comes again and again
+_NON_FLASH_SECONDS = const(4)
+_FORGET_S = const(15)  # one of them
+
+
+class Presence:
+    """Follows one meter after the other; all times are uptime in whole seconds."""
+
+    def __init__(self):
+        self._meter = None  # what tells the meter that is followed from another
+        self._kind = PUSH
+        self._has_spoken = False
+        self._heard_s = self._pause_s = 0
+        self._failures = self._failures_before = 0
+        self._non_flash_seconds = self._forgot_s = 0
+        self._most_non_flash = _NON_FLASH_SECONDS
+
+    def follow(self, meter, kind, has_spoken, now_s):
+        """Watch the meter from now on; `meter` (a protocol's name) that was followed before keeps its longest pause.
+
+        `has_spoken`: was it found by what it has sent?
+        """
+        self._kind = kind
+        self._failures = self._failures_before = self._non_flash_seconds = 0
+        self._forgot_s = now_s
+        if self._meter != meter:
+            self._meter = meter
+            self._heard_s = now_s
+            self._pause_s = 0
+            self._most_non_flash = _NON_FLASH_SECONDS
+            self._has_spoken = has_spoken
+        elif has_spoken or kind == BLINK:
+            self._has_spoken = True
+            self.heard(now_s)
+        else:
+            self._has_spoken = False
+
+    def heard(self, now_s):
+        """A telegram or a flash has come."""
+        if self._has_spoken or self._pause_s:
+            self._pause_s = max(self._pause_s, min(now_s - self._heard_s, _LONGEST_PAUSE_S))
+        self._has_spoken = True
+        self._heard_s = now_s
+        self._failures_before = self._failures
+
+    def lit(self, now_s):
+        """The LED is on all the time: that is no silence."""
+        self._heard_s = now_s
+
+    def failed(self, n):
+        """So many read-outs have not been answered since the meter is read, those before heard() among them."""
+        self._failures = n
+
+    def non_flash(self, ms, now_s):
+        """For so long in the last second there was light that is no flash. Called once a second."""
+        self._non_flash_seconds += ms >= _NON_FLASH_MS
+        if now_s - self._forgot_s >= _FORGET_S:
+            self._forgot_s = now_s
+            self._non_flash_seconds = max(self._non_flash_seconds - 1, 0)
+
+    def is_lost(self, now_s):
+        """Is it time to look for the meter anew?"""
+        unheard_s, once_s, least_s, pauses, most_s, failures = _LIMITS[self._kind]
+        if failures:
+            return self._failures - self._failures_before >= failures
+        if self._non_flash_seconds >= self._most_non_flash:
+            self._most_non_flash *= 2  # it may be noise again
+            return True
+        if self._pause_s:
+            limit_s = max(least_s, min(pauses * self._pause_s, most_s))
+        else:
+            limit_s = once_s if self._has_spoken else unheard_s
+        return now_s - self._heard_s > limit_s
