@@ -41,8 +41,8 @@ class Block:
 class Policy(AcceptancePolicy):
     faultless = True
 
-    def judge(self, check, block=None, asked=False, compares=True, ident=IDENT):
-        verdict = self.verdict(check, asked, compares, ident, block or Block(), self.faultless)
+    def judge(self, check, block=None, asked=False, compares=True, ident=IDENT, parity=False):
+        verdict = self.verdict(check, asked, parity, compares, ident, block or Block(), self.faultless)
         self.faultless = self.faultless and verdict == TAKE
         return verdict
 
@@ -111,7 +111,8 @@ def test_a_damaged_identification_does_not_put_the_form_out():
     assert policy.judge(BCC, Block(2), True, ident=OTHER) == NEW_FORM
     assert policy.judge(BCC, Block(1), True, ident=OTHER) == NEW_FORM
     assert policy.judge(BCC, Block(1), True) == TAKE
-    assert policy.judge(BCC, Block(2), ident=OTHER) == TAKE  # pushed: a second meter in one stream
+    assert policy.judge(BCC, Block(2), ident=OTHER, parity=True) == NEW_FORM
+    assert policy.judge(BCC, Block(3), ident=OTHER) == TAKE  # of a file: a second meter in one stream
 
 
 def test_once_checked_always_checked():

@@ -21,12 +21,13 @@ the identification, each address and unit, and each value but for its digits. It
     BCC    any    any                                             as the last one    TAKE, vouched
     none   any    the first one, on a line without faults         any                TAKE, not vouched
     BCC    any    the first one, on a line without faults         any                TAKE, vouched
-    BCC    no     of another identification                       any                TAKE, vouched
+    BCC    no     of another identification, no parity bits       any                TAKE, vouched
     none   any    any                                             another            NEW_FORM: twice, and it is taken
     BCC    any    any                                             another            NEW_FORM: twice, and it is taken
 
-A CRC that is asked for follows the row of a CRC that is not. Two forms are known at a time, as meters may send two
-lists in turn; one that has come once only is forgotten behind _PATIENCE blocks of the other.
+Parity bits tell a line from a file: there no new identification is believed at once, as a damaged one is new too. A CRC
+that is asked for follows the row of a CRC that is not. Two forms are known at a time, as meters may send two lists in
+turn; one that has come once only is forgotten behind _PATIENCE blocks of the other.
 """
 
 from metering.compat import const
@@ -58,11 +59,11 @@ class AcceptancePolicy:
         self._other_form = _NONE  # waits to come again, or has been taken before
         self._age = 0  # blocks since then
 
-    def verdict(self, check, asked, compares, ident, sets, is_faultless):
+    def verdict(self, check, asked, parity, compares, ident, sets, is_faultless):
         """TAKE or a reason. `ident`: a checksum of the identification line; `sets`: the block's DataSets.
 
-        `asked`: must it have a check? `compares` False: forms differ from block to block, and that is known.
-        `is_faultless`: has nothing been rejected on this line yet?
+        `asked`: must it have a check? `parity`: has each character a parity bit, and an even one? `compares` False:
+        forms differ from block to block, and that is known. `is_faultless`: has nothing been rejected on this line yet?
         """
         if check == NO_CHECK_SENT:
             if asked or sets.must_check or ident == self._checked_ident:
@@ -85,7 +86,7 @@ class AcceptancePolicy:
             self._ident = ident
             return TAKE
         is_first = self._form == _NONE and is_faultless
-        if is_first or check == BCC and not asked and ident != self._ident:
+        if is_first or check == BCC and not (asked or parity) and ident != self._ident:
             self.vouched = check == BCC
             self._form = form
             self._ident = ident

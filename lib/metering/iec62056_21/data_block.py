@@ -327,8 +327,15 @@ class Iec62056_21(CompactingListener):
         """The block has ended, and `check` has held (BCC, CRC, or NO_CHECK_SENT): a telegram where it is believed."""
         self.length = self._since(self._at + used)
         sets, policy = self.sets, self._policy
-        is_faultless = not any(self.rejected.values())
-        verdict = policy.verdict(check, self.needs_check, self.compares_form, self._line_crc, sets, is_faultless)
+        verdict = policy.verdict(
+            check,
+            self.needs_check,
+            self.parity,
+            self.compares_form,
+            self._line_crc,
+            sets,
+            not any(self.rejected.values()),
+        )
         if verdict == NO_CHECK:
             return self._fail("no checksum", "an end without a check", used)
         if verdict == BAD_LINE:
