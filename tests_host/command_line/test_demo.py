@@ -4,6 +4,7 @@ Every demo runs in a process of its own with a TMPDIR of its own: its children a
 environment, its files by lying there.
 """
 
+import json
 import os
 import pty
 import re
@@ -20,8 +21,12 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from optoprobe.commands.demo import METERS, Picture
+from optoprobe.commands.demo import METERS
+from optoprobe.demo_meters import NAMES
+from optoprobe.demo_screen import Moment, PlainLines, Screen
+from optoprobe.picture import Picture
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 
@@ -103,7 +108,7 @@ def test_each_meter_is_shown(tmp_path):
     for name, run in runs.items():
         code, out, err = run.end()
         assert (code, err) == (0, ""), (name, out)
-        assert f"simulated {name} meter" in out
+        assert f"simulated {NAMES[name]} meter" in out
         energy = r"Energy import T1 +4932\.70\d kWh" if name == "p1" else r"Energy import( B1)? +14798\.11\d kWh"
         assert re.search(energy, out), (name, out)
         assert re.search(r"Power( import)? +\d+ W", out), (name, out)
@@ -164,10 +169,45 @@ def test_a_capture_is_replayed(tmp_path):
     assert re.search(r"Energy import +123456\.78\d\d kWh", out) and re.search(r"Voltage L2 +2\d\d\.\d V", out)
 
 
-def test_a_capture_without_a_telegram_ends_it_at_once(tmp_path):
+def test_a_capture_without_a_telegram_is_played_all_the_same(tmp_path):
     capture = tmp_path / "noise.bin"
     capture.write_bytes(bytes(range(256)) * 4)
-    assert "no telegram in " in Run(tmp_path, "--capture", capture).fails(1)
+    run = Run(tmp_path, "--capture", capture, "--seconds", 5)
+    out, err = run.process.communicate(timeout=60)
+    assert run.process.returncode == 1
+    assert "noise.bin (1,024 bytes, " in out and "it is played all the same" in out
+    assert err.startswith("optoprobe demo: no readings arrived in 5 s; ") and err.count("\n") == 1
+
+
+def test_an_empty_capture_is_one_sentence(tmp_path):
+    capture = tmp_path / "empty.bin"
+    capture.write_bytes(b"")
+    assert "there are no bytes in " in Run(tmp_path, "--capture", capture).fails(1)
+
+
+def test_an_encrypted_capture_is_read_with_its_key(tmp_path):
+    meter = DlmsMeter("mbus")
+    capture = tmp_path / "capture.bin"
+    capture.write_bytes(b"".join(meter.telegram(second) for second in range(0, 30, 10)))
+    keys = ("--key", meter.key.hex(), "--auth-key", meter.auth_key.hex())
+    with_key = Run(tmp_path / "with", "--capture", capture, "--seconds", 20, *keys)
+    without = Run(tmp_path / "without", "--capture", capture, "--seconds", 3)
+    code, out, err = with_key.end()
+    assert (code, err) == (0, "") and re.search(r"Energy import.* kWh", out), out
+    assert meter.key.hex() not in out + err
+    out, err = without.process.communicate(timeout=60)
+    assert "Give its --key" in out
+
+
+@pytest.mark.parametrize("history", [1, 7])
+def test_a_read_out_that_was_asked_for_is_asked_for_again(tmp_path, history):
+    """However long it is: played at one rate, one of 4.9 KB gave nothing, as no meter pushes so."""
+    capture = tmp_path / "capture.bin"
+    capture.write_bytes(b"/OPT5METER\r\n" + IecMeter("C", full=True, history=history).block(3)[0])
+    code, out, err = Run(tmp_path, "--seconds", 20, "--capture", capture).end()
+    assert (code, err) == (0, "")
+    assert re.search(r"Energy import +14798\.11\d kWh", out)
+    assert " s  the meter is being asked and read ...\n" in out
 
 
 def test_an_outside_broker_is_left_as_it_was(tmp_path):
@@ -241,17 +281,19 @@ def test_a_firmware_that_ends_is_told(tmp_path):
         ["--broker", "host:1883", "--password", PASSWORD],
         ["--capture", "/nowhere/capture.bin"],
         ["--capture", "capture.bin", "--quirk", "phases"],
+        ["--meter", "dlms", "--key", "00" * 16],
+        ["--capture", "capture.bin", "--key", "12"],
     ],
 )
 def test_wrong_usage(tmp_path, arguments):
     Run(tmp_path, *arguments).fails(2)
 
 
-def test_a_terminal_gets_a_table(tmp_path):
+def test_a_terminal_gets_a_screen(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
-        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30", "TMPDIR": str(tmp_path)}
-        command = [sys.executable, "-m", "optoprobe", "demo", "--meter", "sml", "--seconds", "4"]
+        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", "TMPDIR": str(tmp_path)}
+        command = [sys.executable, "-m", "optoprobe", "demo", "--meter", "p1", "--seconds", "10"]
         os.execve(sys.executable, command, environment)
     shown = b""
     while select.select([terminal], [], [], 20)[0]:
@@ -260,10 +302,46 @@ def test_a_terminal_gets_a_table(tmp_path):
         except OSError:  # Linux says so when the other end has closed
             break
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"│ Energy import +│ +14798\.11\d\d │ kWh +│ +\d\.\d │", text)
-    assert re.search(r"meter sent \d telegrams, \d+ messages with readings arrived", text)
-    assert "free heap: " in text and "probe online" in text
+    lines = on_screen(shown.decode())
+    assert len(lines) <= 24 + 1 and max(map(len, lines)) <= 80, lines
+    assert re.match(r"P1 \(simulated\) → MicroPython → (mosquitto|amqtt) 127\.0\.0\.1:\d+$", lines[0])
+    assert re.match(r"meter \d+$", lines[1])
+    assert re.match(r"  Energy import T1 +4932\.70\d kWh +\d\.\d s ago$", lines[2])
+    rows = [line.split("  ")[1] for line in lines if line.endswith(" s ago")]
+    assert rows[:5] == ["Energy import T1", "Energy import T2", "Energy export T1", "Energy export T2", "Power import"]
+    below = "\n".join(lines[len(rows) + 2 :])
+    assert re.search(r"^\d+ more registers in a higher window\n", below)
+    assert re.search(r"^meter sent \d+ telegrams, [1-9]\d* with readings arrived$", below, re.MULTILINE)
+    assert re.search(r"^notice: ok$", below, re.MULTILINE) and "free heap: " in below and "probe online" in below
+
+
+def on_screen(written):
+    """The lines that stand on a terminal in the end."""
+    rows, at = [""] * 200, 0
+    for token in re.findall(r"\x1b\[\d*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+        if token == "\n":
+            at += 1
+        elif token.endswith("A") and token[0] == "\x1b":
+            at -= int(token[2:-1])
+        elif token.startswith("\x1b") and token.endswith("J"):
+            rows[at:] = [""] * (len(rows) - at)
+        elif token[0] not in "\x1b\r":
+            rows[at] = token
+    return [row for row in rows if row]
+
+
+def test_a_long_notice_stands_whole_on_the_screen_and_among_the_lines(capsys):
+    notice = "no telegram for 12 s: " + "check that the head sits on the meter's eye, cable down; " * 4 + "end"
+    picture = Picture("p")
+    picture.take("optoprobe/p/diagnostics", json.dumps({"notice": notice}).encode(), 1.0)
+    moment = Moment(5.0, 0.0, "meter sent 3 telegrams, ", reading_since_s=2.0)
+    Screen("header").show(picture, moment)
+    lines = on_screen(capsys.readouterr().out)
+    assert all(len(line) <= 80 for line in lines)
+    assert notice.split() == " ".join(lines).partition("notice: ")[2].partition(" probe ")[0].split()
+    assert any(line.startswith("the meter is being read for 3 s; ") for line in lines)
+    PlainLines().show(picture, moment)
+    assert f"notice: {notice}\n" in capsys.readouterr().out
 
 
 # --- the picture, by hand ---

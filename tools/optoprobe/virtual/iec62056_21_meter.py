@@ -472,6 +472,11 @@ class IecMeter:
 
     # --- the conversation ---
 
+    @property
+    def is_being_read(self) -> bool:
+        """Is it between a sign-on and the end of what follows?"""
+        return not self.period_s and (self._sending or bool(self._queue) or self._hear != self._hear_sign_on)
+
     def _time_out(self, now_s: float) -> None:
         while self._timeout is not None and self._timeout[0] <= now_s:
             at_s, what = self._timeout

@@ -1,0 +1,133 @@
+"""What stands in front of the demo's virtual board: a simulated meter, or a capture played again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from metering import protocols
+from metering.line import Line
+from metering.pulses import RATES
+
+from . import capture_file, decoding
+
+SML, ASKED, DLMS, AUTO = "sml", "iec62056-21", "dlms", decoding.AUTO
+PULSES_PER_KWH = 10_000  # of the meter that only blinks: something happens every second
+NAMES = {
+    "sml": "SML",
+    "iec-a": "IEC 62056-21 mode A",
+    "iec-b": "IEC 62056-21 mode B",
+    "iec-c": "IEC 62056-21 mode C",
+    "iec-d": "IEC 62056-21 D0",
+    "p1": "P1",
+    "dlms": "DLMS",
+    "dlms-hdlc": "DLMS in HDLC",
+    "dlms-mbus": "DLMS in M-Bus frames",
+    "dlms-gbt": "DLMS in blocks",
+    "blink": "blinking",
+}
+
+
+@dataclass
+class Played:
+    """A source of the optical server and the line it begins with; `protocol` as in the settings, which `settings` adds
+    to. `about` is what it is, in words; `note` what its owner must know."""
+
+    protocol: str
+    source: Any
+    line: Line
+    about: str
+    settings: dict[str, object] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def is_blinking(self) -> bool:
+        return self.protocol == protocols.BLINK
+
+    @property
+    def is_being_read(self) -> bool:
+        """Does the meter answer somebody just now?"""
+        return getattr(self.source, "is_being_read", False)
+
+
+class NothingToPlay(Exception):
+    """The text is one sentence without its full stop."""
+
+
+def simulated(name: str, quirks: list[str]) -> Played:
+    """The meter that is called `name`, one of NAMES."""
+    from .virtual.blink_meter import BlinkMeter
+    from .virtual.dlms_meter import DlmsMeter
+    from .virtual.iec62056_21_meter import IecMeter
+    from .virtual.sml_meter import SmlMeter
+
+    about = f"simulated {NAMES[name]} meter" + (f" ({', '.join(quirks)})" if quirks else "")
+    source: Any
+    if name == "sml":
+        source = SmlMeter(quirks=quirks)
+        return Played(SML, source, _line_of(source, SML), about)
+    if name == protocols.BLINK:
+        return Played(protocols.BLINK, BlinkMeter(PULSES_PER_KWH, ghosts=quirks), Line(RATES[0]), about)
+    if name.startswith("dlms"):
+        source = DlmsMeter(name.partition("-")[2] or "optical", quirks=quirks)
+        keys = {"meter_key": source.key.hex(), "meter_auth_key": source.auth_key.hex()}
+        line = _line_of(source, DLMS)
+        if line.baud != protocols.load(DLMS).LINES[0].baud:
+            keys["line"] = _settings_text(line)
+        return Played(DLMS, source, line, about, dict(keys))
+    source = IecMeter(name.removeprefix("iec-").upper(), quirks=quirks)
+    return Played(ASKED, source, _line_of(source, ASKED), about)
+
+
+def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -> Played:
+    """A capture, played as what its first telegram speaks; what no decoder takes is played all the same.
+
+    Of a capture file the part that speaks, or the longest. A read-out that was asked for is asked for again. Raises
+    NothingToPlay.
+    """
+    from .virtual.optical_server import CaptureSource
+    from .virtual.recorded_meter import recorded_meter
+
+    is_timed = capture_file.is_capture(capture)
+    whole = capture_file.Segment(Line(9600), chunks=[(0, capture)] if capture else [])
+    parts = capture_file.parse(capture).parts() if is_timed else [capture_file.Part([whole])]
+    parts = sorted((part for part in parts if part.data), key=lambda part: len(part.data), reverse=True)
+    if not parts:
+        raise NothingToPlay(f"there are no bytes in {file}: name another file")
+    about = f"capture {file}, again and again"
+    keys: dict[str, object] = {"meter_key": key or "", "meter_auth_key": auth_key or ""}
+    refused: dict[str, int] = {}
+    for part in parts:
+        for event in decoding.decode(part.data, key=key, auth_key=auth_key, pauses=part.pauses):
+            if isinstance(event, decoding.Rejected):
+                refused[event.reason] = refused.get(event.reason, 0) + 1
+                continue
+            asked = recorded_meter(part.data[event.offset :]) if event.protocol == ASKED else None
+            if asked is not None:
+                return Played(ASKED, asked, asked.line, about)
+            if is_timed:
+                return _timed(part, event.protocol, about, keys)
+            line = Line(protocols.load(event.protocol).LINES[0].baud)
+            return Played(event.protocol, CaptureSource(capture), line, about, keys)
+    found = ", ".join(f"{reason} {n:,}" for reason, n in refused.items()) or "no start sequence found"
+    n_bytes = sum(len(part.data) for part in parts)
+    note = f"No telegram in {file} ({n_bytes:,} bytes, {found}): it is played all the same."
+    if "key needed" in refused:
+        note += " Give its --key, as your network operator sent it."
+    if is_timed:
+        return _timed(parts[0], AUTO, about, keys, note)
+    return Played(AUTO, CaptureSource(capture), Line(9600), about, keys, note)
+
+
+def _timed(part: capture_file.Part, protocol: str, about: str, keys: dict[str, object], note: str = "") -> Played:
+    source = capture_file.Replay(part)
+    line = {"line": _settings_text(source.line)} if protocol != AUTO else {}
+    return Played(protocol, source, source.line, about, {**keys, **line}, note)
+
+
+def _line_of(source: Any, protocol: str) -> Line:
+    return getattr(source, "line", None) or Line(protocols.load(protocol).LINES[0].baud)
+
+
+def _settings_text(line: Line) -> str:
+    return f"{line.baud} {line.bits}{line.parity or 'N'}{line.stop}"
