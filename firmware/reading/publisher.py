@@ -53,14 +53,14 @@ class Publisher:
             self._registers = {}
             self._order = []
             gc.collect()  # what is made now stays: let it lie together
-            for reading in listener.readings():
+            for reading in listener.published_readings():
                 if not reading.is_companion:
                     self._register(reading)
             gc.collect()
         maker = listener.maker() or self.meter.maker
         self.clock = ""
         live = bytearray()
-        for reading in listener.readings():
+        for reading in listener.published_readings():
             register = None if reading.is_companion else self._register(reading)
             if register is None or not self._guard.admits(reading, register, uptime_s):
                 continue

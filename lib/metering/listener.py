@@ -106,6 +106,10 @@ class Listener:
         """Yields a Reading for each value of the telegram in hand, in the order sent, until the next feed or event."""
         raise NotImplementedError
 
+    def published_readings(self):
+        """What readings() yields, and what follows from several of them where the meter sends no register for it."""
+        return self.readings()
+
     def meter_id(self):
         """The text that names the meter of the telegram in hand, "" where it does not say."""
         raise NotImplementedError

@@ -32,7 +32,7 @@ ROWS = (
     "dlms dlms.push - dlms.dlms_probe"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
-_SHARED = "mbus characters checksum compacting_listener"  # common files that nothing but a family loads
+_SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads
 
 _LISTENER = const(1)
 _CONVERSATION = const(2)

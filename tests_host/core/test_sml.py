@@ -14,7 +14,7 @@ import pytest
 from support import listener_harness as hearing
 
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
-from metering.listener import LOCAL_TIMESTAMP, SEC_INDEX, TELEGRAM, TIMESTAMP
+from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.registers import unit_symbol
 from metering.sml import BUFFER_SIZE, Sml
@@ -597,6 +597,105 @@ def test_the_sign_fault_does_not_outlive_its_telegram():
     other = sml.telegram([power], b"1234567")
     texts = [telegram[-1][1] for telegram in hear(faulty + other + faulty).telegrams]
     assert texts == ["356.24", "-299.12", "356.24"]
+
+
+IMPORTING, EXPORTING = 0x1C0104, 0x1C0904  # FNN status words: bit 11 says export
+EDL_IMPORTING, EDL_EXPORTING = 0x0182, 0x01A2  # EDL21: bit 5
+
+
+def powers_of(maker, status, *powers, number=40_000_000, width=4, volts=None):
+    """The powers as decoded: `powers` are (code, mantissa, bytes) in W, the status word that of 1.8.0."""
+    entries = [Entry("1-0:1.8.0*255", 16_086_522, 4, False, -1, 30, status, width)]
+    entries += [Entry(f"1-0:{code}*255", mantissa, n, True, 0, 27) for code, mantissa, n in powers]
+    if volts is not None:
+        entries += [Entry("1-0:32.7.0*255", volts, 2, False, -1, 35), Entry("1-0:31.7.0*255", 73, 1, False, -2, 33)]
+    server = b"\x0a\x01" + maker + number.to_bytes(5, "big")
+    return [text for obis, text, _ in hear(sml.telegram(entries, server)).telegrams[0] if "6.7.0*" in obis]
+
+
+@pytest.mark.parametrize(
+    ("maker", "status", "powers", "meant"),
+    [
+        # DZG: negative in few bytes with the status of import is positive, whatever the number of the meter
+        (b"DZG", IMPORTING, [("16.7.0", -29912, 2)], ["35624"]),
+        (b"DZG", IMPORTING, [("16.7.0", -1, 1)], ["255"]),
+        (b"DZG", IMPORTING, [("16.7.0", -1, 3)], ["16777215"]),
+        (b"DZG", IMPORTING, [("36.7.0", -14836, 2)], ["50700"]),
+        (b"DZG", IMPORTING, [("16.7.0", -29912, 4)], ["-29912"]),
+        (b"DZG", IMPORTING, [("16.7.0", 12345, 2)], ["12345"]),
+        (b"DZG", EXPORTING, [("16.7.0", -29912, 2)], ["-29912"]),
+        # of several phases one may export
+        (b"DZG", IMPORTING, [("36.7.0", -50, 2), ("56.7.0", 400, 2)], ["-50", "400"]),
+        (b"EMH", IMPORTING, [("16.7.0", -29912, 2)], ["-29912"]),
+        # Holley: positive with the status of export is negative
+        (b"HLY", EXPORTING, [("16.7.0", 425, 2)], ["-425"]),
+        (b"HLY", EXPORTING, [("16.7.0", -425, 2)], ["-425"]),
+        (b"HLY", EXPORTING, [("16.7.0", 0, 2)], ["0"]),
+        (b"HLY", IMPORTING, [("16.7.0", 425, 2)], ["425"]),
+        (b"HLY", 0x0182, [("16.7.0", 425, 2)], ["425"]),
+        (b"HLY", None, [("16.7.0", 425, 2)], ["425"]),
+        (b"ISK", EXPORTING, [("16.7.0", 425, 2)], ["425"]),
+        # EFR: the low byte alone, where it is told that it exports
+        (b"EFR", EXPORTING, [("16.7.0", 0xC7, 2)], ["-57"]),
+        (b"EFR", EXPORTING, [("16.7.0", 0x7F, 2)], ["127"]),
+        (b"EFR", EXPORTING, [("16.7.0", 0x100, 2)], ["256"]),
+        (b"EFR", EXPORTING, [("16.7.0", 0xC7, 4)], ["199"]),
+        (b"EFR", EXPORTING, [("36.7.0", 0xC7, 2)], ["199"]),
+        (b"EFR", IMPORTING, [("16.7.0", 0xC7, 2)], ["199"]),
+        (b"EFR", None, [("16.7.0", 0xC7, 2)], ["199"]),
+    ],
+)
+def test_the_status_word_says_which_way_the_power_flows(maker, status, powers, meant):
+    assert powers_of(maker, status, *powers) == meant
+    assert powers_of(maker, status, *powers, width=3) == meant
+
+
+def test_an_efr_cannot_draw_more_than_voltage_times_current():
+    """230.9 V and 0.73 A are 168.6 VA: 145 W may be drawn, 199 W may not, so that its byte is meant as -57."""
+    assert powers_of(b"EFR", IMPORTING, ("16.7.0", 145, 2), volts=2309) == ["145"]
+    assert powers_of(b"EFR", IMPORTING, ("16.7.0", 168, 2), volts=2309) == ["168"]
+    assert powers_of(b"EFR", IMPORTING, ("16.7.0", 169, 2), volts=2309) == ["-87"]
+    assert powers_of(b"EFR", IMPORTING, ("16.7.0", 199, 2), volts=2309) == ["-57"]
+    assert powers_of(b"EFR", IMPORTING, ("16.7.0", 199, 2), volts=0) == ["199"]  # proves nothing
+
+
+def test_the_status_word_counts_more_than_the_number_of_a_dzg():
+    assert powers_of(b"DZG", EXPORTING, ("16.7.0", -29912, 2), number=42_000_000) == ["-29912"]
+    assert powers_of(b"DZG", None, ("16.7.0", -29912, 2), number=42_000_000) == ["35624"]
+    assert powers_of(b"DZG", 0x010180, ("16.7.0", -29912, 2), number=42_000_000) == ["35624"]
+
+
+@pytest.mark.parametrize(
+    ("status", "width", "published"),
+    [
+        (EDL_IMPORTING, 2, [("0f", 1919), ("10", 1919)]),
+        (EDL_EXPORTING, 2, [("0f", 1919), ("10", -1919)]),
+        (0x01A0, 2, [("0f", 1919), ("10", -1919)]),
+        (0x000101A2, 4, [("0f", 1919), ("10", -1919)]),
+        (0x0200, 2, [("0f", 1919)]),
+        (0xA2, 1, [("0f", 1919)]),
+        (IMPORTING, 4, [("0f", 1919)]),
+        (None, None, [("0f", 1919)]),
+    ],
+)
+def test_15_7_0_is_published_with_its_sign_too(status, width, published):
+    energy = Entry("1-0:1.8.0*255", 53_784_990, 5, True, -1, 30, status, width)
+    entries = [energy, Entry("1-0:15.7.0*255", 1919, 4, True, -1, 27)]
+    ready = telegram_ready(sml.telegram(entries, SERVER))
+    assert [(r.obis[2:3].hex(), r.value) for r in ready.published_readings()][1:] == published
+    assert [(r.obis[2:3].hex(), r.value) for r in ready.readings()][1:] == published[:1]  # as sent
+    with_both = [*entries, Entry("1-0:16.7.0*255", 5, 4, True, -1, 27)]
+    ready = telegram_ready(sml.telegram(with_both, SERVER))
+    assert [r.value for r in ready.published_readings()][1:] == [1919, 5]
+
+
+def test_a_status_word_does_not_outlive_its_telegram():
+    with_status = sml.telegram([Entry("1-0:1.8.0*255", 1, 4, False, -1, 30, EDL_EXPORTING, 2)], SERVER)
+    without = sml.telegram([Entry("1-0:15.7.0*255", 1919, 4, True, -1, 27)], SERVER)
+    listener = telegram_ready(with_status)
+    assert listener.next_event() == NOTHING
+    assert listener.feed(without, 0, len(without)) == len(without) and listener.next_event() == TELEGRAM
+    assert len(list(listener.published_readings())) == 1
 
 
 def test_pin_needed():

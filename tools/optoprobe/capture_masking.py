@@ -29,7 +29,7 @@ from metering.iec62056_21.block_check import xor_part
 from metering.iec62056_21.printed import parse_code
 from metering.listener import REJECTED, TELEGRAM
 from metering.mbus import mbus_frame
-from metering.sml import Sml
+from metering.power_direction import has_sign_fault
 
 from . import decoding
 from .capture_file import Capture, Part, Segment, counted
@@ -38,7 +38,7 @@ _SHORT_DIGITS = 5  # what may be a number of the meter, where a name stands
 _SURE_DIGITS = 7  # what is one, wherever it stands: by chance 1 value of 10 million has these digits
 _LARGE = range(1 << 24, 1 << 40)  # a number that is looked for in binary, too: smaller ones are in every telegram
 _DISTINCT_BYTES = 4  # of what is looked for in binary: zeros, and 1B1B1B1B, are in every telegram
-_FAULTY = (42_000_000, 55_000_000)  # of DZG DVS74, see metering.sml
+_FAULTY = (42_000_000, 55_000_000)  # of DZG DVS74, see metering.power_direction
 _MAX_COMMENTS = 10  # of the recorder
 _KEY_NEEDED = "key needed"
 _DIGITS = re.compile(rb"[0-9]+")
@@ -220,7 +220,7 @@ def _zeros(octets: bytes) -> bytes:
         return head + _DIGITS.sub(lambda found: b"0" * len(found[0]), octets[len(head) :])
     n = len(octets)
     if n == 10 and octets[0] in (9, 10) and _is_maker(octets[2:5]):  # DIN 43863-5
-        if Sml._has_sign_fault(octets):  # it sends its power wrongly, as its number tells: the other such range's first
+        if has_sign_fault(octets):  # it sends its power wrongly, as its number tells: the other such range's first
             low, high = (first.to_bytes(5, "big") for first in _FAULTY)
             return octets if octets[5:] in (low, high) else octets[:5] + (low if octets[5:] > high else high)
         return octets[:6] + bytes(4)
