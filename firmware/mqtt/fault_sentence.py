@@ -46,8 +46,8 @@ def _sentence(error, was_session, settings):
     broker = "the broker at %s:%d" % (settings["mqtt_host"], settings["mqtt_port"])
     if isinstance(error, NoWifi):
         return "the Wi-Fi %s cannot be joined: check its name and password" % settings["wifi_ssid"]
-    if isinstance(error, umqtt.MQTTException):
-        return "%s refuses: %s" % (broker, _REFUSALS.get(detail, "code %s" % detail))
+    if isinstance(error, umqtt.MQTTException) and detail in _REFUSALS:
+        return "%s refuses: %s" % (broker, _REFUSALS[detail])
     if isinstance(error, MemoryError):
         return "the network has no memory left"
     if not isinstance(error, OSError):

@@ -133,7 +133,7 @@ class MqttSession:
             except umqtt.MQTTException as error:
                 if error.args != (_SUBACK_REFUSED,):
                     raise
-                self.refused_topic = topic  # (told with the next news) what is not heard is no reason not to publish
+                self.refused_topic = topic  # what is not heard is no reason not to publish
 
     def _received(self, topic, payload):
         retained = self._sockets.last.retained
@@ -270,6 +270,7 @@ class Network:
         self._wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
         self._opened_s = self._health.uptime_s
+        self.has_news = True  # a subscription may be refused, or no more
         self._failed_in_a_row = 0
         self._outbox.discard_volatile()
         self.discovery.announce_all()

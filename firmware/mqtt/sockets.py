@@ -25,13 +25,14 @@ _RETAIN = const(1)  # bit of a PUBLISH's first byte (MQTT 3.1.1, 3.3.1.3)
 class MqttSocket:
     """One connection, with the methods umqtt.simple calls. Any may raise OSError, after `timeout_s` at the latest.
 
-    `received_at` and `sent_at`: ticks_ms of the last byte. All that is read and sent from `step_at` (ticks_ms) on may
-    take `step_ms`, and a single wait beyond it. `retained`: had the broker kept the message that came last?
+    `received_at` and `sent_at`: ticks_ms of the last byte. What is read and sent from `step_at` (ticks_ms) on may
+    take `step_ms`, and one write beyond it. `retained`: had the broker kept the message that came last?
     """
 
     def __init__(self, timeout_s):
         self._socket = socket.socket()
         self._socket.settimeout(timeout_s)
+        self._wait_ms = int(timeout_s * 1000)
         self._poll = select.poll()
         self._waits = True
         self._out = bytearray(_OUT_BYTES)
@@ -40,12 +41,6 @@ class MqttSocket:
         self._singles = 0
         self.received_at = self.sent_at = self.step_at = time.ticks_ms()
         self.step_ms = STEP_MS
-
-    def _check_step(self):
-        now = time.ticks_ms()
-        if time.ticks_diff(now, self.step_at) > self.step_ms:
-            raise OSError(errno.ETIMEDOUT)
-        return now
 
     @property
     def retained(self):
@@ -86,7 +81,9 @@ class MqttSocket:
     def _send(self, view):
         while len(view):
             sent = self._socket.send(view)
-            self.sent_at = self._check_step()
+            self.sent_at = time.ticks_ms()
+            if time.ticks_diff(self.sent_at, self.step_at) > self.step_ms:
+                raise OSError(errno.ETIMEDOUT)
             if sent == len(view):
                 return
             view = view[sent:]
@@ -107,6 +104,9 @@ class MqttSocket:
         data = b"" if n <= _MAX_READ_BYTES else None
         left = n
         while left:
+            left_ms = self.step_ms - time.ticks_diff(time.ticks_ms(), self.step_at)
+            if left_ms <= 0 or not self._poll.poll(min(left_ms, self._wait_ms)):
+                raise OSError(errno.ETIMEDOUT)
             more = self._socket.recv(min(left, _OUT_BYTES if n > _MAX_READ_BYTES else left))
             if not more:
                 if left < n:
@@ -115,7 +115,7 @@ class MqttSocket:
             left -= len(more)
             if data is not None:
                 data = data + more if data else more
-            self.received_at = self._check_step()
+            self.received_at = time.ticks_ms()
         if n == 1 and data:
             self._byte = data[0]
         return data
