@@ -1,0 +1,343 @@
+"""Restarts, their cause, and the watchdog: what feeds it, and what it and an exception out of main end in."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.scripted_broker import ScriptedBroker
+from support.virtual_time import Probe, WatchdogBites
+
+from optoprobe.virtual.board import VirtualBoard
+from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.sml_meter import SmlMeter
+
+POWER_ON, HARD, WATCHDOG, SOFT = 1, 2, 3, 5
+
+
+class Chip:
+    """What restarts.py sees of it; `waited_s` and `armed_ms` are what was asked of it."""
+
+    def __init__(self) -> None:
+        self.memory = b""
+        self.cause = POWER_ON
+        self.waited_s = 0
+        self.armed_ms = 0
+        self.resets = 0
+        chip = self
+
+        class RTC:
+            def memory(self, data: bytes | None = None) -> bytes | None:
+                if data is None:
+                    return chip.memory
+                chip.memory = bytes(data)
+                return None
+
+        def arm(timeout: int) -> None:
+            chip.armed_ms = timeout
+            chip.waited_when_armed_s = chip.waited_s
+
+        def reset() -> None:
+            chip.resets += 1
+
+        self.machine = SimpleNamespace(
+            PWRON_RESET=1, HARD_RESET=2, WDT_RESET=3, SOFT_RESET=5, RTC=RTC, WDT=arm, reset=reset
+        )
+        self.machine.reset_cause = lambda: chip.cause
+
+
+@pytest.fixture
+def chip(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chip:
+    import importlib
+
+    chip = Chip()
+    restarts = importlib.import_module("firmware.hardware.restarts")
+    monkeypatch.setattr(restarts, "machine", chip.machine)
+    monkeypatch.setattr(
+        restarts, "_CAUSES", ((1, "power on"), (2, "reset or crash"), (3, "watchdog"), (5, "soft reset"))
+    )
+
+    def sleep(seconds: int) -> None:
+        chip.waited_s += seconds
+
+    monkeypatch.setattr(restarts, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.chdir(tmp_path)
+    chip.restarts = restarts  # type: ignore[attr-defined]
+    return chip
+
+
+# --- restarts --------------------------------------------------------------------------------------------------------
+
+
+def test_the_fifth_quick_restart_waits_for_a_computer_and_then_arms_the_watchdog(chip: Any) -> None:
+    chip.restarts.note_start(30000)
+    assert chip.armed_ms == 30000 and chip.waited_s == 0
+    chip.cause = HARD
+    for quick in range(1, 8):
+        chip.armed_ms = 0
+        before_s = chip.waited_s
+        chip.restarts.note_start(30000)
+        assert chip.waited_s - before_s == (30 if quick >= 5 else 0), quick
+        assert chip.armed_ms == 30000 and chip.waited_when_armed_s == chip.waited_s  # a wait is no stall
+    assert chip.restarts.told()[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("between", "cause", "waits"),
+    [
+        ("nothing", HARD, True),
+        ("nothing", WATCHDOG, True),
+        ("nothing", SOFT, False),  # somebody at a computer
+        ("nothing", POWER_ON, False),
+        ("a minute", HARD, False),  # the run before has lasted
+    ],
+)
+def test_what_counts_as_a_quick_restart(chip: Any, between: str, cause: int, waits: bool) -> None:
+    chip.cause = HARD
+    for _ in range(4):
+        chip.restarts.note_start(1)
+    if between == "a minute":
+        chip.restarts.end_row()
+    chip.cause = cause
+    chip.restarts.note_start(1)
+    assert bool(chip.waited_s) is waits
+
+
+def test_what_lies_behind_in_rtc_memory_stays(chip: Any) -> None:
+    chip.memory = b"OPR1\x03\x01" + b"a record"
+    chip.cause = HARD
+    chip.restarts.note_start(1)
+    chip.restarts.end_row()
+    chip.restarts.restart(2)
+    assert chip.memory[:4] == b"OPR1" and chip.memory[4] == 4 and chip.memory[6:] == b"a record"
+
+
+def test_an_exception_is_told_by_type_and_place_and_never_by_its_text(
+    chip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import traceback
+
+    def print_exception(error: BaseException, file: Any = None) -> None:
+        traceback.print_exception(error, file=file)
+
+    monkeypatch.setattr(sys, "print_exception", print_exception, raising=False)
+    chip.restarts.note_start(1)
+    try:
+        raise ValueError("hunter2")
+    except ValueError as error:
+        chip.restarts.restart_by(error)
+    assert chip.resets == 1
+    chip.cause = HARD
+    chip.restarts.note_start(1)
+    restarts, cause = chip.restarts.told()
+    assert restarts == 1 and cause.startswith("ValueError in ") and "hunter2" not in cause
+    assert chip.restarts.told() == (1, "reset or crash")  # told once
+    written_ns = Path("restart.txt").stat().st_mtime_ns
+    chip.restarts.restart(1, cause)
+    assert Path("restart.txt").stat().st_mtime_ns == written_ns  # the same again wears no flash
+
+
+def test_a_story_that_cannot_be_written_stops_no_restart(chip: Any) -> None:
+    Path("restart.txt").mkdir()
+    chip.restarts.note_start(1)
+    chip.restarts.restart(1, "MemoryError in app")
+    chip.cause = HARD
+    chip.restarts.note_start(1)
+    assert chip.resets == 1 and chip.restarts.told() == (1, "error")
+
+
+# --- what feeds the watchdog -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uptime_s", "reader_s", "network_s", "well"),
+    [
+        (0, 0, None, True),
+        (10, 0, None, True),
+        (11, 0, None, False),  # the reader has not been round its loop for longer than 10 s
+        (11, 1, None, True),
+        (500, 500, None, True),  # the network counts once it has been used
+        (500, 500, 380, True),
+        (500, 500, 379, False),
+        (500, 489, 500, False),
+    ],
+)
+def test_well(device: Any, uptime_s: int, reader_s: int, network_s: int | None, well: bool) -> None:
+    health = device.health.Health.__new__(device.health.Health)
+    health._reader_s = health._network_s = 0
+    health._network_used = False
+    health.uptime_s = reader_s
+    health.reader_progressed()
+    if network_s is not None:
+        health.uptime_s = network_s
+        health.network_progressed()
+    health.uptime_s = uptime_s
+    assert health.well() is well
+
+
+def test_the_watchdog_bites_where_the_reader_stands_still(tmp_path: Path) -> None:
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        probe.run_for(100)  # fed all the while
+        probe.app.health.reader_progressed = lambda: None
+        began_s = probe.now_s
+        with pytest.raises(WatchdogBites):
+            probe.run_for(100)
+        assert 38 < probe.now_s - began_s < 43
+
+
+def test_the_watchdog_bites_where_the_network_stands_still(tmp_path: Path) -> None:
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        probe.run_for(10)
+        probe.app.health.network_progressed = lambda: None
+        began_s = probe.now_s
+        with pytest.raises(WatchdogBites):
+            probe.run_for(300)
+        assert 148 < probe.now_s - began_s < 153
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Esp32(SimpleNamespace):
+    """The chip's own heap: `largest` is its largest free block."""
+
+    HEAP_DATA = 4
+    largest = 12000
+
+    def idf_heap_info(self, _: int) -> list[tuple[int, int, int, int]]:
+        return [(70000, self.largest + 500, self.largest, 5816), (14000, 100, 90, 80)]
+
+
+@pytest.fixture
+def esp32(device: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """(firmware.hardware.memory_figures, the chip)."""
+    import importlib
+    import sys
+
+    figures = importlib.import_module("firmware.hardware.memory_figures")
+    chip = Esp32()
+    monkeypatch.setitem(sys.modules, "esp32", chip)
+    heap = SimpleNamespace(free=30000 + chip.largest, used=26000, collect=lambda: None)
+    heap.mem_free = lambda: heap.free
+    heap.mem_alloc = lambda: heap.used
+    monkeypatch.setattr(figures, "gc", heap)
+    chip.heap = heap
+    return figures, chip
+
+
+def test_free_heap_is_pythons_own_and_its_areas_are_counted(esp32: tuple[Any, Any]) -> None:
+    figures, chip = esp32
+    counts: dict[str, int] = {}
+    seen = [0, 0]
+    figures.count_into(counts, seen)
+    assert counts == {
+        "free_heap_bytes": 30000,
+        "heap_areas": 1,
+        "idf_free_bytes": 12600,
+        "idf_largest_block_bytes": 12000,
+    }
+    chip.heap.used, chip.heap.free = 40000, 16000 + chip.largest  # the same area
+    figures.count_into(counts, seen)
+    assert counts["heap_areas"] == 1
+    chip.largest = 800
+    chip.heap.used, chip.heap.free = 60000, 52000 + chip.largest  # doubled
+    figures.count_into(counts, seen)
+    assert counts["heap_areas"] == 2 and counts["free_heap_bytes"] == 52000
+
+
+def test_without_a_heap_of_the_chips_own_only_pythons_is_told(
+    esp32: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    figures, chip = esp32
+    monkeypatch.setitem(sys.modules, "esp32", None)
+    counts: dict[str, int] = {}
+    figures.count_into(counts, [0, 0])
+    assert counts == {"free_heap_bytes": chip.heap.free}
+    figures.restart_without_wifi_memory()
+
+
+@pytest.mark.parametrize(("largest", "restarts"), [(340, True), (2047, True), (2048, False), (5816, False)])
+def test_memory_for_wifi_that_ran_out_ends_in_a_restart(
+    esp32: tuple[Any, Any], chip: Any, largest: int, restarts: bool
+) -> None:
+    figures, memory = esp32
+    memory.largest = largest
+    chip.restarts.note_start(1)
+    figures.restart_without_wifi_memory()
+    assert bool(chip.resets) is restarts
+    chip.cause = HARD
+    chip.restarts.note_start(1)
+    assert chip.restarts.told()[1] == ("memory for Wi-Fi ran out" if restarts else "reset or crash")
+
+
+# --- whole boards ----------------------------------------------------------------------------------------------------
+
+STARTS = {
+    # hangs after boot.py, before anything of the app is there
+    "hangs": """import boot, os, time
+if "once" not in os.listdir():
+    open("once", "w").close()
+    time.sleep(60)
+import main""",
+    "raises": """import boot, os
+if "once" not in os.listdir():
+    open("once", "w").close()
+    import firmware.app
+    firmware.app.main = None
+import main""",
+    # without a session for 180 s, and 340 bytes left for Wi-Fi
+    "starves": """import boot, os, sys
+if "once" not in os.listdir():
+    open("once", "w").close()
+    class esp32:
+        HEAP_DATA = 4
+        def idf_heap_info(_):
+            return ((70000, 700, 340, 340),)
+    sys.modules["esp32"] = esp32
+    from firmware.mqtt.session import Network
+    def start(self):
+        self._health.network_progressed()
+        self._health.session_s = -175
+    Network.start = start
+import main""",
+}
+
+
+def live(folder: Path, port: int, start: str) -> tuple[VirtualBoard, dict[str, Any]]:
+    """The board, and its diagnostics once it has been started again."""
+    with ScriptedBroker([]) as broker:
+        settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "protocol": "sml"}
+        settings["probe_id"] = "cellar"
+        board = VirtualBoard(folder, settings, port, heap_bytes=200 * 1024, start=start)
+        with board:
+            until_s = time.monotonic() + 55
+            while not (board.resets and broker.of("/diagnostics")) and time.monotonic() < until_s:
+                time.sleep(0.2)
+        told = broker.of("/diagnostics")
+        return board, json.loads(told[-1].payload) if told else {}
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
+    folder = tmp_path_factory.mktemp("restarts")
+    with OpticalServer(MeterSource(SmlMeter(seed=3))) as server, ThreadPoolExecutor(len(STARTS)) as pool:
+        yield {name: pool.submit(live, folder / name, server.port, start) for name, start in STARTS.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "reset", "cause"),
+    [("hangs", WATCHDOG, "watchdog"), ("raises", HARD, "TypeError in main"), ("starves", HARD, "memory for Wi-Fi")],
+)
+def test_a_start_that_fails_ends_in_a_restart_that_is_told(
+    boards: dict[str, Future[Any]], name: str, reset: int, cause: str
+) -> None:
+    board, diagnostics = boards[name].result()
+    assert board.resets == [reset], board.log
+    assert diagnostics["restarts"] == 1 and diagnostics["restart_cause"].startswith(cause), diagnostics
