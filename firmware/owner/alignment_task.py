@@ -75,7 +75,7 @@ class AlignmentTask:
         meter.set_interactive(True)
         began = time.ticks_ms()
         is_push = meter.is_push()
-        wants_edges = is_push and driver.line.baud <= _MOST_BAUD and meter.well_received() >= self._due_telegrams
+        wants_edges = is_push and driver.line.baud <= _MOST_BAUD and meter.received()[0] >= self._due_telegrams
         is_new = False
         while not is_new:
             now = time.ticks_ms()
@@ -84,14 +84,14 @@ class AlignmentTask:
                     driver.give_back()
             elif wants_edges:
                 wants_edges = False
-                self._due_telegrams = meter.well_received() + _EDGES_EVERY
+                self._due_telegrams = meter.received()[0] + _EDGES_EVERY
                 self._edge_bytes = 0
                 line = driver.line
                 driver.borrow(Line(3 * line.baud, 8, None, 1, line.invert))
             else:
                 line = driver.line
                 alignment.baud, alignment.parity = line.baud, line.bits == 7
-                alignment.telegrams(meter.well_received(), meter.badly_received())
+                alignment.telegrams(*meter.received())
             is_new = alignment.look(now, driver.light() if is_push else None)  # one that is asked is often silent
             if self._led is not None and time.ticks_diff(now, self._led_due) >= 0:
                 self._lit = not self._lit

@@ -1,6 +1,6 @@
 """What was found out about the meter, over restarts: detected.json. Loaded where it is needed, and dropped again.
 
-Its keys are the attributes of firmware.reading.meter.DetectedMeter, but for two: `asked` is is_polled, `heard`
+Its keys are the attributes of firmware.reading.supervisor.DetectedMeter, but for two: `asked` is is_polled, `heard`
 uart_parity. Arguments named `detected` are a DetectedMeter.
 """
 

@@ -12,7 +12,8 @@ TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
     from firmware.app import Services
     from firmware.reading.decoder_factory import Decoder
-    from firmware.reading.meter import DetectedMeter, ReadingSettings
+    from firmware.reading.meter import ReadingSettings
+    from firmware.reading.supervisor import DetectedMeter
 
 _AFTER_SHORTAGE_MS = const(2000)
 _SHORTAGES = const(3)  # fewer are the network side's, which composes something large at times

@@ -29,51 +29,55 @@ class Presence:
     def __init__(self):
         self._meter = None  # what tells the meter that is followed from another
         self._kind = PUSH
+        self._n: int | None = None  # signs of life so far, None before they were noted
+        self._is_again = False
         self._has_spoken = False
         self._heard_s = self._pause_s = 0
         self._failures = self._failures_before = 0
         self._non_flash_seconds = self._forgot_s = 0
         self._most_non_flash = _NON_FLASH_SECONDS
 
-    def follow(self, meter, kind, has_spoken, now_s):
-        """Watch the meter from now on; `meter` (a protocol's name) that was followed before keeps its longest pause.
-
-        `has_spoken`: was it found by what it has sent?
-        """
+    def follow(self, meter, kind, now_s):
+        """Watch the meter from now on; `meter` (a protocol's name) that was followed before keeps its longest pause."""
         self._kind = kind
+        self._n = None
         self._failures = self._failures_before = self._non_flash_seconds = 0
         self._forgot_s = now_s
-        if self._meter != meter:
+        self._is_again = self._meter == meter
+        if not self._is_again:
             self._meter = meter
             self._heard_s = now_s
             self._pause_s = 0
             self._most_non_flash = _NON_FLASH_SECONDS
-            self._has_spoken = has_spoken
-        elif has_spoken or kind == BLINK:
-            self._has_spoken = True
-            self.heard(now_s)
-        else:
-            self._has_spoken = False
 
-    def heard(self, now_s):
-        """A telegram or a flash has come."""
+    def note(self, n, failures, now_s):
+        """So many telegrams or flashes have come, and so many read-outs were not answered, since the meter is read.
+
+        What had come when it is noted first was the search's to find.
+        """
+        self._failures = failures
+        if self._n is None:
+            self._has_spoken = n > 0 or self._is_again and self._kind == BLINK
+            if self._is_again and self._has_spoken:
+                self._hear(now_s)
+        elif n != self._n:
+            self._hear(now_s)
+            self._has_spoken = True
+        self._n = n
+
+    def _hear(self, now_s):
         if self._has_spoken or self._pause_s:
             self._pause_s = max(self._pause_s, min(now_s - self._heard_s, _LONGEST_PAUSE_S))
-        self._has_spoken = True
         self._heard_s = now_s
         self._failures_before = self._failures
 
-    def lit(self, now_s):
-        """The LED is on all the time: that is no silence."""
-        self._heard_s = now_s
-
-    def failed(self, n):
-        """So many read-outs have not been answered since the meter is read, those before heard() among them."""
-        self._failures = n
-
-    def non_flash(self, ms, now_s):
-        """For so long in the last second there was light that is no flash. Called once a second."""
-        self._non_flash_seconds += ms >= _NON_FLASH_MS
+    def note_light(self, non_flash_ms, is_steady, now_s):
+        """Of an LED, once a second: for how long was there light that is no flash, and is it on all the time, as a
+        meter's where nothing is consumed?
+        """
+        if is_steady:
+            self._heard_s = now_s
+        self._non_flash_seconds += non_flash_ms >= _NON_FLASH_MS
         if now_s - self._forgot_s >= _FORGET_S:
             self._forgot_s = now_s
             self._non_flash_seconds = max(self._non_flash_seconds - 1, 0)

@@ -86,18 +86,12 @@ class PulseMeter(Meter):
         while self._heard and not self.gone:
             time.sleep_ms(_LOOK_MS)
 
-    @property
-    def recognised(self):
-        return self._pulses.count
-
-    def non_flash_ms(self):
-        """Several flashes in a byte are a telegram's, if there are many."""
-        n = self._pulses.ghosts["shape"] - self._odd
+    def report_to(self, presence, now_s):
+        pulses = self._pulses
+        presence.note(pulses.count, 0, now_s)
+        n = pulses.ghosts["shape"] - self._odd  # several flashes in a byte are a telegram's, if there are many
         self._odd += n
-        return n * 10000 // RATES[self._rate]
-
-    def steady(self):
-        return self._pulses.steady
+        presence.note_light(n * 10000 // RATES[self._rate], pulses.steady, now_s)
 
     def slug(self):
         return _SLUG
@@ -215,11 +209,8 @@ class PulseMeter(Meter):
             return _LIGHT_STEADY
         return "blinking" if pulses.count and pulses.since_ms < _NOTHING_SEEN_S * 1000 else "dark"
 
-    def well_received(self):
-        return self._pulses.count
-
-    def badly_received(self):
-        return sum(self._pulses.ghosts.values())
+    def received(self):
+        return self._pulses.count, sum(self._pulses.ghosts.values())
 
     def notice(self):
         pulses, uptime_s = self._pulses, self._health.uptime_s

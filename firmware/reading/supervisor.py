@@ -18,10 +18,11 @@ import gc
 
 from micropython import const
 
-from firmware.reading.meter import DetectedMeter, Meter, ReadingSettings
+from firmware.reading.meter import Meter, ReadingSettings
 from firmware.reading.presence import BLINK as BLINKS
 from firmware.reading.presence import POLLED, PUSH, Presence
 from metering import protocols
+from metering.line import Line
 from metering.unload import unload
 
 TYPE_CHECKING = const(0)
@@ -43,6 +44,29 @@ _CODE_OF_METERS = (
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)
 _SAVE_S = const(600)  # at the least between two writes of which meter's entities there are: flash wears
+
+
+class DetectedMeter:
+    """What is known of the meter found last; firmware.reading.detected_meter keeps it over restarts.
+
+    `protocol` is None where nothing has been found yet. `baud bits parity invert` are the line as the meter sends,
+    `uart_parity` is the parity that the UART was set to when the meter was proven; `seen` and `line` say so in words.
+    `slug` names the meter whose entities the hub has.
+    """
+
+    def __init__(self):
+        self.protocol: str | None = None
+        self.is_polled = False
+        self.baud = 9600
+        self.bits = 8
+        self.parity: str | None = None
+        self.uart_parity: str | None = None
+        self.invert = False
+        self.seen = self.line = self.slug = ""
+
+    def uart_line(self):
+        """The Line (metering.line) that the UART was set to when the meter was proven."""
+        return Line(self.baud, self.bits, self.parity if self.bits == 7 else self.uart_parity, 1)
 
 
 class MeterSupervisor(Meter):
@@ -151,22 +175,16 @@ class MeterSupervisor(Meter):
         """READING, to LOST."""
         meter, presence, health = self._meter, self._presence, self._services.health
         assert meter is not None
-        recognised = meter.recognised
         if self._task is None:
             self._task = asyncio.create_task(meter.run())
             kind = BLINKS if self._reading.protocol == protocols.BLINK else POLLED if self._detected.is_polled else PUSH
-            presence.follow(self._detected.protocol, kind, bool(recognised), health.uptime_s)
+            presence.follow(self._detected.protocol, kind, health.uptime_s)
+            meter.report_to(presence, health.uptime_s)
         while not presence.is_lost(health.uptime_s) and not self._task.done():
             await asyncio.sleep_ms(_LOOK_MS)
             now_s = health.uptime_s
             self._note_slug(meter.slug(), now_s)
-            presence.failed(meter.unanswered())
-            if meter.recognised != recognised:
-                recognised = meter.recognised
-                presence.heard(now_s)
-            presence.non_flash(meter.non_flash_ms(), now_s)
-            if meter.steady():
-                presence.lit(now_s)
+            meter.report_to(presence, now_s)
         self._task.cancel()
         self._task = None
         self._state = LOST
@@ -178,8 +196,6 @@ class MeterSupervisor(Meter):
         self._meter = None
         self.protocol = Meter.protocol
         self._guard = meter.guard
-        if meter.password_refused():
-            self._reading.password = ""  # meters lock: not again in this run
         meter.release()
         meter = None
         for module in _CODE_OF_METERS.split():
@@ -204,11 +220,8 @@ class MeterSupervisor(Meter):
 
     # --- as a meter ---
 
-    def well_received(self):
-        return self._meter.well_received() if self._meter else 0
-
-    def badly_received(self):
-        return self._meter.badly_received() if self._meter else 0
+    def received(self):
+        return self._meter.received() if self._meter else (0, 0)
 
     def is_push(self):
         return self._meter is not None and self._meter.is_push()

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from firmware.reading.meter import ReadingSettings
 
 _BATTERY_PAUSE_S = const(3600)  # a meter that is asked as rarely runs on a battery
-_OF_A_KEY = ("key needed", "key wrong", "tag", "security", "replay")  # refused, though the light was right
 
 
 class TelegramMeter(Meter):
@@ -40,7 +39,7 @@ class TelegramMeter(Meter):
         self.listener = listener = decoder.listener
         self.conversation = decoder.conversation
         self._counters = decoder.counters
-        self._wake_up = reading.owner["wake_up"]
+        self._reading = reading
         self.protocol = listener.NAME
         self.guard = guard or Guard(reading.owner["max_power_kw"] * 1000)
         self._publisher = Publisher(listener, self.guard, services.outbox, services.announcer)
@@ -48,10 +47,6 @@ class TelegramMeter(Meter):
 
     async def run(self):
         await self._services.driver.run(self.conversation or self.listener, self.publish)
-
-    @property
-    def recognised(self):
-        return self.listener.recognised
 
     def slug(self):
         return self._publisher.meter.slug if self._publisher.meter else ""
@@ -87,24 +82,24 @@ class TelegramMeter(Meter):
             self.conversation.password_withheld = interactive
 
     def spares_battery(self):
-        return bool(self.conversation) and (self._wake_up or self.conversation.pause_s >= _BATTERY_PAUSE_S)
-
-    def _refused_for_a_key(self):
-        rejected = self.listener.rejected
-        return sum(rejected.get(reason, 0) for reason in _OF_A_KEY)
-
-    def well_received(self):
-        return self.listener.accepted + self._refused_for_a_key()
-
-    def badly_received(self):
-        return sum(self.listener.rejected.values()) - self._refused_for_a_key()
-
-    def password_refused(self):
-        return bool(self.conversation) and bool(self.conversation.failed["password refused"])
-
-    def unanswered(self):
         conversation = self.conversation
-        return conversation.failed["no answer"] + conversation.failed["no identification"] if conversation else 0
+        return bool(conversation) and (self._reading.owner["wake_up"] or conversation.pause_s >= _BATTERY_PAUSE_S)
+
+    def received(self):
+        listener = self.listener
+        whole = listener.recognised  # those refused for want of a key among them
+        return whole, sum(listener.rejected.values()) + listener.accepted - whole
+
+    def report_to(self, presence, now_s):
+        failures = 0
+        if self.conversation:  # damaged blocks come from a meter that is there
+            failed = self.conversation.failed
+            failures = failed["no answer"] + failed["no identification"]
+        presence.note(self.listener.recognised, failures, now_s)
+
+    def release(self):
+        if self.conversation and self.conversation.failed["password refused"]:
+            self._reading.password = ""  # meters lock: not again in this run
 
     def notice(self):
         if self.conversation:
