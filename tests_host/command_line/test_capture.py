@@ -293,12 +293,13 @@ def test_a_meter_that_changes_its_rate_is_one_part():
 def test_a_silence_is_where_a_telegram_without_a_frame_may_begin():
     meter = DlmsMeter("hdlc", layout="aidon", framing="raw")
     one = meter.telegram(0)
-    first = rows(telegrams(one)[0])
-    chunks = [(100, b"\xaa\x55 noise"), (4000, one), (9000, meter.telegram(10))]
+    two = meter.telegram(10)
+    second = meter.expected()
+    chunks = [(100, b"\xaa\x55 noise"), (4000, one), (9000, two), (14000, meter.telegram(20))]
     capture = Capture([], [Segment(Line(2400), chunks=chunks)])
     (part,) = again(capture).parts()
-    assert part.pauses == [8, 8 + len(one)]
-    assert [rows(telegram) for telegram in telegrams(part.data, pauses=part.pauses)] == [first, meter.expected()]
+    assert part.pauses == [8, 8 + len(one), 8 + 2 * len(one)]
+    assert [rows(telegram) for telegram in telegrams(part.data, pauses=part.pauses)] == [second, meter.expected()]
     assert telegrams(part.data) == []
 
 

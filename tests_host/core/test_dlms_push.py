@@ -312,19 +312,21 @@ def test_mbus_segments():
     data = meter.telegram(6)
     first = 6 + data[1]
     head, tail = data[:first], data[first:]
-    expected, follows = expected_of(meter), NEXT["mbus"]
+    expected = expected_of(meter)
+    follows_data = meter.telegram(16)
+    follows = expected_of(meter)
 
     def heard_of(stream):
-        return hear(stream + follows.data, None, True, meter.key, meter.auth_key)
+        return hear(stream + follows_data, None, True, meter.key, meter.auth_key)
 
-    assert heard_of(head + tail).telegrams == [expected, follows.expected]
+    assert heard_of(head + tail).telegrams == [expected, follows]
     for stream in (tail, head, tail + head, tail + tail, head + head):
         heard = heard_of(stream)
-        assert heard.telegrams == [follows.expected]
+        assert heard.telegrams == [follows]
         assert "incomplete" in heard.reasons
-    assert heard_of(head + head + tail).telegrams == [expected, follows.expected]
-    assert heard_of(tail + head + tail).telegrams == [expected, follows.expected]
-    assert heard_of(head + tail + tail).telegrams == [expected, follows.expected]
+    assert heard_of(head + head + tail).telegrams == [expected, follows]
+    assert heard_of(tail + head + tail).telegrams == [expected, follows]
+    assert heard_of(head + tail + tail).telegrams == [expected, follows]
     apdu = notification(energy_body())
     three = enc.mbus_frames(apdu, (12,))
     assert len(three) == 3
@@ -516,11 +518,13 @@ def test_what_has_no_frame_is_found_again_behind_a_silence():
             return heard.telegrams
 
         assert then_silence(one.data[20:]) == []  # who begins to listen midway
+        if one is egd:
+            assert then_silence(one.data) == []  # no check vouches for it: it must come twice in this form
         for noise in (b"", b"\x00", b"\x0f", b"\xdb", b"\xe6"):
             assert then_silence(one.data + noise) == [one.expected]
         assert then_silence(one.data[:-9]) == []  # its end is lost
         assert then_silence(one.data) == [one.expected]
-        assert set(reasons) == {"incomplete"}
+        assert set(reasons) == ({"incomplete", "shape"} if one is egd else {"incomplete"})
 
 
 def test_the_reader_is_asked_for_silences():
@@ -532,7 +536,8 @@ def test_the_reader_is_asked_for_silences():
     listener.feed(b"\xaa" * 9, 0, 9)
     assert listener.next_event() == NOTHING
     actions.send(NOTHING)
-    assert Heard([row("EG.D", layout="egd", framing="raw", security=0).data], listener=listener).telegrams
+    heard = Heard([row("EG.D", layout="egd", framing="raw", security=0).data] * 2, listener=listener)
+    assert (heard.reasons, len(heard.telegrams)) == (["shape"], 1)
 
 
 def test_a_damaged_frame_is_not_said_to_be_of_the_telegram_before():
@@ -923,7 +928,10 @@ def test_mutated_bodies():
 # --- real captures ---------------------------------------------------------------------------------------------------
 
 
-IDS_OTHERWISE = {"ch_e450_gbt_extreg": ""}  # it lists four M-Bus devices; the corpus names the last, "00"
+IDS_OTHERWISE = {
+    "ch_e450_gbt_extreg": "",  # it lists four M-Bus devices; the corpus names the last, "00"
+    "dk_kamstrup_plain_raw": "34374909",  # 1-1:0.0.1 as a number, which the corpus takes for a register alone
+}
 
 
 def test_corpus():
@@ -964,7 +972,7 @@ REASONS = {  # the corpus' words, our reason
     r"DataNotification \(0xC0\)": "no push",
     r"wrong key": "key wrong",
     r"A-XDR": "A-XDR",
-    r"P1 header": "security",
+    r"P1 header": "incomplete",  # what is kept of it ends amid the telegram
 }
 REASONS_OTHERWISE = {  # each file has two mistakes; the corpus names the other one
     "at_netznoe_mbus_badck": "incomplete",

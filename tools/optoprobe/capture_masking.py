@@ -559,9 +559,9 @@ class _Codes(Cosem):
         super().__init__()
         self.pairs: list[tuple[int, int]] = []
 
-    def _take(self, buf, code, value, scale):
+    def take(self, buf, code, value, scale):
         self.pairs.append((code, value))
-        super()._take(buf, code, value, scale)
+        super().take(buf, code, value, scale)
 
 
 class _Frame(NamedTuple):
@@ -684,11 +684,11 @@ def _mask_body(apdu: bytearray, at: int, end: int, numbers: _Numbers) -> None:
     codes = _Codes()
     codes.parse(apdu, at, end)
     strings: dict[int, bool] = {}  # place -> does it name the meter?
-    for i in range(codes._axdr.count):
-        element = codes._axdr.offsets[i]
+    for i in range(codes.axdr.count):
+        element = codes.axdr.offsets[i]
         strings[element] = False
         if apdu[element] == COMPACT:
-            behind = codes._axdr.offsets[i + 1] if i + 1 < codes._axdr.count else end
+            behind = codes.axdr.offsets[i + 1] if i + 1 < codes.axdr.count else end
             apdu[element:behind] = _without_long_digits(bytes(apdu[element:behind]), numbers)
     for code, value in codes.pairs:
         named = names_meter(bytes(apdu[code : code + 6]))
@@ -697,8 +697,8 @@ def _mask_body(apdu: bytearray, at: int, end: int, numbers: _Numbers) -> None:
             n = size_of(apdu[value])
             numbers.note(b"%d" % int.from_bytes(apdu[value + 1 : value + 1 + n], "big"))
             apdu[value + 1 : value + 1 + n] = bytes(n)
-    if codes._id_at:
-        strings[codes._id_at] = True
+    if codes.entries.id_at:
+        strings[codes.entries.id_at] = True
     for value, named in strings.items():
         first, n = string_at(apdu, value, end)
         held = bytes(apdu[first : first + n])

@@ -1,21 +1,36 @@
-"""What meters mean that do not say it: lists of values without OBIS codes, and scales that are not sent. Data only.
+"""What lists of values without OBIS codes mean. Data only.
 
 A layout is told by the kinds of its elements, a letter each (t a date-time in octets, o other octets, s text, b h l
 unsigned of 1, 2, 4 or 8 bytes, H signed, e enum, a array or structure, B boolean), and says for each element the
 C.D.E of its code (A-B is 1-0, or as written), - for what is left out, I for the number of the meter, T for its clock.
-A family says by which power of ten each quantity is counted where no scaler is sent. Every row names what shows it.
+The family chooses the powers of ten (metering.dlms.scales). Every row names what shows it.
 """
 
 # kinds of the elements, family, what they are
 LAYOUTS = (
     # Wiener Netze, optical port, Iskraemeco AM550 and L+G E450 (published example; hackaday.io 195440)
     ("tllllllll", "", "T 1.8.0 2.8.0 3.8.0 4.8.0 1.7.0 2.7.0 3.7.0 4.7.0"),
+    # The same, Siemens IM150 and IM350: a name of 16 octets first, which is not read (125-byte frames; bernikr's
+    # esphome-wienernetze-smartmeter 1.2.0)
+    ("otllllllll", "", "- T 1.8.0 2.8.0 3.8.0 4.8.0 1.7.0 2.7.0 3.7.0 4.7.0"),
+    # Netz Burgenland, L+G E450, optical port: the list below without the angles (Tasmota issue 23027)
+    (
+        "hhhhhhllllo",
+        "burgenland",
+        "32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 1.7.0 2.7.0 1.8.0 2.8.0 I",
+    ),
     # Netz Burgenland, L+G E450
     (
         "hhhhhhllllhhho",
         "burgenland",
         "32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 1.7.0 2.7.0 1.8.0 2.8.0 - - - I",
     ),
+    # Kaernten Netz, AM550 and Siemens IM350 (amsreader-firmware issue 787, esphome issue 2600)
+    ("oooolllllloo", "", "- I - - 1.8.0 2.8.0 3.8.0 4.8.0 1.7.0 2.7.0 - -"),
+    # Wels Strom, Siemens IM350 (Tasmota's documentation, "IM-350 (RAW)")
+    ("oooollllll", "", "- - - - 1.8.0 2.8.0 3.8.0 4.8.0 1.7.0 2.7.0"),
+    # Thurgau, L+G E450: one pair a minute (smartmeter-datacollector issue 74; the rise is 18 and 17 Wh a minute)
+    ("ll", "", "1.8.0 2.8.0"),
     # Kaifa MA105, MA304, Norway and Sweden (NVE, OBIS list of the maker)
     ("l", "kaifa", "1.7.0"),
     ("ooollllll", "kaifa", "- I - 1.7.0 2.7.0 3.7.0 4.7.0 31.7.0 32.7.0"),
@@ -46,6 +61,9 @@ LAYOUTS = (
     ("oollllhll", "iskra", "I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 2.8.1 2.8.2"),
     ("ollllllll", "iskra", "I 1.7.0 2.7.0 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2"),
     ("oollllhhll", "iskra", "I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 31.7.0 21.7.0 22.7.0"),
+    # the same, lists of 10 and of 8 items (amsreader-firmware 2.5.7, reader of positional lists)
+    ("oollllllll", "iskra", "I - 1.8.1 1.8.2 2.8.1 2.8.2 3.8.1 3.8.2 4.8.1 4.8.2"),
+    ("oohhllll", "iskra", "I - 32.7.0 31.7.0 1.7.0 2.7.0 3.7.0 4.7.0"),
     ("obll", "iskra", "I - 1.8.0 2.8.0"),
     # Iskraemeco IE.5, Croatia (amsreader-firmware issue 1072)
     (
@@ -54,17 +72,4 @@ LAYOUTS = (
         "I - - 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 5.8.0 6.8.0 7.8.0 8.8.0 1.7.0 2.7.0 13.7.0"
         " 21.7.0 41.7.0 61.7.0 22.7.0 42.7.0 62.7.0 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 - - - - -",
     ),
-)
-
-# family -> powers of ten of voltage, current, power factor and energy; None: not known
-SCALES = (
-    ("kamstrup", 0, -2, -2, 1),
-    ("kamstrup_ct", 0, -3, -2, 1),  # type 685, through current transformers
-    ("kaifa", -1, -3, None, 0),
-    ("iskra", -1, -2, -3, 0),
-    ("burgenland", 0, -2, None, 0),
-    ("lg", 0, -2, -3, 0),  # E450
-    ("lg_tenths", -1, -2, -3, 0),  # E360: a voltage above 1,000 says so
-    ("lg_unsure", None, -2, -3, 0),  # a voltage between the two
-    ("lg_whole", 0, 0, -3, 0),  # E570: 64-bit currents say so
 )

@@ -16,7 +16,7 @@ def signature(data, n, begun):
         at = data.find(slash, 0, n)
         while 0 <= at < n - _IDENTIFICATION:
             if _identifies(data, at):
-                return True
+                return data.find(b"\r\n\r\n\x00", at, n) < 0  # behind it is ciphered: DLMS, without a title
             at = data.find(slash, at + 1, n)
     if n < _TEXT:
         return False
