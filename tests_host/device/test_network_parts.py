@@ -1,0 +1,640 @@
+"""The network's parts by themselves: Wi-Fi, waits, sockets, mailbox, time, sentences; and a month of ticks."""
+
+import errno
+import importlib
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from support.scripted_broker import publish
+from support.virtual_time import LightOnly, Probe
+
+SETTINGS = {
+    "wifi_ssid": "home",
+    "wifi_password": "wifi secret",
+    "mqtt_host": "broker",
+    "mqtt_port": 1883,
+    "mqtt_user": "",
+    "mqtt_password": "",
+    "discovery": "off",
+    "discovery_prefix": "homeassistant",
+    "ntp_host": "time",
+}
+DAY_S = 86400
+
+
+class End(BaseException):
+    """Of the thread's life."""
+
+
+class Clock:
+    """`s` seconds have passed; whoever sleeps passes them. The thread ends at `until_s`."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+        self.until_s = 1e9
+
+    def sleep_ms(self, ms: int) -> None:
+        self.s += ms / 1000
+        if self.s > self.until_s:
+            raise End
+
+    def ticks_ms(self) -> int:
+        return round(self.s * 1000) % (1 << 30)
+
+    def ticks_diff(self, later: int, earlier: int) -> int:
+        return (later - earlier + (1 << 29)) % (1 << 30) - (1 << 29)
+
+
+class Health:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.session_s = 0
+        self.progress_s: list[float] = []
+
+    @property
+    def uptime_s(self) -> int:
+        return int(self._clock.s)
+
+    def network_progressed(self) -> None:
+        self.progress_s.append(self._clock.s)
+
+
+class Wlan:
+    """The driver: connect() succeeds where `lets_in`; `calls` is what was asked of it."""
+
+    lets_in = True
+
+    def __init__(self, interface: int = 0) -> None:
+        self.joined = False
+        self.calls: list[str] = []
+
+    def active(self, on: bool) -> None:
+        self.calls.append("on" if on else "off")
+        if not on:
+            self.joined = False
+
+    def connect(self, ssid: str, password: str) -> None:
+        self.calls.append("connect")
+        self.joined = self.lets_in
+
+    def disconnect(self) -> None:
+        self.calls.append("disconnect")
+
+    def isconnected(self) -> bool:
+        return self.joined
+
+    def status(self, what: str) -> int:
+        return -61
+
+
+@pytest.fixture(scope="module")
+def net(device: Any) -> Iterator[Any]:
+    """`net.session`, `net.wifi` ...: modules of firmware/mqtt, over stand-ins for network and umqtt."""
+    with pytest.MonkeyPatch.context() as patch:
+        simple = ModuleType("umqtt.simple")
+        simple.MQTTException = type("MQTTException", (Exception,), {})  # type: ignore[attr-defined]
+        umqtt = ModuleType("umqtt")
+        umqtt.simple = simple  # type: ignore[attr-defined]
+        radio = ModuleType("network")
+        radio.STA_IF, radio.WLAN, radio.hostname = 0, Wlan, lambda name: None  # type: ignore[attr-defined]
+        for module in (simple, umqtt, radio):
+            patch.setitem(sys.modules, module.__name__, module)
+        names = "wifi session discovery time_sync fault_sentence outbox sockets"
+        modules = {name: importlib.import_module("firmware.mqtt." + name) for name in names.split()}
+        yield SimpleNamespace(umqtt=simple, **modules)
+
+
+@pytest.fixture
+def clock(net: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(net.session, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def thread(net: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A Network whose sessions are what `thread.open` does, a callable that is replaced by tests."""
+    announcer = SimpleNamespace(topic=lambda *levels: "/".join(("optoprobe", "cellar", *levels)).encode())
+    mailbox, outbox = net.outbox.Mailbox(), net.outbox.Outbox()
+    made = net.session.Network(SETTINGS, outbox, mailbox, announcer, "cellar", Health(clock))
+    made.tries_s = []
+
+    def opened() -> None:
+        made.tries_s.append(clock.s)
+        made.open()
+
+    made.session.open = opened
+    made.discovery.announce_all = lambda: None
+    return made
+
+
+def run(made: Any, clock: Clock, seconds: float) -> None:
+    clock.until_s = clock.s + seconds
+    with pytest.raises(End):
+        made._run()
+
+
+def refused() -> None:
+    raise OSError(errno.ECONNREFUSED)
+
+
+# --- Wi-Fi and waits -------------------------------------------------------------------------------------------------
+
+
+def test_the_waits_double_to_half_a_minute_and_are_jittered(thread: Any, clock: Clock) -> None:
+    thread.open = refused
+    run(thread, clock, 400)
+    waits = [later - earlier for earlier, later in zip(thread.tries_s, thread.tries_s[1:], strict=False)]
+    least = [1, 2, 4, 8, 16, 30, 30, 30]
+    assert all(low <= wait < 1.5 * low + 1 for low, wait in zip(least, waits, strict=False)), waits
+    assert all(30 <= wait < 46 for wait in waits[5:]) and len({round(wait, 3) for wait in waits[5:]}) > 1
+    assert thread.failures == len(thread.tries_s)
+    progress_s = thread._health.progress_s
+    assert max(later - earlier for earlier, later in zip(progress_s, progress_s[1:], strict=False)) <= 1
+
+
+def test_a_session_of_a_minute_begins_the_waits_anew(net: Any) -> None:
+    backoff = net.session.Backoff()
+    for _ in range(10):
+        backoff.next_ms(0)
+    assert backoff.next_ms(60) >= 30000
+    assert backoff.next_ms(61) < 1500 and backoff.next_ms(0) < 3000
+
+
+def test_the_wifi_is_left_and_joined_anew_behind_every_fifth_failure(thread: Any, clock: Clock) -> None:
+    thread.open = refused
+    run(thread, clock, 300)
+    calls = " ".join(thread._wifi._wlan.calls)
+    tries = calls.split("off")
+    assert [part.split().count("on") for part in tries[:2]] == [4, 5], calls
+    assert all("connect" in part for part in tries)  # after it was left it is joined again
+
+
+def test_a_wifi_that_lets_nobody_in_is_named_and_tried_again(
+    net: Any, thread: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Wlan, "lets_in", False)
+    thread.open = lambda: None
+    run(thread, clock, 100)
+    assert 2 <= thread.failures <= 5 and not thread.tries_s
+    net.fault_sentence.explain(thread)
+    assert thread.last_fault == "the Wi-Fi home cannot be joined: check its name and password"
+    assert "wifi secret" not in capsys.readouterr().out
+
+
+def test_a_wifi_that_is_lost_ends_the_session(net: Any, thread: Any, clock: Clock) -> None:
+    def lost() -> None:
+        thread._wifi._wlan.joined = False
+
+    thread.open = lost
+    for name in ("listen", "keep_alive"):
+        setattr(thread.session, name, lambda: None)
+    run(thread, clock, 2)
+    net.fault_sentence.explain(thread)
+    assert thread.last_fault == "the Wi-Fi home was lost"
+
+
+def test_who_wants_a_session_before_gets_it_again_where_it_fails(net: Any, thread: Any, clock: Clock) -> None:
+    tries = []
+
+    def before(client: Any) -> None:
+        tries.append(clock.s)
+        if len(tries) < 3:
+            raise OSError(errno.ECONNRESET)
+
+    session = net.session.MqttSession.__new__(net.session.MqttSession)
+    session.__dict__.update(thread.session.__dict__)
+    session._mailbox.before_session = before
+    net.umqtt.MQTTClient = lambda *_: SimpleNamespace(set_callback=None)
+    for _ in range(2):
+        with pytest.raises(OSError):
+            net.session.MqttSession.open(session)
+        assert session._mailbox.before_session is before
+    with pytest.raises(TypeError):  # the stand-in can no more
+        net.session.MqttSession.open(session)
+    assert session._mailbox.before_session is None and len(tries) == 3
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "was_session", "words"),
+    [
+        (OSError(errno.ECONNREFUSED), False, "broker:1883 refuses or has closed the connection"),
+        (OSError(-1), True, "has closed the connection"),
+        (OSError(errno.ETIMEDOUT), True, "does not answer any more"),
+        (OSError(errno.ETIMEDOUT), False, "cannot be reached or does not answer"),
+        (OSError(-202), False, "the broker's name broker is not resolved"),
+        (OSError(errno.EINVAL), True, "a packet too long"),
+        (OSError(errno.ENOTCONN), True, "the Wi-Fi home was lost"),
+        (AssertionError(), False, "answers oddly (AssertionError)"),
+        (MemoryError(), True, "no memory left"),
+        (ValueError("wifi secret"), True, "answers oddly (ValueError)"),
+    ],
+)
+def test_a_fault_has_a_sentence(net: Any, error: Exception, was_session: bool, words: str) -> None:
+    said = net.fault_sentence._sentence(error, was_session, SETTINGS)
+    assert words in said and "secret" not in said
+
+
+@pytest.mark.parametrize(("code", "words"), [(1, "protocol version"), (4, "user or password"), (9, "answers oddly")])
+def test_a_refusal_has_a_sentence(net: Any, code: int, words: str) -> None:
+    assert words in net.fault_sentence._sentence(net.umqtt.MQTTException(code), False, SETTINGS)
+
+
+def test_a_fault_is_printed_once_and_nothing_when_it_is_over(
+    net: Any, thread: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        thread._note_failure(OSError(errno.ECONNREFUSED))
+        net.fault_sentence.explain(thread)
+    thread.has_news = True  # a session has begun
+    net.fault_sentence.explain(thread)
+    assert capsys.readouterr().out == "optoprobe: the broker at broker:1883 refuses or has closed the connection\n"
+    assert thread.last_fault and not thread.notice
+
+
+def test_two_probes_of_one_id_are_told_after_three_short_sessions_and_no_more_after_a_long_one(
+    net: Any, thread: Any
+) -> None:
+    for n in range(3):
+        assert not thread.notice, n
+        thread._opened_s = 0
+        thread._note_failure(OSError(-1))
+        net.fault_sentence.explain(thread)
+    assert "another probe or program has the probe_id cellar" in thread.notice
+    thread.ended_early = 0  # as a session of a minute does
+    net.fault_sentence.explain(thread)
+    assert not thread.notice
+    for error in (OSError(-1), OSError(errno.ETIMEDOUT), OSError(-1), OSError(-1)):  # not three in a row
+        thread._note_failure(error)
+        net.fault_sentence.explain(thread)
+    assert not thread.notice
+
+
+# --- mailbox ---------------------------------------------------------------------------------------------------------
+
+SET = b"optoprobe/cellar/alignment/set"
+
+
+def test_commands_come_in_their_order_and_none_is_lost(net: Any) -> None:
+    mailbox = net.outbox.Mailbox()
+    mailbox.subscribe(SET, "alignment", 10)
+    mailbox.subscribe(b"c", "capture", 120)
+    mailbox.put_command(SET, b"ON", False, 100, 1)
+    mailbox.put_command(b"c", b"", False, 100, 1)
+    mailbox.put_command(SET, b"OFF", False, 100, 2)
+    assert mailbox.pop_command("reading") is None
+    taken = [mailbox.pop_command("alignment", "capture") for _ in range(4)]
+    assert taken == [("alignment", b"ON", 1), ("capture", b"", 1), ("alignment", b"OFF", 2), None]
+    assert not any(mailbox.ignored.values())
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "retained", "reason"),
+    [
+        (SET, b"ON", True, "retained"),
+        (SET, None, False, "too long"),
+        (b"\xff", b"ON", False, "unknown topic"),
+        (None, b"ON", False, "unknown topic"),  # a topic that was too long
+    ],
+)
+def test_what_is_no_command_is_counted(net: Any, topic: Any, payload: Any, retained: bool, reason: str) -> None:
+    mailbox = net.outbox.Mailbox()
+    mailbox.subscribe(SET, "alignment", 10)
+    mailbox.put_command(topic, payload, retained, 100, 1)
+    assert mailbox.pop_command("alignment") is None
+    assert {key for key, n in mailbox.ignored.items() if n} == {reason}
+
+
+@pytest.mark.parametrize("rest_s", [2, 10, 120])
+def test_a_topic_has_a_rate(net: Any, rest_s: int) -> None:
+    """Ten a second for an hour: a few at once, and then one in each rest."""
+    mailbox = net.outbox.Mailbox()
+    mailbox.subscribe(SET, "alignment", rest_s)
+    taken = 0
+    for tenth in range(36000):
+        mailbox.put_command(SET, b"ON", False, 1000 + tenth // 10, 1)
+        if tenth % 5 == 0:
+            taken += mailbox.pop_command("alignment") is not None
+    assert 3600 // rest_s <= taken <= 3600 // rest_s + 4
+    assert mailbox.ignored["too often"] == 36000 - taken
+    mailbox.put_command(SET, b"OFF", False, 4600, 1)  # what ends something is never too often
+    assert mailbox.pop_command("alignment") == ("alignment", b"OFF", 1)
+
+
+def test_a_queue_that_nobody_empties_is_bounded_and_unsubscribing_empties_it(net: Any) -> None:
+    mailbox = net.outbox.Mailbox()
+    mailbox.subscribe(SET, "alignment", 1)
+    for second in range(1000):
+        mailbox.put_command(SET, b"OFF", False, second, 1)
+    assert mailbox.ignored["too often"] == 992
+    mailbox.unsubscribe(SET)
+    assert mailbox.pop_command("alignment") is None and mailbox.topics() == []
+
+
+def test_subscriptions_may_be_added_while_the_thread_reads_them(net: Any) -> None:
+    mailbox = net.outbox.Mailbox()
+    stop = False
+
+    def read() -> None:
+        while not stop:
+            for topic in mailbox.topics():
+                assert topic
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for n in range(2000):
+        mailbox.subscribe(b"%d" % n, "alignment", 1)
+    stop = True
+    reader.join()
+    assert len(mailbox.topics()) == mailbox.changes == 2000
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(net: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """When the time server was asked; `answer` of ntptime tells what it does."""
+    asked: list[int] = []
+    monkeypatch.setattr(net.time_sync, "ntptime", SimpleNamespace(settime=lambda: None))
+    return asked
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(110), ValueError("buffer too small"), IndexError(), OverflowError(), TypeError()]
+)
+def test_whatever_a_time_server_answers_it_is_asked_later_and_later(net: Any, asked: Any, error: Exception) -> None:
+    sync = net.time_sync.TimeSync()
+    now_s = 0
+
+    def settime() -> None:
+        asked.append(now_s)
+        raise error
+
+    net.time_sync.ntptime.settime = settime
+    for now_s in range(0, 2 * DAY_S, 30):
+        sync.poll("time", now_s)
+    pauses = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)]
+    assert pauses[:5] == [60, 120, 240, 480, 960] and max(pauses) == 14400 and not sync.known
+
+
+@pytest.mark.parametrize(("year", "known"), [(2026, True), (2000, False), (2036, False), (2023, False)])
+def test_a_kiss_of_death_is_no_time(
+    net: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, year: int, known: bool
+) -> None:
+    """A transmit time of 0 sets the clock to 2036, and 1900 to nonsense."""
+    sync = net.time_sync.TimeSync()
+    monkeypatch.setattr(net.time_sync, "time", SimpleNamespace(time=lambda: 0.0, gmtime=lambda _: (year, 1, 1)))
+    sync.poll("time", 0)
+    assert sync.known is known
+    calls: list[int] = []
+    net.time_sync.ntptime.settime = lambda: calls.append(1)
+    sync.poll("time", 61)
+    assert bool(calls) is not known
+    sync.poll("", 10 * DAY_S)  # no host
+    assert len(calls) <= 1
+
+
+# --- sockets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(net: Any) -> Iterator[tuple[Any, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = net.sockets.MqttSocket(0.5)
+        ours.connect(server.getsockname())
+        theirs, _ = server.accept()
+        with theirs:
+            yield ours, theirs
+        ours.close()
+
+
+def read_packet(ours: Any) -> tuple[bytes, bytes]:
+    """As umqtt's wait_msg() does: (topic, payload) of a PUBLISH."""
+    ours.setblocking(False)
+    while ours.read(1) is None:
+        time.sleep(0.01)
+    ours.setblocking(True)
+    n = shift = 0
+    while True:
+        byte = ours.read(1)[0]
+        n |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    topic = ours.read(int.from_bytes(ours.read(2), "big"))
+    return topic, ours.read(n - 2 - len(topic))
+
+
+def test_the_retain_bit_is_that_of_the_packet_that_came_last(pair: Any) -> None:
+    ours, theirs = pair
+    for topic, payload, retain in ((b"a", b"b", True), (b"a", b"\x30", False), (b"\x31", b"1", True), (b"ab", b"", 0)):
+        theirs.send(publish(topic, payload, bool(retain)))
+        assert read_packet(ours) == (topic, payload) and ours.retained is bool(retain)
+
+
+def test_a_step_has_a_limit_as_a_whole_however_it_is_dripped(pair: Any) -> None:
+    ours, theirs = pair
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.1):  # each byte well within the time of a single wait
+            theirs.send(b"x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    ours.step_at, ours.step_ms = time.ticks_ms(), 1000  # type: ignore[attr-defined]
+    began_s = time.monotonic()
+    with pytest.raises(OSError) as raised:
+        ours.read(100)
+    stop.set()
+    dripping.join()
+    assert raised.value.args[0] == errno.ETIMEDOUT and 0.9 < time.monotonic() - began_s < 2
+
+
+def test_a_length_that_does_not_end_is_refused(pair: Any) -> None:
+    ours, theirs = pair
+    theirs.send(b"\x80" * 100)
+    ours.setblocking(True)
+    with pytest.raises(OSError) as raised:
+        for _ in range(100):
+            ours.read(1)
+    assert raised.value.args[0] == errno.EINVAL
+
+
+class Connection:
+    """A socket that keeps what is written, and fails at the `fails_at`th byte."""
+
+    def __init__(self, fails_at: int = 1 << 30) -> None:
+        self.written = bytearray()
+        self._fails_at = fails_at
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        if len(self.written) > self._fails_at:
+            raise OSError(errno.ECONNRESET)
+
+    def flush(self) -> None: ...
+
+
+def on_connection(thread: Any, connection: Connection) -> Any:
+    session = thread.session
+    session._client = SimpleNamespace(sock=connection)
+    session._sockets.last = connection
+    return session
+
+
+def test_a_large_message_begins_anew_and_is_given_up_at_the_third_cut(thread: Any, clock: Clock) -> None:
+    mailbox = thread.mailbox
+    made: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        made.append(1)
+        yield b"a" * 256
+        yield b"b" * 44
+
+    mailbox.large_message = b"t", 300, pieces
+    for _ in range(2):
+        with pytest.raises(OSError):
+            on_connection(thread, Connection(fails_at=200)).publish_large()
+    connection = Connection()
+    on_connection(thread, connection).publish_large()
+    assert bytes(connection.written) == publish("t", b"a" * 256 + b"b" * 44) and len(made) == 3
+    assert mailbox.large_message is None and mailbox.given_up == 0
+    mailbox.large_message = b"t", 300, pieces
+    for _ in range(3):
+        with pytest.raises(OSError):
+            on_connection(thread, Connection(fails_at=200)).publish_large()
+    connection = Connection()
+    on_connection(thread, connection).publish_large()
+    assert mailbox.large_message is None and mailbox.given_up == 1 and not connection.written
+
+
+@pytest.mark.parametrize("size", [299, 301])
+def test_a_large_message_of_another_size_ends_the_session(thread: Any, clock: Clock, size: int) -> None:
+    """The file has changed: what follows would be taken for its rest, or its rest for packets."""
+    thread.mailbox.large_message = b"t", size, lambda: iter((b"a" * 300,))
+    with pytest.raises(ValueError):
+        on_connection(thread, Connection()).publish_large()
+
+
+@pytest.mark.parametrize(
+    ("received_s", "sent_s", "pinged_s", "answer"),
+    [
+        (100, 100, 90, ""),
+        (91, 91, 80, "ping"),
+        (100, 91, 80, "ping"),  # it talks, but hears nothing from us
+        (91, 100, 80, "ping"),
+        (90, 100, 95, ""),  # the answer may still come
+        (80, 100, 87, "gone"),
+    ],
+)
+def test_the_keep_alive_looks_both_ways(
+    thread: Any, clock: Clock, received_s: int, sent_s: int, pinged_s: int, answer: str
+) -> None:
+    clock.s = 100.0
+    pings: list[int] = []
+    session = thread.session
+    session._client = SimpleNamespace(ping=lambda: pings.append(1))
+    session._sockets.last = SimpleNamespace(received_at=received_s * 1000, sent_at=sent_s * 1000)
+    session._pinged_at = pinged_s * 1000
+    if answer == "gone":
+        with pytest.raises(OSError):
+            session.keep_alive()
+    else:
+        session.keep_alive()
+    assert bool(pings) is (answer == "ping")
+
+
+def test_a_packet_nobody_has_asked_for_ends_the_session(thread: Any, clock: Clock) -> None:
+    session = on_connection(thread, Connection())
+    for first, is_well in ((None, True), (0x30, True), (0x33, True), (0x40, False), (0x90, False)):
+        session._client.check_msg = lambda first=first: first
+        if is_well:
+            session.listen()
+        else:
+            with pytest.raises(ValueError):
+                session.listen()
+
+
+# --- a month ---------------------------------------------------------------------------------------------------------
+
+
+def pass_time(probe: Probe, seconds: float) -> None:
+    """Ten minutes at a stroke, each with a second in which everybody has a turn."""
+    until_s = probe.now_s + seconds
+    while probe.now_s < until_s:
+        probe.tasks.now_ms += 600_000
+        probe._fed_ms = probe.tasks.now_ms
+        probe.run_for(1)
+
+
+def month(tmp_path: Path, settings: dict[str, Any], command: Callable[[Probe, int], bool]) -> list[float]:
+    """The days on which `command` was not heard, every six hours of 30 days; ticks go round every 12.4 days."""
+    deaf = []
+    with Probe(tmp_path, LightOnly(()), settings) as probe:
+        probe.run_for(5)
+        for n in range(120):
+            pass_time(probe, 6 * 3600)
+            if not command(probe, n):
+                deaf.append(round(probe.now_s / DAY_S, 2))
+        assert probe.now_s > 30 * DAY_S
+        assert probe.app.network.connects == 1  # one session all the while
+    return deaf
+
+
+def test_the_owner_and_the_hub_are_heard_for_a_month(tmp_path: Path) -> None:
+    def command(probe: Probe, n: int) -> bool:
+        heard = []
+        for mode in ("ON", "OFF"):
+            since_s = probe.now_s
+            probe.say("optoprobe/cellar/alignment/set", mode)
+            probe.run_for(3)
+            heard.append(any(said.object()["mode"] == mode for said in probe.of("/alignment", since_s)))
+        since_s = probe.now_s
+        probe.say("homeassistant/status", "online")
+        probe.run_for(8)
+        return all(heard) and bool(probe.of("/config", since_s)) and bool(probe.of("/diagnostics", since_s))
+
+    assert month(tmp_path, {"protocol": "sml"}, command) == []
+
+
+def test_a_reading_that_is_typed_is_heard_for_a_month(tmp_path: Path) -> None:
+    def command(probe: Probe, n: int) -> bool:
+        since_s = probe.now_s
+        probe.say("optoprobe/cellar/meter/reading/set", f"{1000 + n}.5")
+        probe.run_for(5)
+        return any(b"%d.5" % (1000 + n) in said.payload for said in probe.of("/state", since_s))
+
+    assert month(tmp_path, {"protocol": "blink"}, command) == []
+
+
+def test_a_flood_of_the_hub_puts_the_announcement_off_no_more(tmp_path: Path) -> None:
+    with Probe(tmp_path, LightOnly(()), {"protocol": "sml"}) as probe:
+        probe.run_for(5)
+        since_s = probe.now_s
+        for _ in range(100):
+            probe.say("homeassistant/status", "online")
+            probe.run_for(1)
+        assert 3 <= len(probe.of("cellar/config", since_s)) <= 4
+
+
+def test_on_and_capture_within_half_a_second_are_both_obeyed(tmp_path: Path) -> None:
+    with Probe(tmp_path, LightOnly(()), {"protocol": "sml"}) as probe:
+        probe.run_for(5)
+        probe.say("optoprobe/cellar/alignment/set", "ON")
+        probe.say("optoprobe/cellar/capture/set", "3")
+        assert probe.run_for(20, done=lambda: probe.of("/capture"))
+        modes = [json.loads(said.payload)["mode"] for said in probe.of("/alignment")]
+        assert modes[-1] == "OFF" and probe.of("/alignment")
