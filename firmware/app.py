@@ -21,6 +21,7 @@ _BOARD_FILE = "board.json"
 _DIAGNOSTICS_S = const(60)
 _LOOK_MS = const(500)
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
+_ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 
 
@@ -144,13 +145,17 @@ class App:
     async def _report(self):
         """Diagnostics every minute, and at once when the notice changes or the hub was told of us anew."""
         told = None
-        due_s = 0
+        due_s = announcements = 0
         while True:
             try:
                 if self.network.has_news:
                     call("firmware.mqtt.fault_sentence", "explain", self.network)
                 self._help()
-                news = self.notice(), self.network.discovery.announcements
+                if announcements != self.network.discovery.announcements:
+                    announcements = self.network.discovery.announcements
+                    if self.aid is None:  # the hub's switch must not stay unknown till somebody uses it
+                        self.outbox.put(self.announcer.topic("alignment"), _ALIGNMENT_OFF, False)
+                news = self.notice(), announcements
                 if news != told or self.health.uptime_s >= due_s:
                     told = news
                     due_s = self.health.uptime_s + _DIAGNOSTICS_S

@@ -62,7 +62,7 @@ class Outbox:
                     return
 
     def pop_unsent(self):
-        """The next unsent (topic, payload, retain) or None. It counts as sent unless again() is called."""
+        """The next unsent (topic, payload, retain) or None. It counts as sent."""
         with self._lock:
             for slot in self._slots:
                 if slot[_UNSENT]:

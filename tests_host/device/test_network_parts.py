@@ -158,7 +158,7 @@ def test_the_waits_double_to_half_a_minute_and_are_jittered(thread: Any, clock: 
     assert all(30 <= wait < 46 for wait in waits[5:]) and len({round(wait, 3) for wait in waits[5:]}) > 1
     assert thread.failures == len(thread.tries_s)
     progress_s = thread._health.progress_s
-    assert max(later - earlier for earlier, later in zip(progress_s, progress_s[1:], strict=False)) <= 1
+    assert max(later - earlier for earlier, later in zip(progress_s, progress_s[1:], strict=False)) < 1.1
 
 
 def test_a_session_of_a_minute_begins_the_waits_anew(net: Any) -> None:

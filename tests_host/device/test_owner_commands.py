@@ -46,7 +46,9 @@ def test_the_score_of_a_well_placed_head(tmp_path: Path, name: str) -> None:
         probe.say(ALIGNMENT + "/set", "ON")
         began_s = probe.now_s
         probe.run_for(45)
-        scores = [message.object() for message in probe.of("/alignment")]
+        before = [message for message in probe.of("/alignment") if message.at_s <= began_s]
+        assert [message.object()["mode"] for message in before] == ["OFF"]  # once, behind the announcement
+        scores = [message.object() for message in probe.of("/alignment", began_s)]
         assert 42 <= len(scores) <= 46  # one a second
         assert all(score["mode"] == "ON" for score in scores)
         assert scores[-1]["score"] >= 90 and scores[-1]["best"] >= scores[-1]["score"], scores[-5:]
