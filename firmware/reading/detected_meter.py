@@ -67,21 +67,21 @@ def save(detected):
     store.save(_FILE, record)
 
 
-def record(detected, detection):
+def record(detected, proven):
     """Put what was proven into `detected`; save it where that is news."""
-    line = detection.line
-    is_blinking = detection.protocol == protocols.BLINK
+    line = proven.line
+    is_blinking = proven.protocol == protocols.BLINK
     is_news = False
     for name, value in (
-        ("protocol", detection.protocol),
-        ("is_polled", bool(detection.conversation)),
+        ("protocol", proven.protocol),
+        ("is_polled", bool(proven.conversation)),
         ("baud", line.baud),
         ("bits", line.bits),
         ("parity", line.parity),
-        ("uart_parity", detection.parity),
+        ("uart_parity", proven.uart_parity),
         ("invert", line.invert),
         ("line", "" if is_blinking else repr(line)),
-        ("seen", detection.seen),
+        ("seen", proven.seen),
     ):
         if getattr(detected, name) != value:
             setattr(detected, name, value)

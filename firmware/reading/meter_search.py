@@ -6,7 +6,6 @@ from firmware.reading import detected_meter
 from firmware.reading.decoder_factory import build_decoder
 from firmware.reading.meter import Meter
 from metering.detection.search_story import Detection
-from metering.protocols import BLINK
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
@@ -65,20 +64,21 @@ class Search(Meter):
     async def run(self):
         detection, driver = self._detection, self._driver
         driver.flip_polarity(False)
-        while not detection.protocol:
+        while detection.proven is None:
             try:
                 await driver.carry_out(detection.run(), self._leave_telegram)
             except MemoryError:  # begin anew
                 driver.count_shortage()
                 await driver.wait(_AFTER_SHORTAGE_MS)
-        detected_meter.record(self._detected, detection)
+        proven = detection.proven
+        detected_meter.record(self._detected, proven)
         detected_meter.apply(self._detected, self._reading, driver)
-        if detection.protocol == BLINK:
+        self.telegram_ready = proven.telegram_ready
+        self.flashes = proven.flashes
+        if proven.listener is None:
             self.decoder = None
-            self.flashes = detection.flashes
-        elif self.decoder is not None:
-            self.decoder.listener.line = self._reading.line
-            self.telegram_ready = detection.telegram_ready
+        else:
+            proven.listener.line = self._reading.line
 
     def notice(self):
         shortages = self._driver.out_of_memory - self._shortages_before

@@ -52,6 +52,8 @@ PUSHED = ("metering.dlms.push", "metering.dlms.gcm", "firmware.store")  # likewi
 BLINKING = ("metering.pulses", "firmware.reading.pulse_meter")  # likewise
 # The latter two while it is looked for.
 FINDING = ("firmware.reading.supervisor", "firmware.reading.detected_meter", "firmware.reading.meter_search")
+FINDING += ("metering.sml_probe", "metering.iec62056_21.iec_probe", "metering.dlms.dlms_probe")
+FINDING += ("metering.detection.light_runs", "metering.detection.questions")  # loaded while it samples, and asks
 # While somebody wants it.
 HELPING = ("firmware.owner.owner_commands", "firmware.owner.alignment_task", "firmware.owner.capture_task")
 OTHERS = ("firmware.mqtt.homeassistant_entities", "firmware.mqtt.time_sync")  # where they are needed; last here

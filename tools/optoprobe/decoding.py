@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering import protocols
-from metering.detection.search_story import load_probes, signature
+from metering.detection.candidates import load_probes, signature
 from metering.dlms.meter_key import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text

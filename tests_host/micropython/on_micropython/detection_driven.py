@@ -39,7 +39,7 @@ def main(path, plant):
     at = 0
     ticks = 0x3FFFFF00  # wraps soon
     watching = False
-    while at < len(data) and not detection.protocol:
+    while at < len(data) and detection.proven is None:
         if not watching:
             try:
                 action = next(actions)
@@ -68,7 +68,8 @@ def main(path, plant):
         next(actions)
     except StopIteration:
         pass
-    print(detection.protocol, detection.line, detection.telegram_ready, detection.flashes)
+    proven = detection.proven
+    print(proven.protocol, proven.line, proven.telegram_ready, proven.flashes)
 
 
 main(sys.argv[1], len(sys.argv) > 2)
