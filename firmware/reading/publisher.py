@@ -62,7 +62,7 @@ class Publisher:
         live = bytearray()
         for reading in listener.published_readings():
             register = None if reading.is_companion else self._register(reading)
-            if register is None or not self._guard.admits(reading, register, uptime_s):
+            if register is None or not self._guard.admits(reading, register, uptime_s, listener.proven):
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
@@ -83,7 +83,7 @@ class Publisher:
             live += b"}"
             self._outbox.put(self._announcer.live_topic(meter), live, False)
         self._put_state()
-        self.notice = PIN_NEEDED if listener.pin_needed else ""
+        self.notice = PIN_NEEDED if listener.pin_needed else self._guard.notice
         return True
 
     def _register(self, reading):

@@ -2,22 +2,31 @@
 
 A register's value passes at once when it is plausible. Otherwise it is held, counted and explained:
 
-    counter rose more than the connection can carry since the last one   held; passes when the next telegram agrees
-    counter rose more than it can carry in 15 minutes, after a silence    held; passes when the next telegram agrees
-    power beyond what the connection can carry                           held; passes when the next telegram agrees
+    first counter, in a telegram that no check vouches for, or 0         waits without a word for a second that agrees
+    counter rose more than can come since the last one                   held; passes when the next telegram agrees
+    the same of m³, L or GJ                                              held; passes when it stands for TWO_HOURS_S
+    counter rose more than can come in 15 minutes, after a silence       held; passes when the next telegram agrees
+    counter became 10, 100 or 1000 times what it was                     held until it is as before; notice tells it
+    power beyond what the connection can carry                           held; passes when the next is like it
+    limits and thresholds (17.0.0, 31.4.0, 1-1:0.5.x)                    pass: they are no powers
     counter fell                                                         held, and the last value stands
     counter fell to the last value with fewer digits (the PIN is off)    nothing new: kept back without a word
+    a text where a number was                                            held
     another meter id                                                     held; a new series when the next one agrees
     no meter id, or the end of the one followed                          that meter's: some send lists of several kinds
 
-A counter that was seen only once and then stays below for TELEGRAMS_TO_CORRECT telegrams was wrong that once: then, and
-only then, a lower value passes. Home Assistant books a fall as consumption, so this is never done lightly.
+What can come: of energy the connection's `max_power_w`, of anything else _MOST_PER_HOUR. A meter on the M-Bus hands its
+value once an hour, and a wrong one stands as long: so m³, L and GJ are not confirmed by the same value said again.
+
+A counter that was seen only once and then stays below for TELEGRAMS_TO_CORRECT telegrams (m³, L, GJ: and TWO_HOURS_S)
+was wrong that once: then, and only then, a lower value passes. Home Assistant books a fall as consumption, so this is
+never done lightly.
 """
 
 from metering.compat import const
 from metering.obis import obis_text
 from metering.reading import decimal_text
-from metering.registers import CUMULATIVE
+from metering.registers import CUMULATIVE, INSTANTANEOUS
 
 MAX_REGISTERS = const(64)  # 22 is the longest list met; what comes beyond is not followed and not passed
 TELEGRAMS_TO_CORRECT = const(10)
@@ -27,8 +36,29 @@ _MOST_GAP_S = const(900)  # after a longer silence a larger rise is possible, bu
 _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
+TWO_HOURS_S = const(7200)  # a value that is handed once an hour has come anew
+_SCALES = (10, 100, 1000)  # by which operators and makers change what a digit is worth
 
-REASONS = ("went back", "jumped", "too much power", "other meter", "too many")
+# DLMS unit -> the most of it in an hour, beyond every house: a gas meter G25 of EN 1359 has 40 m³/h, as a water meter
+# DN 50 of EN ISO 4064 (Q4) has; a house's station of district heat has 1 MW at the most; an hour has an hour.
+_MOST_PER_HOUR = {13: 40, 19: 40000, 25: 3600000000, 5: 1, 6: 60, 7: 3600}
+_HANDED_ON = (13, 19, 25)  # m³, L, J: may be another meter's, told once an hour
+
+REASONS = ("went back", "jumped", "scale", "too much power", "no number", "other meter", "too many")
+
+
+def _is_limit(reading):
+    """Is this a threshold that somebody set? 17.0.0, 31.4.0 (DSMR P1) and 1-1:0.5.x (Landis+Gyr)."""
+    address = reading.address
+    if address is not None:
+        code = address[address.find(":") + 1 :]
+        return code.startswith("17.0.") or code.startswith("31.4.") or code.startswith("0.5.")
+    obis = reading.obis
+    return len(obis) == 6 and (obis[2], obis[3]) in ((17, 0), (31, 4), (0, 5))
+
+
+def _code(reading):
+    return reading.address or obis_text(reading.obis)
 
 
 def _one_meter(followed, meter_id):
@@ -47,13 +77,23 @@ class _Value:
         self.value = value
         self.exponent = exponent
         self.at_s = at_s
+        self.since_s = at_s  # when the first of those came that agreed, up to this one
+        self.gap_s = 0  # from the one before to this
         self.agreed = 0  # how many later telegrams agreed with it
+        self.factor = 0  # 10, 100 or 1000 where its scale is another one than before
 
     def rise_of(self, later):
         """later - self as (integer, exponent), exact."""
         exponent = min(self.exponent, later.exponent)
         rise = later.value * 10 ** (later.exponent - exponent) - self.value * 10 ** (self.exponent - exponent)
         return rise, exponent
+
+    def is_like(self, later):
+        """Is the one no more than twice the other, of the same sign?"""
+        exponent = min(self.exponent, later.exponent)
+        a = self.value * 10 ** (self.exponent - exponent)
+        b = later.value * 10 ** (later.exponent - exponent)
+        return (a > 0) == (b > 0) and abs(a) <= 2 * abs(b) and abs(b) <= 2 * abs(a)
 
 
 class Guard:
@@ -71,6 +111,8 @@ class Guard:
         self._waiting = {}  # OBIS -> _Value that the next telegram may confirm
         self.held = dict.fromkeys(REASONS, 0)
         self.explanation = ""
+        self.notice = ""  # what the owner must decide, "" for nothing
+        self._scaled = None  # OBIS code of the register whose scale that is about
 
     def admits_meter(self, meter_id):
         """Is this telegram of the meter that is followed? The first one is; another id must come twice in a row.
@@ -88,77 +130,110 @@ class Guard:
             self._next_meter = None
             self._last = {}
             self._waiting = {}
+            self._scaled = None
+            self.notice = ""
             self.series += 1
             return True
         self._next_meter = meter_id
         return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, followed))
 
-    def admits(self, reading, register, now_s):
-        """May this reading be published? `now_s`: any clock in whole seconds that never goes back.
+    def admits(self, reading, register, now_s, proven=True):
+        """May this reading be published? `now_s`: any clock in whole seconds that never goes back. `proven`: has a
+        check vouched for its telegram?
 
-        Integers only are judged; identifiers and texts pass.
+        Integers only are judged; identifiers and texts pass where no number is expected.
         """
         if not isinstance(reading.value, int) or isinstance(reading.value, bool):
-            return True
+            if register.kind not in (CUMULATIVE, INSTANTANEOUS):
+                return True
+            return self._hold("no number", "%s: %s is no number" % (_code(reading), reading.text()))
         new = _Value(reading.value, reading.exponent, now_s)
         if register.kind == CUMULATIVE:
-            return self._admits_counter(reading, new)
-        if reading.unit in _POWERS and self._power_w_exceeded(new):
-            if self._waiting.get(reading.obis):
-                return True
+            return self._admits_counter(reading, new, proven)
+        waiting = self._waiting.pop(reading.obis, None)
+        if reading.unit in _POWERS and self._power_w_exceeded(new) and not _is_limit(reading):
             self._waiting[reading.obis] = new
+            if waiting and waiting.is_like(new):
+                return True
             return self._hold(
                 "too much power",
-                "%s: %s is beyond the connection's %d W" % (obis_text(reading.obis), reading.text(), self._max_power_w),
+                "%s: %s is beyond the connection's %d W" % (_code(reading), reading.text(), self._max_power_w),
             )
-        self._waiting.pop(reading.obis, None)
         return True
 
-    def _admits_counter(self, reading, new):
-        obis = reading.obis
+    def _admits_counter(self, reading, new, proven):
+        obis, unit = reading.obis, reading.unit
         last = self._last.get(obis)
+        waiting = self._waiting.get(obis)
+        agrees = waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new, unit, 1)
+        if agrees:
+            new.since_s = waiting.since_s
+            new.agreed = waiting.agreed + 1
+            new.gap_s = new.at_s - waiting.at_s
         if last is None:
-            if len(self._last) >= MAX_REGISTERS:
-                return self._hold("too many", "%s is past the %d counters followed" % (obis_text(obis), MAX_REGISTERS))
-            return self._accept(obis, new)
+            if obis not in self._waiting and len(self._last) + len(self._waiting) >= MAX_REGISTERS:
+                return self._hold("too many", "%s is past the %d counters followed" % (_code(reading), MAX_REGISTERS))
+            if agrees or proven and new.value:
+                return self._accept(obis, new)
+            self._waiting[obis] = new
+            return False
         rise, exponent = last.rise_of(new)
         if rise < 0:
-            return self._fell(reading, last, new, rise, exponent)
-        if reading.unit not in _ENERGIES or self._can_carry(last, new):
-            new.agreed = last.agreed + 1
+            return self._fell(reading, last, new, rise, exponent, agrees)
+        if self._can_carry(last, new, unit):
+            new.gap_s = new.at_s - last.at_s
+            new.since_s = last.since_s
+            new.agreed = last.agreed
+            if rise or unit not in _HANDED_ON:
+                new.agreed += 1
             return self._accept(obis, new)
-        waiting = self._waiting.get(obis)
-        if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new):
-            new.agreed = 1
+        factor = new.factor = waiting and waiting.factor or self._scale_of(last, new, unit)
+        if not factor and agrees and (unit not in _HANDED_ON or new.at_s - new.since_s >= TWO_HOURS_S):
             return self._accept(obis, new)
         self._waiting[obis] = new
+        if factor:
+            self._scaled = obis
+            self.notice = (
+                "%s became %d times what it was, %s after %s: held, as its scale has changed. Compare the display; if "
+                "it shows the new one, restart the probe, and Home Assistant books the difference"
+            ) % (_code(reading), factor, reading.text(), decimal_text(last.value, last.exponent))
+            return self._hold(
+                "scale", "%s became %d times what it was: its scale has changed" % (_code(reading), factor)
+            )
+        seconds = new.at_s - last.at_s
+        if unit in _ENERGIES:
+            return self._hold(
+                "jumped",
+                "%s rose by %s in %d s, more than %d W can bring: waiting for the next telegram"
+                % (_code(reading), decimal_text(rise, exponent), seconds, self._max_power_w),
+            )
         return self._hold(
             "jumped",
-            "%s rose by %s in %d s, more than %d W can bring: waiting for the next telegram"
-            % (obis_text(obis), decimal_text(rise, exponent), new.at_s - last.at_s, self._max_power_w),
+            "%s rose by %s in %d s, more than a house can use: waiting until it has stood for a while"
+            % (_code(reading), decimal_text(rise, exponent), seconds),
         )
 
-    def _fell(self, reading, last, new, rise, exponent):
+    def _fell(self, reading, last, new, rise, exponent, agrees):
         if new.exponent > last.exponent and -rise < 10 ** (new.exponent - exponent):
             last.agreed += 1  # the same with fewer digits
             return False
-        obis = reading.obis
         if not last.agreed:
-            waiting = self._waiting.get(obis)
-            if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new):
-                new.agreed = waiting.agreed + 1
-                if new.agreed >= TELEGRAMS_TO_CORRECT:
-                    return self._accept(obis, new)
-            self._waiting[obis] = new
+            lasts = reading.unit not in _HANDED_ON or new.at_s - new.since_s >= TWO_HOURS_S
+            if agrees and lasts and new.agreed >= TELEGRAMS_TO_CORRECT:
+                return self._accept(reading.obis, new)
+            self._waiting[reading.obis] = new
         return self._hold(
             "went back",
             "%s fell from %s to %s: the higher one stands; restart the probe if the meter was reset"
-            % (obis_text(obis), decimal_text(last.value, last.exponent), reading.text()),
+            % (_code(reading), decimal_text(last.value, last.exponent), reading.text()),
         )
 
     def _accept(self, obis, new):
         self._last[obis] = new
         self._waiting.pop(obis, None)
+        if obis == self._scaled:
+            self._scaled = None
+            self.notice = ""
         return True
 
     def _hold(self, reason, explanation):
@@ -166,13 +241,32 @@ class Guard:
         self.explanation = explanation
         return False
 
-    def _can_carry(self, old, new):
-        """Can the connection bring the rise from old to new, with one step of the meter's resolution to spare?"""
+    def _can_carry(self, old, new, unit, times=0):
+        """Can the rise from old to new come, with one step of the meter's resolution to spare? Of the time between no
+        more than 15 minutes count, or what it was before. `times` 1 or more: all of it counts, and so many times.
+        """
         rise, exponent = old.rise_of(new)
         step = 10 ** (max(old.exponent, new.exponent) - exponent)  # whole kWh lag behind by up to one
-        seconds = min(new.at_s - old.at_s, _MOST_GAP_S) + _SLACK_S
-        allowed = self._max_power_w * seconds * 10 ** max(-exponent, 0)
+        per_hour = self._max_power_w if unit in _ENERGIES else _MOST_PER_HOUR.get(unit)
+        if per_hour is None:
+            return True
+        seconds = new.at_s - old.at_s
+        if not times:
+            seconds = min(seconds, max(_MOST_GAP_S, old.gap_s))
+        seconds += _SECONDS_PER_HOUR if unit in _HANDED_ON else _SLACK_S
+        allowed = per_hour * seconds * (times or 1) * 10 ** max(-exponent, 0)
         return (rise - step) * _SECONDS_PER_HOUR * 10 ** max(exponent, 0) <= allowed
+
+    def _scale_of(self, last, new, unit):
+        """10, 100 or 1000 where the counter is so many times what it was and what can have come since; else 0."""
+        if self._can_carry(_Value(0, last.exponent, last.at_s), last, unit):
+            return 0  # too small to tell
+        for factor in _SCALES:
+            scaled = _Value(last.value * factor, last.exponent, last.at_s)
+            before = _Value((last.value - 1) * factor, last.exponent, last.at_s)
+            if before.rise_of(new)[0] >= 0 and self._can_carry(scaled, new, unit, factor):
+                return factor
+        return 0
 
     def _power_w_exceeded(self, new):
         most = self._max_power_w * 10 ** max(-new.exponent, 0)

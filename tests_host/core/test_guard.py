@@ -8,20 +8,27 @@ from fractions import Fraction
 
 import pytest
 
-from metering.guard import MAX_REGISTERS, REASONS, TELEGRAMS_TO_CORRECT, Guard
+from metering.guard import MAX_REGISTERS, REASONS, TELEGRAMS_TO_CORRECT, TWO_HOURS_S, Guard
 from metering.reading import Reading
 from metering.registers import describe
 
 IMPORT = bytes((1, 0, 1, 8, 0, 255))
 EXPORT = bytes((1, 0, 2, 8, 0, 255))
 POWER = bytes((1, 0, 16, 7, 0, 255))
-WH, VARH, W, A = 30, 32, 27, 33
+GAS = bytes((0, 1, 24, 2, 1, 255))
+WH, VARH, W, A, M3, L, J, H = 30, 32, 27, 33, 13, 19, 25, 5
 MAX_W = 30_000  # 8.33 Wh a second; with the 60 s of slack 508.33 Wh in the first
 
 
 def admits(guard, value, exponent=-1, at_s=0, obis=IMPORT, unit=WH):
     reading = Reading(obis, value, exponent, unit)
     return guard.admits(reading, describe(reading), at_s)
+
+
+def begins_at_0(guard, obis=IMPORT, unit=WH, exponent=-1):
+    """A first 0 waits for a second."""
+    assert not admits(guard, 0, exponent, 0, obis, unit)
+    assert admits(guard, 0, exponent, 0, obis, unit)
 
 
 def counts(guard):
@@ -92,23 +99,23 @@ def test_a_jump_confirmed_by_a_lower_value_is_not_confirmed(guard):
 
 def test_what_the_connection_can_carry_to_the_last_step(guard):
     """30,000 W over 60 + 60 s are 1,000 Wh; one step of the meter's resolution is to spare."""
-    assert admits(guard, 0, -1, 0)
+    begins_at_0(guard)
     assert admits(guard, 10_001, -1, 60)
     other = Guard(MAX_W)
-    assert admits(other, 0, -1, 0)
+    begins_at_0(other)
     assert not admits(other, 10_002, -1, 60)
 
 
 def test_after_a_long_silence_a_large_rise_waits_for_the_next_telegram(guard):
     """Possible it is, 1,000 kWh in 40 hours are 25 kW; but a damaged value would be, too, and stay for years."""
-    assert admits(guard, 0, -1, 0)
+    begins_at_0(guard)
     assert not admits(guard, 10_000_000, -1, 40 * 3600)
     assert counts(guard) == {"jumped": 1}
     assert admits(guard, 10_000_001, -1, 40 * 3600 + 1)
 
 
 def test_a_damaged_value_after_a_long_silence_does_not_stay(guard):
-    assert admits(guard, 0, -1, 0)
+    begins_at_0(guard)
     assert not admits(guard, 40_000_000, -1, 72 * 3600)
     assert admits(guard, 1_000, -1, 72 * 3600 + 1)
 
@@ -138,7 +145,7 @@ def test_counters_of_no_known_unit_only_must_not_fall(guard):
 
 def test_reactive_energy_is_judged_by_the_same_connection(guard):
     reactive = bytes((1, 0, 3, 8, 0, 255))
-    assert admits(guard, 0, 0, 0, reactive, VARH)
+    begins_at_0(guard, reactive, VARH, 0)
     assert not admits(guard, 1_000_000, 0, 1, reactive, VARH)
 
 
@@ -279,6 +286,164 @@ def test_texts_identifiers_and_booleans_pass(guard):
     assert counts(guard) == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "passes"),
+    [
+        (300_001, 600_002, True),
+        (300_001, 600_003, False),
+        (600_003, 300_001, False),
+        (300_001, -300_001, False),
+        (900_000, 300_000_000, False),
+    ],
+)
+def test_power_beyond_the_connection_passes_only_when_the_second_is_like_it(guard, first, second, passes):
+    assert not power(guard, first)
+    assert power(guard, second) is passes
+    assert counts(guard) == {"too much power": 1 if passes else 2}
+
+
+@pytest.mark.parametrize("obis", [(0, 0, 17, 0, 0, 255), (1, 0, 31, 4, 0, 255), (1, 1, 0, 5, 1, 2)])
+def test_a_limit_is_no_power(guard, obis):
+    assert admits(guard, 9999, 2, 0, bytes(obis), W)
+    printed = Reading(b"\x3f\x01-1:0", 9999, 2, W)
+    for printed.address in ("1-1:0.5.1.2", "0-0:17.0.0", "1-0:31.4.0.1", "0.5.1"):
+        assert guard.admits(printed, describe(printed), 0)
+    assert counts(guard) == {}
+
+
+def test_a_number_never_becomes_a_text(guard):
+    register = describe(Reading(IMPORT, 5, -1, WH))
+    for value in ("003699.655000kWh", "", b"", True):
+        assert not guard.admits(Reading(IMPORT, value), register, 0)
+    assert counts(guard) == {"no number": 4}
+    assert guard.admits(Reading(IMPORT, 5, -1, WH), register, 0)
+
+
+def test_a_code_is_told_as_the_meter_prints_it(guard):
+    reading = Reading(b"\x3f\x01-1:0", 9999, 3, W)
+    reading.address = "1-1:0.9.9"
+    register = describe(Reading(POWER, 1, 0, W))
+    assert not guard.admits(reading, register, 0)
+    assert_explained(guard, "1-1:0.9.9: ")
+
+
+# --- the first value of a counter ------------------------------------------------------------------------------------
+
+
+def first(guard, value, proven, at_s=0):
+    reading = Reading(IMPORT, value, -1, WH)
+    return guard.admits(reading, describe(reading), at_s, proven)
+
+
+def test_a_first_counter_that_no_check_vouches_for_waits_for_a_second(guard):
+    assert not first(guard, 336_996_550, False)
+    assert not first(guard, 36_996_560, False, 10)  # does not agree: the first was damaged
+    assert first(guard, 36_996_560, False, 20)
+    assert not first(guard, 336_996_550, False, 30)
+    assert counts(guard) == {"jumped": 1}  # waiting is nothing to tell
+    assert first(Guard(MAX_W), 5, True)
+
+
+def test_a_first_0_waits_for_a_second(guard):
+    assert not first(guard, 0, True)
+    assert first(guard, 7_421_130, True, 10)  # it was not 0
+    assert not first(guard, 0, True, 20)
+    begins_at_0(Guard(MAX_W))
+    assert counts(guard) == {"went back": 1}
+
+
+def test_what_waits_is_bounded(guard):
+    for k in range(MAX_REGISTERS):
+        assert not admits(guard, 0, 0, 0, bytes((1, 0, 1, 8, k, 255)))
+    assert not admits(guard, 0, 0, 0, bytes((1, 0, 1, 8, MAX_REGISTERS, 255)))
+    assert counts(guard) == {"too many": 1}
+    assert admits(guard, 0, 0, 1, bytes((1, 0, 1, 8, 0, 255)))
+
+
+# --- gas, water, heat, hours -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "exponent", "passes", "held"),
+    [
+        (M3, 7_421_123, -3, 7_461_790, 7_461_791),  # 40 m³/h for 60 s and an hour, and a step
+        (L, 7_421_123, 0, 7_461_790, 7_461_791),
+        (J, 50_000, 6, 53_661, 53_662),  # 1 MW
+        (H, 9_000, 0, 9_001, 9_002),
+    ],
+)
+def test_every_counter_is_judged_whatever_its_unit(unit, value, exponent, passes, held):
+    for later, passed in ((passes, True), (held, False)):
+        guard = Guard(MAX_W)
+        assert admits(guard, value, exponent, 0, GAS, unit)
+        assert admits(guard, later, exponent, 60, GAS, unit) is passed
+        assert counts(guard) == ({} if passed else {"jumped": 1})
+
+
+def gas(guard, value, at_s):
+    return admits(guard, value, -3, at_s, GAS, M3)
+
+
+def test_a_wrong_peak_of_gas_never_passes_though_it_stands_for_an_hour(guard):
+    assert gas(guard, 7_421_123, 0)
+    assert not any(gas(guard, 97_421_123, second) for second in range(10, 3600, 10))
+    assert all(gas(guard, 7_421_130, second) for second in range(3610, 7200, 10))
+
+
+def test_a_first_peak_of_gas_is_corrected_though_it_stood_for_an_hour(guard):
+    assert all(gas(guard, 97_421_123, second) for second in range(0, 3600, 10))
+    passed = [second for second in range(3600, 20_000, 10) if gas(guard, 7_421_130 + second // 3600, second)]
+    assert passed[0] == 3600 + TWO_HOURS_S
+    assert passed[1:] == list(range(passed[0] + 10, 20_000, 10))
+
+
+def test_a_gas_meter_that_stands_still_is_not_corrected_by_one_wrong_hour(guard):
+    assert all(gas(guard, 7_421_123, second) for second in range(0, 50_000, 10))
+    assert not any(gas(guard, 7_021_123, second) for second in range(50_000, 53_600, 10))
+    assert gas(guard, 7_421_123, 53_600)
+
+
+def test_a_jump_of_gas_passes_when_it_has_stood_for_two_hours(guard):
+    assert gas(guard, 7_421_123, 0)
+    passed = [second for second in range(10, 9000, 10) if gas(guard, 8_000_000, second)]
+    assert passed[0] == 10 + TWO_HOURS_S
+
+
+def test_a_heat_meter_asked_once_an_hour(guard):
+    """30 kWh an hour is more than 15 minutes bring: the first waits, and then its rhythm is known."""
+    heat = bytes((6, 0, 6, 8, 0, 255))
+    passed = [admits(guard, 1000 + 29 * hour, 3, 3600 * hour, heat, WH) for hour in range(6)]
+    assert passed == [True, False, True, True, True, True]
+
+
+# --- a counter whose scale has changed -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [10, 100, 1000])
+def test_a_lasting_jump_to_another_scale_is_held_and_told(guard, factor):
+    assert admits(guard, 2_306_200, 1, 0) and admits(guard, 2_306_200, 1, 10)
+    for hour in range(1, 200):
+        assert not admits(guard, (2_306_200 + 100 * hour // 10) * factor, 1, 3600 * hour)
+    assert counts(guard) == {"scale": 199}
+    assert f"{factor} times" in guard.notice and "display" in guard.notice and "23062000" in guard.notice
+    assert admits(guard, 2_306_210, 1, 3600 * 200)  # it was set right again
+    assert guard.notice == ""
+
+
+def test_a_small_counter_has_no_scale_to_tell(guard):
+    assert admits(guard, 40, 0, 0)
+    assert admits(guard, 400, 0, 10)
+    assert counts(guard) == {}
+
+
+def test_another_meter_has_a_scale_of_its_own(guard):
+    assert guard.admits_meter("1ABC0012345678") and admits(guard, 2_306_200, 1, 0)
+    assert not admits(guard, 23_062_000, 1, 10)
+    assert guard.notice
+    assert not guard.admits_meter("1ABC0099999999") and guard.admits_meter("1ABC0099999999")
+    assert guard.notice == "" and admits(guard, 23_062_000, 1, 30)
+
+
 # --- another meter, too many -----------------------------------------------------------------------------------------
 
 
@@ -356,7 +521,8 @@ def test_judged_exactly_at_any_width_and_exponent():
         new_value = (old + allowed + spare) // step + draw.choice((0, 1))
         new = new_value * step
         guard = Guard(MAX_W)
-        assert admits(guard, old_value, old_exponent, 0)
+        if not admits(guard, old_value, old_exponent, 0):  # a first 0
+            assert old_value == 0 and admits(guard, old_value, old_exponent, 0)
         wanted = new - old - spare <= allowed
         seen[wanted] += 1
         if new < old:
