@@ -14,7 +14,8 @@ import pytest
 
 from metering.characters import with_parity
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
-from metering.iec62056_21.poll import BREAK, Conversation, block_check, command, frame_end
+from metering.iec62056_21.exchange import BREAK, RateLimit, block_check, command, frame_end
+from metering.iec62056_21.poll import Conversation
 from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
@@ -254,6 +255,30 @@ def test_messages_as_the_standard_prints_them():
         (with_parity(b"\x01P0\x02()\x03`"), 8),
     ):
         assert frame_end(answer, len(answer)) == n, answer
+
+
+@pytest.mark.parametrize(
+    ("events", "rate"),
+    [
+        ([], 5),
+        (["damaged"], 4),
+        (["damaged", "damaged"], 3),
+        (["damaged"] * 6, 5),  # from 300 baud to the highest again, one below what is offered there
+        (["silent"], 4),
+        (["silent", "silent"], 0),
+        (["silent", "silent", "silent"], 5),
+        (["silent", "damaged"], 3),
+    ],
+)
+def test_the_rate_that_is_not_exceeded(events, rate):
+    limit = RateLimit()
+    for event in events:
+        at = limit.rate_for(5)
+        if event == "damaged":
+            limit.lower(at)
+        else:
+            limit.hear_nothing(at)
+    assert limit.rate_for(5) == rate
 
 
 # An exchange of a Swiss meter of the LEM group in the standard's form: what we say, what it says; the values are

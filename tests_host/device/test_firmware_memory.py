@@ -47,7 +47,8 @@ TRANSIENT = (
 )
 HOST_ONLY = {"firmware.contracts"}
 LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")
-ASKED = ("metering.iec62056_21.data_block", "metering.iec62056_21.poll")  # loaded in the place of sml
+# Loaded in the place of sml; the last one where registers are read one by one.
+ASKED = ("metering.iec62056_21.data_block", "metering.iec62056_21.poll", "metering.iec62056_21.programming_mode")
 PUSHED = ("metering.dlms.push", "metering.dlms.gcm", "firmware.store")  # likewise
 BLINKING = ("metering.pulses", "firmware.reading.pulse_meter")  # likewise
 # The latter two while it is looked for.

@@ -6,24 +6,24 @@ the identification, each address and unit, and each value but for its digits. It
 
     check  asked  the block                                       the form           verdict
     -----  -----  ----------------------------------------------  -----------------  --------------------------------
-    none   yes    any                                             any                NO_CHECK
-    none   no     of a P1 version, or an identification, that     any                NO_CHECK
+    none   yes    any                                             any                "no checksum"
+    none   no     of a P1 version, or an identification, that     any                "no checksum"
                   has shown a check
-    none   no     a line is no data sets, a control character,    any                BAD_LINE
+    none   no     a line is no data sets, a control character,    any                "line"
                   an address that is none, a unit without number
-    BCC    any    a line is no data sets and there is no !, or    any                BAD_LINE
+    BCC    any    a line is no data sets and there is no !, or    any                "line"
                   a control character
-    any    any    no data set                                     any                NO_DATA
-    BCC    yes    no !                                            any                NEW_FORM
-    CRC    no     any                                             any                TAKE, vouched
-    BCC    no     its driver knows that forms differ              any                TAKE, vouched
-    none   any    any                                             as the last one    TAKE, vouched
-    BCC    any    any                                             as the last one    TAKE, vouched
-    none   any    the first one, on a line without faults         any                TAKE, not vouched
-    BCC    any    the first one, on a line without faults         any                TAKE, vouched
-    BCC    no     of another identification, no parity bits       any                TAKE, vouched
-    none   any    any                                             another            NEW_FORM: twice, and it is taken
-    BCC    any    any                                             another            NEW_FORM: twice, and it is taken
+    any    any    no data set                                     any                "no data"
+    BCC    yes    no !                                            any                "shape"
+    CRC    no     any                                             any                taken, vouched
+    BCC    no     its driver knows that forms differ              any                taken, vouched
+    none   any    any                                             as the last one    taken, vouched
+    BCC    any    any                                             as the last one    taken, vouched
+    none   any    the first one, on a line without faults         any                taken, not vouched
+    BCC    any    the first one, on a line without faults         any                taken, vouched
+    BCC    no     of another identification, no parity bits       any                taken, vouched
+    none   any    any                                             another            "shape": twice, and it is taken
+    BCC    any    any                                             another            "shape": twice, and it is taken
 
 Parity bits tell a line from a file: there no new identification is believed at once, as a damaged one is new too. A CRC
 that is asked for follows the row of a CRC that is not. Two forms are known at a time, as meters may send two lists in
@@ -32,16 +32,8 @@ turn; one that has come once only is forgotten behind _PATIENCE blocks of the ot
 
 from metering.compat import const
 
-NO_CHECK_SENT = const(0)  # kinds of a check that held
-BCC = const(1)
-CRC = const(2)
-
-TAKE = const(0)
-NO_CHECK = const(1)
-BAD_LINE = const(2)
-NO_DATA = const(3)
-NEW_FORM = const(4)
-
+_BCC = const(8)  # bits
+_CRC = const(16)
 _NONE = const(-1)
 _PATIENCE = const(2)
 
@@ -60,40 +52,43 @@ class AcceptancePolicy:
         self._age = 0  # blocks since then
 
     def verdict(self, check, asked, parity, compares, ident, sets, is_faultless):
-        """TAKE or a reason. `ident`: a checksum of the identification line; `sets`: the block's DataSets.
+        """The reason why the block is not taken, "" where it is.
+
+        `check`: how many bits the check has that held, 16 for a CRC, 8 for a BCC, 0 for none. `ident`: a checksum of
+        the identification line; `sets`: the block's DataSets.
 
         `asked`: must it have a check? `parity`: has each character a parity bit, and an even one? `compares` False:
         forms differ from block to block, and that is known. `is_faultless`: has nothing been rejected on this line yet?
         """
-        if check == NO_CHECK_SENT:
+        if not check:
             if asked or sets.must_check or ident == self._checked_ident:
-                return NO_CHECK
+                return "no checksum"
             if sets.n_strays or not sets.is_printable() or not sets.is_clean():
-                return BAD_LINE
+                return "line"
         else:
-            if check == BCC and (sets.n_strays and not sets.end_seen or not sets.is_printable()):
-                return BAD_LINE
+            if check == _BCC and (sets.n_strays and not sets.end_seen or not sets.is_printable()):
+                return "line"
             self._checked_ident = ident
         if not sets.n_sets:
-            return NO_DATA
-        if check == BCC and asked and not sets.end_seen:
-            return NEW_FORM
+            return "no data"
+        if check == _BCC and asked and not sets.end_seen:
+            return "shape"
         self.vouched = True
-        if check == CRC or check == BCC and not (compares or asked):
-            return TAKE
+        if check == _CRC or check == _BCC and not (compares or asked):
+            return ""
         form = sets.form(ident)
         if self._is_known(form):
             self._ident = ident
-            return TAKE
+            return ""
         is_first = self._form == _NONE and is_faultless
-        if is_first or check == BCC and not (asked or parity) and ident != self._ident:
-            self.vouched = check == BCC
+        if is_first or check == _BCC and not (asked or parity) and ident != self._ident:
+            self.vouched = check == _BCC
             self._form = form
             self._ident = ident
-            return TAKE
+            return ""
         self._other_form = form
         self._age = 0
-        return NEW_FORM
+        return "shape"
 
     def _is_known(self, form):
         if form == self._form:

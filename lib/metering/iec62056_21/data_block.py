@@ -28,7 +28,7 @@ ROOM at the least.
 from metering.characters import is_even
 from metering.compacting_listener import CompactingListener
 from metering.compat import const
-from metering.iec62056_21.acceptance import BAD_LINE, BCC, CRC, NEW_FORM, NO_CHECK, NO_CHECK_SENT, AcceptancePolicy
+from metering.iec62056_21.acceptance import AcceptancePolicy
 from metering.iec62056_21.block_check import crc16_part, xor_part
 from metering.iec62056_21.data_sets import TABLE, DataSets
 from metering.line import Line
@@ -41,6 +41,8 @@ _OPEN = const(0x28)  # (
 _SLASH = const(0x2F)
 
 BUFFER_SIZE = const(3072)
+_BCC = const(8)  # bits
+_CRC = const(16)
 _SIGN_ON_BAUD = const(300)
 _MOST_BLOCK = const(65536)  # bytes without an end; the longest read-out met has 9,528
 _MAX_IDENTIFICATION = const(64)  # 3 + 1 + 16 by the standard; meters print up to 30
@@ -283,7 +285,7 @@ class Iec62056_21(CompactingListener):
         if self._bcc != sent:  # it may be lost, and this the next telegram's
             return self._fail("checksum", "sent %02x, computed %02x" % (sent, self._bcc), etx + 1 - at)
         self._take_sets(at, etx)
-        return self._end(BCC, etx + 2 - at)
+        return self._end(_BCC, etx + 2 - at)
 
     def _take_end(self, at, stop):
         """A line with a `!` in a telegram without STX: its end, with nothing or the CRC in up to four hex digits.
@@ -306,16 +308,16 @@ class Iec62056_21(CompactingListener):
         if i < stop and buf[i] not in b"\r\n /\xaf":
             return self._fail("checksum", "%02x behind the end" % buf[i], bang + 1 - at)
         if not digits:
-            return self._end(NO_CHECK_SENT, i - at)
+            return self._end(0, i - at)
         if computed != crc:
             return self._fail("checksum", "sent %04x, computed %04x" % (crc, computed), i - at)
-        return self._end(CRC, i - at)
+        return self._end(_CRC, i - at)
 
     def _take_stream_end(self):
         """Nothing more will come: a block that has had its `!` is whole, though it lost what checks it."""
         at, n = self._at, self._n
         if self.framed and self.sets.end_seen and not bytes(self._view[at:n]).strip():
-            return self._end(NO_CHECK_SENT, n - at)
+            return self._end(0, n - at)
         if not self.framed and at < n and self._restart(at, n) < 0:
             if not self.parity or self._strip_parity(at, n):
                 ended = self._take_end(at, n) if self._buf.find(b"!", at, n) >= 0 else None
@@ -324,10 +326,10 @@ class Iec62056_21(CompactingListener):
         return self._fail("cut off", "the stream ended", n - at)
 
     def _end(self, check, used):
-        """The block has ended, and `check` has held (BCC, CRC, or NO_CHECK_SENT): a telegram where it is believed."""
+        """The block has ended, and its check of `check` bits has held (0: none): a telegram where it is believed."""
         self.length = self._since(self._at + used)
         sets, policy = self.sets, self._policy
-        verdict = policy.verdict(
+        reason = policy.verdict(
             check,
             self.needs_check,
             self.parity,
@@ -336,16 +338,14 @@ class Iec62056_21(CompactingListener):
             sets,
             not any(self.rejected.values()),
         )
-        if verdict == NO_CHECK:
-            return self._fail("no checksum", "an end without a check", used)
-        if verdict == BAD_LINE:
-            return self._fail("line", "a line that is no data sets, or characters that no meter prints", used)
-        if verdict == NEW_FORM:
-            return self._fail("shape", "%d bytes, unlike the ones before, or without their end" % self.length, used)
-        if verdict:
-            return self._fail("no data", "no data set in the block", used)
+        if reason == "shape":
+            return self._fail(reason, "%d bytes, unlike the ones before, or without their end" % self.length, used)
+        if reason:
+            return self._fail(
+                reason, "a block of %d lines that are data sets, %d that are none" % (sets.n_sets, sets.n_strays), used
+            )
         self.n_values = sets.n_values
-        self.checked = check != NO_CHECK_SENT
+        self.checked = check > 0
         self.vouched = policy.vouched
         self.proven = self.checked or self.parity
         self._inside = False

@@ -153,7 +153,7 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
             pass
         finally:
             if line.asked:  # else the meter waits, or sends, for a while yet
-                from metering.iec62056_21.poll import BREAK
+                from metering.iec62056_21.exchange import BREAK
 
                 with contextlib.suppress(PortError):
                     line.send(BREAK)

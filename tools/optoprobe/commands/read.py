@@ -255,7 +255,7 @@ class _Session:
 
         if self._conversation is None or not self.line.asked:
             return
-        from metering.iec62056_21.poll import BREAK
+        from metering.iec62056_21.exchange import BREAK
 
         with contextlib.suppress(PortError):
             self.line.send(BREAK)

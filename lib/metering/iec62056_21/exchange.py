@@ -1,0 +1,236 @@
+"""Messages to and from a meter that is asked: signing on, changing the rate, sending, hearing an answer.
+
+Source: IEC 62056-21:2002, 6.3 (modes, times t_r and t_a), 6.4 (messages), annex B (wake-up). Everything that yields is
+a generator of line actions (metering.line). No write command exists here.
+"""
+
+from metering.characters import without_parity
+from metering.compat import const
+from metering.iec62056_21.data_block import identification_end
+from metering.line import EXPECT, SEND, SWITCH, WAIT, Line
+
+_SOH = const(0x01)
+_STX = const(0x02)
+_ETX = const(0x03)
+_EOT = const(0x04)
+_ACK = const(0x06)
+_NAK = const(0x15)
+
+BREAK = b"\x01B0\x03q"
+
+SIGN_ON = Line(300, 7, "E")
+RATES = (300, 600, 1200, 2400, 4800, 9600, 19200)  # by the baud character 0 to 6, or from A on (600)
+_HIGHEST = const(6)
+
+_ANSWER_MS = const(2300)  # t_r is 1,500 at the most, and the first character takes 33 at 300 baud; USB adds some
+GAP_MS = const(1700)  # t_a, between two characters: 1,500 at the most
+_HEARD_OUT_MS = const(500)  # no meter met pauses that long inside a block
+_SLICE_MS = const(100)
+_LONGEST_MS = const(400000)  # a block of 9.5 KB takes 320 s at 300 baud
+_REACTION_MS = const(230)  # before we answer: 200, or 20 where the maker's third letter is small
+_QUICK_REACTION_MS = const(40)
+_WAKE_UP = bytes(36)  # twice: 2.4 s of NUL at 300 baud
+_WAKE_UP_PAUSE_MS = const(1600)
+_JUNK = const(16)  # bytes before an STX: what a change of rate may leave on the line
+_REPEATS = const(2)  # NAKs for one block
+
+
+def block_check(data):
+    """BCC: the exclusive or of all bytes of `data`, which begins behind SOH or STX and ends with ETX or EOT."""
+    bcc = 0
+    for byte in data:
+        bcc ^= byte
+    return bcc
+
+
+def command(code, operand):
+    """The message SOH `code` STX `operand` ETX BCC; both are bytes."""
+    body = code + b"\x02" + operand + b"\x03"
+    return b"\x01" + body + bytes((block_check(body),))
+
+
+def frame_end(buffer, n):
+    """How many bytes an answer takes: ACK or _NAK, or SOH or STX to the BCC; 0: not there yet. For EXPECT."""
+    for i in range(n):
+        first = buffer[i] & 0x7F
+        if first in (_ACK, _NAK):
+            return i + 1
+        if first in (_SOH, _STX):
+            for k in range(i + 1, n - 1):
+                if buffer[k] & 0x7F in (_ETX, _EOT):
+                    return k + 2
+            return 0
+    return 0
+
+
+def _whatever(buffer, n):
+    """For EXPECT: what is there."""
+    return n
+
+
+class RateLimit:
+    """The rate that is not exceeded, by what came of the rates before: indices of RATES."""
+
+    def __init__(self):
+        self.highest = _HIGHEST
+        self._was_silent = False  # did the meter send nothing at all at the rate before?
+
+    def rate_for(self, offered):
+        return min(offered, self.highest)
+
+    def lower(self, rate):
+        """Something was damaged at `rate`: the next attempt one rate lower; from the lowest to the highest again."""
+        self.highest = rate - 1 if rate else _HIGHEST
+
+    def hear_nothing(self, rate):
+        """Not a byte came at `rate`: one rate lower, and at 300 baud when that was silent too."""
+        if self._was_silent:
+            self.highest = 0
+        else:
+            self.lower(rate)
+        self._was_silent = not self._was_silent
+
+
+class Exchange:
+    """Talks to one meter for whoever wants something of it; `listener` gets what is fed.
+
+    Of the last sign-on: `identification` as received, from the / on, `parity`, `stx` as it is received, `rate` an index
+    of RATES. Of the last answer: `body` what it holds, `last` its last character, ETX or EOT.
+    """
+
+    def __init__(self, listener, address, wake_up):
+        while len(address) > 1 and address[:1] == "0":  # 6.3.2: leading zeros are not sent
+            address = address[1:]
+        self._listener = listener
+        self._request = b"/?" + address.encode() + b"!\r\n"
+        self._wake_up = wake_up
+        self._reaction_ms = _REACTION_MS
+        self.limit = RateLimit()
+        self.identification = b""
+        self.stx = _STX
+        self.parity = False
+        self.rate = 0
+        self.answers = False  # has the meter identified itself, and not been mute since?
+        self.outcome = ""  # of the sign-on: a reason of poll's, "" when it was good
+        self.n_damaged = 0  # bytes, where it was no identification
+        self.body = b""
+        self.last = 0
+
+    def say(self, message):
+        """Send `message` when the meter can hear us."""
+        yield WAIT, self._reaction_ms
+        yield SEND, message
+
+    def sign_on(self):
+        """Up to the identification line; the baud character, or -1 when it failed: `outcome`."""
+        self.rate = 0
+        if self._wake_up:
+            yield SWITCH, SIGN_ON
+            yield SEND, _WAKE_UP
+            yield SEND, _WAKE_UP
+            yield WAIT, _WAKE_UP_PAUSE_MS
+        yield SWITCH, SIGN_ON
+        yield SEND, self._request
+        # the / may be held back, as an echo's, until the character behind it has come
+        answer = yield EXPECT, _identification_end, _ANSWER_MS + GAP_MS, GAP_MS
+        end = _identification_end(answer, len(answer))
+        if not end:
+            self.n_damaged = len(answer)
+            self.outcome = "no identification" if answer else "no answer"
+            return -1
+        at = max(answer.rfind(b"/", 0, end), answer.rfind(b"\xaf", 0, end))
+        self.outcome = ""
+        self.answers = True
+        self.identification = answer[at:end]
+        self.parity = answer[at] == 0xAF
+        self.stx = _STX | 0x80 if self.parity else _STX
+        self._reaction_ms = _QUICK_REACTION_MS if answer[at + 3] & 0x20 else _REACTION_MS
+        return answer[at + 4] & 0x7F
+
+    def acknowledge(self, offered, purpose):
+        """ACK 0 Z Y at the old rate, and the change to rate Z (0 to 6), no higher than the limit."""
+        self.rate = self.limit.rate_for(offered)
+        yield WAIT, self._reaction_ms
+        yield SEND, b"\x060%d%d\r\n" % (self.rate, purpose)
+        if self.rate:  # a late acknowledge may have met the block: nothing of it is dropped
+            yield SWITCH, Line(RATES[self.rate], 7, "E")
+
+    def hear_out(self):
+        """Until the meter is silent, but no longer than the longest block takes: noise may have no end."""
+        silent_ms = 0
+        for _ in range(_LONGEST_MS // _SLICE_MS * RATES[0] // RATES[self.rate] + _JUNK):
+            yield WAIT, _SLICE_MS
+            silent_ms = 0 if (yield EXPECT, _whatever, 0, 0) else silent_ms + _SLICE_MS
+            if silent_ms >= _HEARD_OUT_MS:
+                return
+
+    def answer(self):
+        """Hear an answer; its first character (_SOH, _STX, _ACK, _NAK), 0 where there is none that holds its check."""
+        answer = yield EXPECT, frame_end, _ANSWER_MS, GAP_MS
+        end = frame_end(answer, len(answer))
+        at = 0
+        while at < end and answer[at] & 0x7F not in (_SOH, _STX, _ACK, _NAK):
+            at += 1
+        answer = answer[at:end]
+        if self.parity:
+            answer = without_parity(answer)
+        if not answer or max(answer) > 0x7F:
+            return 0
+        self.body = b""
+        if answer[0] in (_SOH, _STX):
+            if block_check(answer[1:]):  # with its BCC in it, it is 0
+                return 0
+            self.body = answer[1:-2]
+            self.last = answer[-2]
+        return answer[0]
+
+    def ask(self, message):
+        """Send, and hear the answer; sent again where it came damaged, as a NAK may bring the answer before it.
+
+        What comes late is heard out: values without an address would be taken for the next register's.
+        """
+        for _ in range(1 + _REPEATS):
+            yield from self.say(message)
+            kind = yield from self.answer()
+            if kind in (_STX, _SOH):
+                return kind
+            yield from self.hear_out()
+        return 0
+
+    def hear_answer(self):
+        """As answer(); NAK brings it again where it was damaged."""
+        for _ in range(_REPEATS):
+            kind = yield from self.answer()
+            if kind:
+                return kind
+            yield from self.say(b"\x15")
+        return (yield from self.answer())
+
+    def block_start(self):
+        """Hear what comes up to an STX, or some bytes that hold none."""
+        return (yield EXPECT, self._stx_end, _ANSWER_MS, GAP_MS)
+
+    def _stx_end(self, buffer, n):
+        for i in range(n):
+            if buffer[i] == self.stx:
+                return i + 1
+        return n if n >= _JUNK else 0
+
+    def feed(self, data):
+        """Give `data` to the listener."""
+        at = 0
+        while at < len(data):
+            taken = self._listener.feed(data, at, len(data))
+            if not taken:  # a line without an end: its listener will say so
+                return
+            at += taken
+
+
+def _identification_end(buffer, n):
+    """For EXPECT: where an identification line ends, 0 for none yet."""
+    for i in range(n):
+        if buffer[i] in b"/\xaf":
+            end = identification_end(buffer, i, n)
+            if end > 0:
+                return end
+    return 0
