@@ -12,7 +12,7 @@
 The device writes the same. A meter that is asked and then changes its rate says its identification with one line and
 its block with the next: these two make one Part, every other line's bytes are read apart.
 
-How a file is masked: optoprobe.capture_masking.
+How a file is masked: optoprobe.masking.
 """
 
 from __future__ import annotations

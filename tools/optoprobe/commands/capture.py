@@ -46,7 +46,11 @@ def add_parser(subparsers: Any) -> None:
     )
     add_where(parser, "of the port, such as '2400 8E1' (9600 8N1, others upon noise)")
     parser.add_argument("--seconds", metavar="N", type=_seconds, help=f"for so long, up to {MAX_S} ({_USUAL_S})")
-    parser.add_argument("--mask", action="store_true", help="keep whole telegrams only, without the meter's numbers")
+    parser.add_argument("--mask", action="store_true", help="keep whole telegrams only, and in them measurements only")
+    parser.add_argument(
+        "--keep", metavar="CODE", action="append", default=[], type=_kept,
+        help="what --mask is to leave as it is, such as C.2.1, or ident; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="FILE", type=Path, help="a new file (capture-<date>-<time>.txt)")
 
 
@@ -54,6 +58,16 @@ def _seconds(text: str) -> int:
     if re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_S:
         return int(text)
     raise argparse.ArgumentTypeError(f"give a whole number from 1 to {MAX_S}")
+
+
+def _kept(text: str) -> str:
+    from ..masking.numbers import Numbers
+
+    try:
+        Numbers([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,6 +93,8 @@ def _say(text: str) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     check_where(args)
+    if args.keep and not args.mask:
+        raise CommandFailed("--keep belongs to --mask: give that too", 2)
     if args.broker and args.line:
         raise CommandFailed("a probe chooses its line by itself: leave --line out, or set line in its settings", 2)
 
@@ -110,9 +126,9 @@ def _write(args: argparse.Namespace, recorded: bytes, file: Path) -> int:
         cure = "check that the head sits on the meter's eye and its cable"
         raise CommandFailed(f"nothing came in front of {where}: {cure}")
     if args.mask:
-        from ..capture_masking import mask
+        from ..masking import mask
 
-        capture = mask(capture)
+        capture = mask(capture, args.keep)
         recorded = capture.text().encode()
     said = _about(capture)
     file.write_bytes(recorded)
