@@ -6,7 +6,10 @@ A row is four words: its name, and below `metering` the modules of
     its conversation   CONVERSATION, `-` where no meter is asked; made with (listener, address, password, wake_up,
                        interval_s). run() asks for ever; read_out(answer) is one attempt, a generator of line actions
                        (metering.line) that returns True with a telegram in the listener's hand. `answer` is what the
-                       probe's question has brought already, b"" where the conversation is to ask itself
+                       probe's question has brought already, b"" where the conversation is to ask itself.
+                       It tells `answers` (set False by who wants to know), `pause_s` between read-outs, `failures` and
+                       `failed` by reason ("no answer", "no identification" and "password refused" among them), and
+                       `explanation`, a sentence for the owner, "" when all is well; heeds `password_withheld`
     its probe          what a search must know of it, small, and loaded only while a meter is looked for:
                        signature(data, n, begun)  may data[:n] (n <= 256) be of a telegram of mine? `begun`: data[0]
                                                   followed a silence. It picks a listener and proves nothing.

@@ -1,0 +1,114 @@
+"""The registry as a whole: each row is right, or the suite says in one sentence which is not and why; what is loaded
+goes again.
+"""
+
+import importlib
+import re
+from collections import Counter
+
+import pytest
+
+from metering import protocols
+from metering.listener import Listener
+from optoprobe import runtime
+
+PARTS = ("listener", "conversation", "probe")
+
+
+def stems() -> Counter[str]:
+    """How often each module's stem stands in the device's tree: a traceback shows nothing else of it."""
+    folders = (runtime.REPO / "firmware", runtime.REPO / "lib" / "metering")
+    return Counter(path.stem for folder in folders for path in folder.rglob("*.py") if path.stem != "__init__")
+
+
+def fault_of(rows: str, stems_of_device: Counter[str]) -> str:
+    """The first thing that is wrong with the rows, in one sentence; "" where all is right."""
+    names: list[str] = []
+    for row in rows.split("\n"):
+        words = row.split(" ")
+        if len(words) != 4 or not all(words):
+            return f"a row is four words with a blank between two of them, not {row!r}"
+        name = words[0]
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in ("auto", protocols.BLINK):
+            return f"{name!r} cannot be a protocol's name: small letters, digits and - only, and neither auto nor blink"
+        if name in names:
+            return f"two rows are named {name}"
+        names.append(name)
+    for row in rows.split("\n"):
+        fault = _fault_of_row(row.split(), names, stems_of_device)
+        if fault:
+            return fault
+    return ""
+
+
+def _fault_of_row(words: list[str], names: list[str], stems_of_device: Counter[str]) -> str:
+    name = words[0]
+    modules = []
+    for part, path in zip(PARTS, words[1:], strict=True):
+        if path == "-" and part == "conversation":
+            modules.append(None)
+            continue
+        stem = path.split(".")[-1]
+        if stems_of_device[stem] > 1:
+            return f"{name}: the stem of its {part}, {stem}, stands {stems_of_device[stem]} times in the device's tree"
+        try:
+            modules.append(importlib.import_module("metering." + path))
+        except ImportError:
+            return f"{name}: there is no module metering.{path} for its {part}"
+    listener, conversation, probe = modules
+    made = getattr(listener, "LISTENER", None)
+    if not (isinstance(made, type) and issubclass(made, Listener) and made.NAME == name and made.LINES and made.SOURCE):
+        return f"{name}: metering.{words[1]}.LISTENER is no Listener of that NAME with LINES and SOURCE"
+    if conversation is not None and not hasattr(getattr(conversation, "CONVERSATION", None), "read_out"):
+        return f"{name}: metering.{words[2]}.CONVERSATION has no read_out()"
+    if not callable(getattr(probe, "signature", None)) or not hasattr(probe, "question"):
+        return f"{name}: metering.{words[3]} has no signature() or no question"
+    if probe is not None and probe.question is not None:
+        if not callable(getattr(probe, "answered_by", None)) or probe.answered_by(b"") != "":
+            return f"{name}: metering.{words[3]} asks, and has no answered_by() that makes nothing of no answer"
+    return ""
+
+
+def test_every_row_is_right() -> None:
+    assert fault_of(protocols.ROWS, stems()) == ""
+
+
+SML = "sml sml - sml_probe"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (SML + "\nmbus sml -", "four words"),
+        (SML + "\n", "four words"),
+        ("SML sml - sml_probe", "cannot be a protocol's name"),
+        ("blink sml - sml_probe", "cannot be a protocol's name"),
+        (SML + "\n" + SML, "two rows are named sml"),
+        ("sml smell - sml_probe", "no module metering.smell for its listener"),
+        ("sml sml - sml_prob", "no module metering.sml_prob for its probe"),
+        ("sml sml asked sml_probe", "no module metering.asked for its conversation"),
+        ("sml dlms.push - sml_probe", "no Listener of that NAME"),
+        ("smell sml - sml_probe", "no Listener of that NAME"),
+        ("sml sml_probe - sml_probe", "no Listener of that NAME"),
+        ("sml sml dlms.push sml_probe", "has no read_out()"),
+        ("sml sml - sml", "no signature()"),
+    ],
+)
+def test_a_planted_bad_row_is_told_in_one_sentence(rows: str, said: str) -> None:
+    fault = fault_of(rows, stems())
+    assert said in fault and "\n" not in fault
+
+
+def test_a_stem_that_stands_twice_is_told() -> None:
+    assert "sml_probe, stands 2 times" in fault_of(SML, stems() + Counter(["sml_probe"]))
+
+
+def test_what_a_row_names_is_loaded_and_dropped_again() -> None:
+    for name in protocols.names():
+        assert protocols.load(name).NAME == name
+        assert (protocols.load_conversation(name) is not None) is protocols.is_asked(name)
+        assert protocols.load_probe(name).__name__ == protocols.module_path(name, 3)
+    assert not protocols.is_asked(protocols.BLINK)
+    for load in (protocols.load, protocols.load_conversation, protocols.load_probe, protocols.is_asked):
+        with pytest.raises(KeyError):
+            load("nobodys")

@@ -1,0 +1,64 @@
+"""A protocol is one family and one row: by its row alone it is found, asked, decoded, masked and replayed everywhere,
+and without the row it is unknown everywhere. The protocol that shows it lives in the tests only (support.toy).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import toy
+from support.virtual_time import Probe
+
+import optoprobe
+from metering import protocols
+from optoprobe.decoding import signatures
+from optoprobe.virtual.optical_server import CaptureSource
+
+
+@pytest.fixture
+def known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        toy.make_known(patch)
+        yield
+        protocols.unload_protocols()
+
+
+def energies(probe: Probe) -> list[str]:
+    return [message.object()["energy_import"] for message in probe.of("/state") if b"energy" in message.payload]
+
+
+@pytest.mark.parametrize("period_s", [2.0, 0.0], ids=["pushed", "asked"])
+def test_it_is_found_and_published(tmp_path: Path, known: None, period_s: float) -> None:
+    with Probe(tmp_path, toy.ToyMeter(period_s), {}) as probe:
+        found = probe.run_until(90, done=lambda: energies(probe))
+        assert found, (probe.diagnostics(), probe.log)
+        told = probe.diagnostics()
+        assert (told["protocol"], told["line"]) == ("toy", "4800 8N1")
+        assert energies(probe)[0].startswith("1000.0")
+        probe.run_for(30)
+        assert probe.diagnostics()["protocol"] == "toy" and probe.diagnostics()["rejected"] == 0
+
+
+def test_it_is_decoded_and_replayed(tmp_path: Path, known: None) -> None:
+    data = b"".join(toy.telegram(1_000_000 + k) for k in range(3))
+    for protocol in ("toy", "auto"):
+        events: Any = list(optoprobe.decode(data, protocol))
+        assert [(event.protocol, event.readings[0].shown) for event in events] == [
+            ("toy", "1000.000"), ("toy", "1000.001"), ("toy", "1000.002")
+        ]  # fmt: skip
+    with Probe(tmp_path, CaptureSource(toy.telegram(1_000_007), pause_s=1.0), {}, line=toy.ToyMeter.line) as probe:
+        assert probe.run_until(60, done=lambda: energies(probe)), probe.diagnostics()
+        assert energies(probe) == ["1000.007"]
+
+
+def test_without_its_row_it_is_unknown_everywhere(tmp_path: Path) -> None:
+    assert "toy" not in protocols.names()
+    assert signatures(toy.telegram(1)) == []
+    assert not [event for event in optoprobe.decode(toy.telegram(1)) if isinstance(event, optoprobe.Telegram)]
+    with pytest.raises(ValueError, match="there is no protocol toy"):
+        optoprobe.decode(b"", "toy")
+    for period_s in (2.0, 0.0):
+        with Probe(tmp_path, toy.ToyMeter(period_s), {}) as probe:
+            assert not probe.run_until(60, done=lambda probe=probe: energies(probe))
+            assert probe.diagnostics()["protocol"] == "searching"
