@@ -149,7 +149,7 @@ class App:
         while True:
             try:
                 if self.network.has_news:
-                    call("firmware.mqtt.fault_sentence", "explain", self.network)
+                    call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(self.network))
                 self._help()
                 if announcements != self.network.discovery.announcements:
                     announcements = self.network.discovery.announcements
@@ -197,7 +197,7 @@ class App:
             "messages_replaced": self.outbox.replaced,
             "messages_refused": self.outbox.refused,
         }
-        call("firmware.hardware.memory_figures", "count_into", counts, self.health.heap)
+        call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, self.health.heap))
         if self.meter is not None:
             counts["board"] = self.board_name
             counts["overruns"] = self.head.overruns

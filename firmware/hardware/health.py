@@ -25,24 +25,24 @@ def chip_number():
     return binascii.hexlify(machine.unique_id()[-3:]).decode()
 
 
-def call(module, function, *arguments):
-    """What `function` of `module` (texts) returns, whose code is in memory only as long."""
+def call(path, ask):
+    """What `ask`, a function of the module at `path`, returns; the module's code is in memory only as long."""
     try:
-        return getattr(__import__(module, None, None, (function,)), function)(*arguments)
+        return ask(__import__(path, None, None, (path,)))
     finally:
-        unload(module)
+        unload(path)
 
 
 def note_start():
     """Called once by boot.py, returns with the watchdog armed."""
-    call("firmware.hardware.restarts", "note_start", _WATCHDOG_MS)
+    call("firmware.hardware.restarts", lambda restarts: restarts.note_start(_WATCHDOG_MS))
 
 
 class Health:
     """Counts of this run. `uptime_s` is also the clock of the guard: whole seconds, never going back."""
 
     def __init__(self):
-        self.restarts, self.restart_cause = call("firmware.hardware.restarts", "told")
+        self.restarts, self.restart_cause = call("firmware.hardware.restarts", lambda restarts: restarts.told())
         self.uptime_s = 0
         self.longest_stall_ms = 0
         self._reader_s = 0
@@ -82,9 +82,9 @@ class Health:
                 part_ms -= 1000
                 self.uptime_s += 1
                 if self.uptime_s == _QUICK_S:
-                    call("firmware.hardware.restarts", "end_row")
+                    call("firmware.hardware.restarts", lambda restarts: restarts.end_row())
             if self.well():
                 watchdog.feed()
             if self._network_used and self.uptime_s - self.session_s >= _SESSION_LOST_S:
                 self.session_s += _LOOK_AGAIN_S
-                call("firmware.hardware.memory_figures", "restart_without_wifi_memory")
+                call("firmware.hardware.memory_figures", lambda figures: figures.restart_without_wifi_memory())

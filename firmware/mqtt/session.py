@@ -72,7 +72,7 @@ class MqttSession:
         self._health = health
         self._sockets = MqttSockets(_TIMEOUT_S)
         umqtt.socket = self._sockets  # type: ignore[attr-defined] - a module's global
-        self._client = None
+        self._client = self._make_client()
         self._subscribed = 0  # state of the mailbox's subscriptions
         self._pinged_at = 0
         self._large = None  # the large message begun,
@@ -83,23 +83,14 @@ class MqttSession:
     def begin_step(self, limit_ms=STEP_MS):
         """What follows up to the next call is one step: it has a limit, and it is progress."""
         self._health.network_progressed()
-        connection = self._sockets.last
+        connection = self._sockets.connection()
         connection.step_at = time.ticks_ms()
         connection.step_ms = limit_ms
 
     def open(self):
         """Connect, subscribe and say online; before that whoever wants a session of their own has it."""
-        settings = self._settings
         gc.collect()  # what is made now stays for the session: let it lie together
-        user = settings["mqtt_user"].encode() or None
-        self._client = client = umqtt.MQTTClient(
-            self._probe_id.encode(),
-            settings["mqtt_host"],
-            settings["mqtt_port"],
-            user,
-            settings["mqtt_password"].encode() if user else None,
-            _KEEPALIVE_S,
-        )
+        self._client = client = self._make_client()  # with no last will yet
         before = self._mailbox.before_session
         if before:
             before(client)
@@ -109,11 +100,23 @@ class MqttSession:
         client.set_last_will(self._status, b"offline", True)
         self._health.network_progressed()
         client.connect()
-        self._pinged_at = self._sockets.last.received_at
+        self._pinged_at = self._sockets.connection().received_at
         self.number += 1
         self.refused_topic = None
         self._subscribe()
         self.say_online()
+
+    def _make_client(self):
+        settings = self._settings
+        user = settings["mqtt_user"].encode() or None
+        return umqtt.MQTTClient(
+            self._probe_id.encode(),
+            settings["mqtt_host"],
+            settings["mqtt_port"],
+            user,
+            settings["mqtt_password"].encode() if user else None,
+            _KEEPALIVE_S,
+        )
 
     def say_online(self):
         self._client.publish(self._status, b"online", True)
@@ -136,7 +139,7 @@ class MqttSession:
                 self.refused_topic = topic  # what is not heard is no reason not to publish
 
     def _received(self, topic, payload):
-        retained = self._sockets.last.retained
+        retained = self._sockets.connection().retained
         if topic == self._hub_topic:
             self.hub_has_started = self.hub_has_started or not retained and payload == b"online"
         else:
@@ -153,7 +156,7 @@ class MqttSession:
 
     def keep_alive(self):
         """Ping where it is time. Raises OSError where the answer is overdue."""
-        connection = self._sockets.last
+        connection = self._sockets.connection()
         now = time.ticks_ms()
         if time.ticks_diff(self._pinged_at, connection.received_at) > 0:  # a ping waits for its answer
             if time.ticks_diff(now, self._pinged_at) > _ANSWER_MS:
@@ -167,7 +170,7 @@ class MqttSession:
         self.begin_step()
         if message is not None:
             self._client.publish(*message)
-        self._sockets.last.flush()
+        self._sockets.connection().flush()
 
     def publish_large(self):
         """Send the mailbox's large message. One that was cut off is begun anew, and given up at the third time."""

@@ -137,6 +137,12 @@ class MqttSockets:
         self.last = MqttSocket(self._timeout_s)
         return self.last
 
+    def connection(self):
+        """The one opened last; OSError where it is closed."""
+        if self.last is None:
+            raise OSError(errno.ECONNRESET)
+        return self.last
+
     def close(self):
         """Close the connection opened last."""
         if self.last is not None:

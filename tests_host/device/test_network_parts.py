@@ -100,6 +100,7 @@ def net(device: Any) -> Iterator[Any]:
     """`net.session`, `net.wifi` ...: modules of firmware/mqtt, over stand-ins for network and umqtt."""
     with pytest.MonkeyPatch.context() as patch:
         simple = ModuleType("umqtt.simple")
+        simple.MQTTClient = lambda *_: None  # type: ignore[attr-defined]
         simple.MQTTException = type("MQTTException", (Exception,), {})  # type: ignore[attr-defined]
         umqtt = ModuleType("umqtt")
         umqtt.simple = simple  # type: ignore[attr-defined]

@@ -908,7 +908,6 @@ class _Sockets:
 
     def __init__(self, clock: Any, ends: Callable[[], None]) -> None:
         self._clock = clock
-        self.last = self
         self.close = ends
         self.retained = False
 
@@ -917,6 +916,9 @@ class _Sockets:
         return self._clock.ticks_ms()
 
     sent_at = received_at
+
+    def connection(self) -> _Sockets:
+        return self
 
 
     def flush(self) -> None: ...
