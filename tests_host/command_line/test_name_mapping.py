@@ -15,10 +15,7 @@ import pytest
 from optoprobe import device_tree, runtime, source_tree
 from optoprobe.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
 
-SOURCES = {
-    name.as_posix(): source_tree.source(name).read_text()
-    for name in source_tree.device_modules()
-}
+SOURCES = {name.as_posix(): source_tree.source(name).read_text() for name in source_tree.device_modules()}
 # Interns every name given, then prints those that were not in flash.
 ASK = """
 import micropython, sys
@@ -89,6 +86,17 @@ def test_what_cannot_be_mapped_safely_ends_the_build(source: str, sentence: str)
     with pytest.raises(MappingError, match="firmware/planted.py line [0-9].*") as error:
         NameMap({"firmware/planted.py": source})
     assert sentence in str(error.value)
+
+
+def test_what_may_be_looked_up_by_a_computed_text_keeps_its_name() -> None:
+    sources = {
+        "firmware/holder.py": "class Holder:\n    def __init__(self):\n        self.kept_field = 1\n"
+        "        self.other_field = 1\n",
+        "firmware/saver.py": 'NAMES = ("kept_field",)\n\n\ndef save(holder):\n'
+        "    return [getattr(holder, name) for name in NAMES]\n",
+    }
+    result = NameMap(sources).apply("firmware/holder.py", sources["firmware/holder.py"])
+    assert "kept_field" in result and "other_field" not in result
 
 
 def test_what_belongs_to_others_keeps_its_name() -> None:

@@ -11,7 +11,8 @@ The world is closed: only names that the device's own files define are mapped, a
                                            one family where no other file knows the name
     functions, classes, globals, arguments one to one within each file that holds the name
     never                                  names in stock_names.txt, of modules, of boot.py and main.py, dunders, and
-                                           private constants, which mpy-cross removes anyway
+                                           private constants, which mpy-cross removes anyway; the texts of a file that
+                                           looks names up by a text it computes
 
 A word that would be missed by all this ends the build with one sentence: `MappingError`.
 """
@@ -93,6 +94,23 @@ class _File:
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     (self.constants if constant and node.id.startswith("_") else names).add(node.id)
 
+    @staticmethod
+    def computed_names(source: str) -> set[str]:
+        """Texts that may be looked up as names: all of a file that looks names up by what it computes."""
+        nodes = list(ast.walk(ast.parse(source)))
+        lookups = [
+            node.args[1]
+            for node in nodes
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in _BY_TEXT
+            and len(node.args) > 1
+        ]
+        if all(isinstance(name, ast.Constant) for name in lookups):
+            return set()
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        return {text for text in texts if text.isidentifier()}
+
     def texts_as_names(self, source: str) -> Iterator[tuple[int, str]]:
         """(line, text) of each name that is looked up by a text."""
         for node in ast.walk(ast.parse(source)):
@@ -146,8 +164,9 @@ class NameMap:
         taboo = set(itertools.chain.from_iterable(stock.values())) | {"self", "cls", "const"}
         for text in outside:
             taboo |= {token.string for token in _names_in(text)}
-        for path in files:
+        for path, file in files.items():
             taboo |= set(PurePosixPath(path).with_suffix("").parts)
+            taboo |= file.computed_names(sources[path])
         rank = {path: k for k, path in enumerate(first)}
         where: dict[str, list[str]] = {}
         for path, file in sorted(files.items(), key=lambda item: rank.get(item[0], len(rank))):
