@@ -121,18 +121,21 @@ class Exchange:
         yield WAIT, self._reaction_ms
         yield SEND, message
 
-    def sign_on(self):
-        """Up to the identification line; the baud character, or -1 when it failed: `outcome`."""
+    def sign_on(self, answer=b""):
+        """Up to the identification line, in `answer` if it has come; the baud character, or -1 when it failed:
+        `outcome`.
+        """
         self.rate = 0
-        if self._wake_up:
+        if not answer:
+            if self._wake_up:
+                yield SWITCH, SIGN_ON
+                yield SEND, _WAKE_UP
+                yield SEND, _WAKE_UP
+                yield WAIT, _WAKE_UP_PAUSE_MS
             yield SWITCH, SIGN_ON
-            yield SEND, _WAKE_UP
-            yield SEND, _WAKE_UP
-            yield WAIT, _WAKE_UP_PAUSE_MS
-        yield SWITCH, SIGN_ON
-        yield SEND, self._request
-        # the / may be held back, as an echo's, until the character behind it has come
-        answer = yield EXPECT, _identification_end, _ANSWER_MS + GAP_MS, GAP_MS
+            yield SEND, self._request
+            # the / may be held back, as an echo's, until the character behind it has come
+            answer = yield EXPECT, _identification_end, _ANSWER_MS + GAP_MS, GAP_MS
         end = _identification_end(answer, len(answer))
         if not end:
             self.n_damaged = len(answer)

@@ -87,12 +87,12 @@ class ReadOut:
         self.naming = []
         self.detail = ()
 
-    def read(self):
-        """Generator of line actions: one attempt; returns its outcome."""
+    def read(self, answer):
+        """Generator of line actions: one attempt; returns its outcome. `answer`: to a sign-on, b"": none was sent."""
         exchange, listener = self._exchange, self._listener
         listener.abandon()
         listener.needs_check = True
-        character = yield from exchange.sign_on()
+        character = yield from exchange.sign_on(answer)
         if character < 0:
             return exchange.outcome
         self._is_asked = 0x30 <= character <= 0x39
@@ -297,10 +297,13 @@ class Conversation:
 
     # -- one attempt
 
-    def read_out(self):
-        """Generator of line actions: one attempt to read the whole block. Returns True when a telegram came."""
+    def read_out(self, answer=b""):
+        """Generator of line actions: one attempt to read the whole block. Returns True when a telegram came.
+
+        `answer`: what a search's question has brought already, the identification (iec_probe); b"": it is asked for.
+        """
         reader = self._read_out
-        outcome = yield from reader.read()
+        outcome = yield from reader.read(answer)
         if not outcome:
             reader.choose_registers(self._are_registers_answered)
             if not self._password_rests_s:
