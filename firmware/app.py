@@ -20,7 +20,9 @@ _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
 _DIAGNOSTICS_S = const(60)
 _LOOK_MS = const(500)
+_TOLD_S = const(180)
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
+# The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 
@@ -64,6 +66,7 @@ class Services:
         self.announcer = announcer
         self.network = network
         self.on_published = on_published  # called without arguments when a value went to the outbox
+        self.rested_s = 0  # uptime when a battery meter has rested from being asked often
 
 
 def _meter_of(settings, services):
@@ -83,125 +86,152 @@ def _meter_of(settings, services):
 
 
 class App:
-    """One probe: what it is made of, and the diagnostics that tell how it fares."""
+    """One probe: its parts, and what they do side by side."""
 
     def __init__(self):
         settings, problems = _load_settings()
-        self.board_name, self.head, self.led, problem = _load_board()
+        board_name, head, self._led, problem = _load_board()
         if problem:
             problems.append(problem)
-        self._problems = problems
         probe_id = settings["probe_id"] or "probe_" + chip_number()
-        self.health = Health()
-        self.outbox = Outbox()
-        self.announcer = Announcer(
-            settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"]
-        )
-        self.announcer.telegrams = settings["protocol"] != BLINK
-        self.mailbox = Mailbox()
-        self.network = Network(settings, self.outbox, self.mailbox, self.announcer, probe_id, self.health)
-        self.meter = None
-        self.aid = None  # alignment or capture, while somebody wants it (firmware.owner.owner_commands)
-        self.wanted = None  # (its name, what was said)
+        health = Health()
+        outbox = Outbox()
+        announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
+        announcer.telegrams = settings["protocol"] != BLINK
+        self._mailbox = mailbox = Mailbox()
+        network = Network(settings, outbox, mailbox, announcer, probe_id, health)
         for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
-            self.mailbox.subscribe(self.announcer.topic(name, "set"), name, rest_s)
-        if self.head is not None:
-            self.driver = driver = LineDriver(self.head, self.health)
-            services = Services(driver, self.health, self.outbox, self.announcer, self.network, self._published)
+            mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
+        driver = None if head is None else LineDriver(head, health)
+        self.services = services = Services(driver, health, outbox, announcer, network, self._on_published)
+        self._meter = None
+        self._tool_runs = False  # the LED is its own then
+        if driver is not None:
             try:
                 driver.open(Line(9600))
-                self.meter = _meter_of(settings, services)
+                self._meter = _meter_of(settings, services)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
+        self.diagnostics = Diagnostics(services, self._meter, board_name, problems)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
-    def _help(self):
-        """Begin or end what helps to place the head, or a recording."""
-        aid = self.aid
-        if not self.wanted:
-            command = self.mailbox.pop_command("alignment", "capture")
-            self.wanted = command and command[:2]
-        if self.wanted or aid is not None and aid.done:
-            from firmware.owner import owner_commands
-
-            owner_commands.attend(self)
-            owner_commands = None
-            unload("firmware.owner.owner_commands")
-
-    def _published(self):
-        """Something was published."""
-        if self.led is not None and self.aid is None:
-            self.led.value(not self.led.value())
+    def _on_published(self):
+        if self._led is not None and not self._tool_runs:
+            self._led.value(not self._led.value())
 
     async def run(self):
         """Started by main(), runs for ever."""
-        self.network.start()
-        if self.meter is None:
-            await asyncio.gather(self.health.run(), self._report())
+        services, meter = self.services, self._meter
+        services.network.start()
+        if meter is None:
+            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(None))
         else:
-            await asyncio.gather(self.health.run(), self._report(), self.meter.run())
+            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(meter), meter.run())
 
-    async def _report(self):
-        """Diagnostics every minute, and at once when the notice changes or the hub was told of us anew."""
-        told = None
-        due_s = announcements = 0
+    async def _obey(self, meter):
+        """Carry out what the owner asks for by a button or a switch; the code that does so is loaded while it lasts."""
+        services, diagnostics = self.services, self.diagnostics
+        tell = diagnostics.tell
+        announcements = 0
         while True:
-            try:
-                if self.network.has_news:
-                    call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(self.network))
-                self._help()
-                if announcements != self.network.discovery.announcements:
-                    announcements = self.network.discovery.announcements
-                    if self.aid is None:  # the hub's switch must not stay unknown till somebody uses it
-                        self.outbox.put(self.announcer.topic("alignment"), _ALIGNMENT_OFF, False)
-                news = self.notice(), announcements
-                if news != told or self.health.uptime_s >= due_s:
-                    told = news
-                    due_s = self.health.uptime_s + _DIAGNOSTICS_S
-                    self._put_diagnostics()
-            except MemoryError:  # tell it in the next minute
-                gc.collect()
-            if self.meter is None:
-                self.health.reader_progressed()
+            if announcements != services.network.discovery.announcements:
+                announcements = services.network.discovery.announcements
+                services.outbox.put(services.announcer.topic("alignment"), _ALIGNMENT_OFF, False)
+            command = self._mailbox.pop_command("alignment", "capture")
+            if command is not None and meter is not None:
+                self._tool_runs = True
+                try:
+                    from firmware.owner.owner_commands import OwnerCommands
+
+                    await OwnerCommands(services, meter, self._led, diagnostics.board_name, tell).run(command)
+                except MemoryError:
+                    gc.collect()
+                    tell("%s is refused: memory has run out, restart the probe and try again" % command[0])
+                OwnerCommands = command = None
+                unload("firmware.owner.owner_commands")
+                self._tool_runs = False
             await asyncio.sleep_ms(_LOOK_MS)
 
-    def _put_diagnostics(self):
+
+class Diagnostics:
+    """Tells how the probe fares. Nobody takes anything from it: it is a message, and no input."""
+
+    def __init__(self, services, meter, board_name, problems):
+        """`meter` is None where none is read; `problems` are sentences about the settings and the board."""
+        self._services = services
+        self._meter = meter
+        self.board_name = board_name
+        self._problems = problems
+        self._told = ""  # what tell() was told,
+        self._told_until_s = 0  # and for how long it is of interest
+
+    async def run(self):
+        """Publish every minute, and at once when the notice changes or the hub was told of us anew. Never ends."""
+        network, health = self._services.network, self._services.health
+        last_reported = None
+        due_s = 0
+        while True:
+            try:
+                if network.has_news:
+                    call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
+                news = self.notice(), network.discovery.announcements
+                if news != last_reported or health.uptime_s >= due_s:
+                    last_reported = news
+                    due_s = health.uptime_s + _DIAGNOSTICS_S
+                    self._publish()
+            except MemoryError:  # tell it in the next minute
+                gc.collect()
+            if self._meter is None:
+                health.reader_progressed()
+            await asyncio.sleep_ms(_LOOK_MS)
+
+    def _publish(self):
         payload = bytearray()
-        for key, value in self.diagnostics().items():
+        for key, value in self.counts().items():
             member(payload, key, json.dumps(value))
         payload += b"}"
-        self.outbox.put(self.announcer.topic("diagnostics"), payload, False)
+        self._services.outbox.put(self._services.announcer.topic("diagnostics"), payload, False)
+
+    def tell(self, sentence):
+        """The owner should read `sentence` in the next minutes."""
+        print("optoprobe: " + sentence)
+        self._told = sentence
+        self._told_until_s = self._services.health.uptime_s + _TOLD_S
 
     def notice(self):
         """The one sentence the owner should read now, "" if all is well."""
         if self._problems:
             return self._problems[0]
-        return self.network.notice or (self.meter.notice() if self.meter else "")
+        if self._told and self._services.health.uptime_s < self._told_until_s:
+            return self._told
+        return self._services.network.notice or (self._meter.notice() if self._meter else "")
 
-    def diagnostics(self):
+    def counts(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
+        services = self._services
+        health, network, outbox = services.health, services.network, services.outbox
         counts = {
             "version": VERSION,
             "notice": self.notice() or "ok",
-            "uptime_s": self.health.uptime_s,
-            "restarts": self.health.restarts,
-            "restart_cause": self.health.restart_cause,
-            "longest_stall_ms": self.health.longest_stall_ms,
-            "wifi_rssi_dbm": self.network.rssi_dbm(),
-            "mqtt_connects": self.network.connects,
-            "mqtt_failures": self.network.failures,
-            "mqtt_last_fault": self.network.last_fault,
-            "mqtt_ignored_by_reason": self.mailbox.ignored,
-            "mqtt_given_up": self.mailbox.given_up,
-            "messages_replaced": self.outbox.replaced,
-            "messages_refused": self.outbox.refused,
+            "uptime_s": health.uptime_s,
+            "restarts": health.restarts,
+            "restart_cause": health.restart_cause,
+            "longest_stall_ms": health.longest_stall_ms,
+            "wifi_rssi_dbm": network.rssi_dbm(),
+            "mqtt_connects": network.connects,
+            "mqtt_failures": network.failures,
+            "mqtt_last_fault": network.last_fault,
+            "mqtt_ignored_by_reason": network.mailbox.ignored,
+            "mqtt_given_up": network.mailbox.given_up,
+            "messages_replaced": outbox.replaced,
+            "messages_refused": outbox.refused,
         }
-        call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, self.health.heap))
-        if self.meter is not None:
+        call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, health.heap))
+        if self._meter is not None:
             counts["board"] = self.board_name
-            counts["overruns"] = self.head.overruns
-            self.meter.count_into(counts)
+            counts["overruns"] = services.driver.overruns()
+            self._meter.count_into(counts)
         return counts
 
 

@@ -35,9 +35,14 @@ class AnswerComplete(Protocol):
 
 
 class Tool(Protocol):
-    """Helps the owner for a while: alignment mode, a capture. run() ends by itself, or soon after `stopped` is set."""
+    """Helps the owner for a while: alignment mode, a capture. run() ends by itself, or soon after `stopped` is set, and
+    then sets `done`.
+    """
 
-    NAME: str
+    @property
+    def NAME(self) -> str: ...
+
     stopped: bool
+    done: bool
 
     async def run(self) -> None: ...

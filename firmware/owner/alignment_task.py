@@ -11,7 +11,6 @@ from micropython import const
 from firmware.mqtt.outbox import member
 from metering.line import Line
 from metering.signal_quality import AlignmentScore
-from metering.unload import unload
 
 _LOOK_MS = const(20)
 _LONGEST_S = const(600)  # nobody stands in a cellar for longer
@@ -24,19 +23,19 @@ _MOST_BAUD = const(115200)  # the highest of which every UART does three times a
 
 
 class AlignmentTask:
-    """Of `app` (firmware.app) it needs the line driver, the meter, the outbox, the LED and the clock. run() ends after
-    ten minutes, or when `stopped` is set.
+    """Scores how `meter` is received, once a second to `topic`. run() ends after ten minutes, or when `stopped` is set;
+    `services` are firmware.app.Services, `led` may be None.
     """
 
     NAME = "alignment"
 
-    def __init__(self, app, topic, said):
-        self._driver = driver = app.driver
-        self._meter = app.meter
-        self._outbox = app.outbox
+    def __init__(self, services, meter, topic, led):
+        self._driver = driver = services.driver
+        self._meter = meter
+        self._outbox = services.outbox
         self._topic = topic
-        self._led = app.led
-        self._health = app.health
+        self._led = led
+        self._health = services.health
         line = driver.line
         self._alignment = AlignmentScore(line.baud, line.bits == 7)
         self._edge_bytes = 0
@@ -54,7 +53,7 @@ class AlignmentTask:
         return 0
 
     async def run(self):
-        """Started by the app."""
+        """Started by firmware.owner.owner_commands."""
         driver = self._driver
         driver.interceptor = self._intercept
         began_s = self._health.uptime_s
@@ -67,7 +66,6 @@ class AlignmentTask:
             driver.give_back()
             self._meter.set_interactive(False)
             self._put("OFF")
-            unload("metering.signal_quality")
 
     async def _score_once(self):
         """Until there is a new score, about a second."""

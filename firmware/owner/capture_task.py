@@ -34,21 +34,21 @@ _LOOKED_AT = (345600, 28800, 7200, 1800)  # no meter's rates: metering.detection
 
 
 class CaptureTask:
-    """Of `app` (firmware.app) it needs the line driver, the meter and the network, which gets the file for `topic`.
-    `run` records for as many seconds as `said` (bytes) tells, else 30, or until `stopped` is set.
+    """Records the line of `meter`, which the network then gets for `topic`. run() records for as many seconds as
+    `payload` (bytes) tells, else 30, or until `stopped` is set; `services` are firmware.app.Services.
     """
 
     NAME = "capture"
 
-    def __init__(self, app, topic, said):
-        self._driver = app.driver
-        self._meter = app.meter
-        self._network = app.network
+    def __init__(self, services, meter, topic, payload, board_name):
+        self._driver = services.driver
+        self._meter = meter
+        self._network = services.network
         self._topic = topic
         self._seconds = _USUAL_S
-        if said.isdigit() and len(said) < 4:
-            self._seconds = max(1, min(int(said), _MOST_S))
-        self._about = "# version %s, board %s, protocol %s\n" % (VERSION, app.board_name, app.meter.protocol)
+        if payload.isdigit() and len(payload) < 4:
+            self._seconds = max(1, min(int(payload), _MOST_S))
+        self._about = "# version %s, board %s, protocol %s\n" % (VERSION, board_name, meter.protocol)
         self._file = None
         self._began = 0
         self._size = 0
@@ -78,7 +78,7 @@ class CaptureTask:
         return 0 if ours else n
 
     async def run(self):
-        """Started by the app."""
+        """Started by firmware.owner.owner_commands."""
         try:
             with open(_FILE, "w") as self._file:
                 await self._record()

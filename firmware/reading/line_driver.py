@@ -53,6 +53,10 @@ class LineDriver:
         """The settings (metering.line.Line) that the head is opened with."""
         return self._head.line
 
+    def overruns(self):
+        """How often the head was read too late."""
+        return self._head.overruns
+
     def light(self):
         """Is there light on the head now?"""
         return self._head.light()

@@ -183,7 +183,7 @@ def test_well(device: Any, uptime_s: int, reader_s: int, network_s: int | None, 
 def test_the_watchdog_bites_where_the_reader_stands_still(tmp_path: Path) -> None:
     with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
         probe.run_for(100)  # fed all the while
-        probe.app.health.reader_progressed = lambda: None
+        probe.app.services.health.reader_progressed = lambda: None
         began_s = probe.now_s
         with pytest.raises(WatchdogBites):
             probe.run_for(100)
@@ -193,7 +193,7 @@ def test_the_watchdog_bites_where_the_reader_stands_still(tmp_path: Path) -> Non
 def test_the_watchdog_bites_where_the_network_stands_still(tmp_path: Path) -> None:
     with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
         probe.run_for(10)
-        probe.app.health.network_progressed = lambda: None
+        probe.app.services.health.network_progressed = lambda: None
         began_s = probe.now_s
         with pytest.raises(WatchdogBites):
             probe.run_for(300)

@@ -4,7 +4,9 @@ Readings go on all the while; a capture holds what was on the line and no secret
 """
 
 import builtins
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,7 +141,7 @@ def test_a_shortage_of_memory_does_not_leave_the_meter_unheard(tmp_path: Path, t
     """Where the edges have been measured, and the meter's line cannot be opened again at once."""
     with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
         found(probe)
-        head = probe.app.head
+        head = probe.app.services.driver._head
         really, shortages = head.open, [MemoryError]
 
         def opened(line: Any) -> None:
@@ -183,3 +185,144 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         n = len(probe.of("/live"))
         probe.run_for(5)
         assert len(probe.of("/live")) >= n + 4
+
+
+# --- the table of states ---------------------------------------------------------------------------------------------
+
+
+class Tool:
+    """Runs until the test ends it."""
+
+    def __init__(self, name: str, payload: bytes) -> None:
+        self.NAME = name
+        self.payload = payload
+        self.stopped = self.done = False
+
+    async def run(self) -> None: ...
+
+
+@pytest.fixture
+def desk(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`desk.say(text)` leaves a command, "alignment ON"; `desk.step()` looks once; `desk.tools` have been started."""
+    desk = SimpleNamespace(tools=[], told=[], battery=False, free=50_000, retained=[], waiting=[], now_s=0)
+    module = device.owner_commands
+
+    def create_task(coroutine: Any) -> None:
+        coroutine.close()
+
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(create_task=create_task))
+    monkeypatch.setattr(module, "gc", SimpleNamespace(collect=lambda: None, mem_free=lambda: desk.free))
+    mailbox = SimpleNamespace(
+        large_message=None, pop_command=lambda *names: desk.waiting.pop(0) if desk.waiting else None
+    )
+    desk.health = SimpleNamespace(uptime_s=0)
+    desk.outbox = device.outbox.Outbox()
+    desk.services = SimpleNamespace(
+        network=SimpleNamespace(mailbox=mailbox),
+        health=desk.health,
+        outbox=desk.outbox,
+        announcer=SimpleNamespace(topic=lambda name: b"it/" + name.encode()),
+        rested_s=0,
+    )
+    meter = SimpleNamespace(spares_battery=lambda: desk.battery)
+    desk.commands = module.OwnerCommands(desk.services, meter, None, "mine", desk.told.append)
+
+    def load(name: str, payload: bytes) -> Tool:
+        if desk.free == 0:
+            raise MemoryError
+        return Tool(name, payload)
+
+    def start(name: str, payload: bytes) -> None:
+        really(name, payload)
+        if desk.commands._tool is not None:
+            desk.tools.append(desk.commands._tool)
+
+    really = desk.commands._start
+    desk.commands._load, desk.commands._start = load, start
+    desk.step = desk.commands.step
+
+    def say(text: str) -> None:
+        name, payload = text.split()
+        desk.waiting.append((name, payload.encode(), 1))
+
+    desk.say = say
+    desk.states = (module.IDLE, module.RUNNING, module.ENDING)
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "state", "n_tools", "stopped"),
+    [
+        ("", "alignment ON", "RUNNING", 1, False),
+        ("", "capture 30", "RUNNING", 1, False),
+        ("", "alignment OFF", "IDLE", 0, False),
+        ("alignment ON", "alignment ON", "RUNNING", 1, False),
+        ("alignment ON", "alignment OFF", "ENDING", 1, True),
+        ("alignment ON", "capture 30", "ENDING", 1, True),
+        ("capture 30", "capture 30", "RUNNING", 1, False),
+        ("capture 30", "alignment OFF", "RUNNING", 1, False),
+        ("capture 30", "alignment ON", "ENDING", 1, True),
+        ("capture 30", "capture OFF", "ENDING", 1, True),
+    ],
+)
+def test_a_command_in_a_state(desk: Any, before: str, said: str, state: str, n_tools: int, stopped: bool) -> None:
+    for text in filter(None, (before, said)):
+        desk.say(text)
+        desk.step()
+    assert ("IDLE", "RUNNING", "ENDING").index(state) == desk.states.index(desk.commands.state)
+    assert len(desk.tools) == n_tools and not desk.told
+    assert not desk.tools or desk.tools[0].stopped == stopped
+
+
+def test_no_command_is_lost(desk: Any) -> None:
+    """Four at once: each tool is begun behind the end of the one before it, in the order they were asked for."""
+    for text in ("alignment ON", "capture 5", "alignment ON", "alignment OFF"):
+        desk.say(text)
+    for _ in range(20):
+        if not desk.step():
+            break
+        desk.tools[-1].done = desk.tools[-1].stopped
+    begun = [tool.NAME for tool in desk.tools]
+    assert begun == ["alignment", "capture", "alignment"] and not desk.waiting and not desk.step()
+    assert desk.tools[1].payload == b"5"
+
+
+def test_a_tool_that_does_not_fit_is_refused_in_a_sentence(desk: Any) -> None:
+    for free in (4095, 0):
+        desk.free = free
+        desk.say("alignment ON")
+        desk.step()
+        assert not desk.tools and desk.commands.state == 0
+        assert desk.told.pop() == (
+            f"alignment is refused: {free} bytes of memory would be left, too few: restart the probe and try again"
+        )
+        topic, payload, retain = desk.outbox.pop_unsent()
+        shown = json.loads(bytes(payload))
+        assert (topic, retain, shown["mode"]) == (b"it/alignment", False, "OFF") and "too few" in shown["words"]
+
+
+def test_a_capture_waits_for_the_one_that_is_sent(desk: Any) -> None:
+    desk.services.network.mailbox.large_message = b"x", 1, None
+    desk.say("capture 5")
+    desk.step()
+    assert not desk.tools and desk.told == ["capture is refused: the last one is still being sent"]
+
+
+@pytest.mark.parametrize(("battery", "most"), [(True, 4), (False, 20)])
+def test_a_battery_meter_is_not_asked_often_for_ever(desk: Any, battery: bool, most: int) -> None:
+    """Ten minutes of alignment again and again, half an hour apart."""
+    desk.battery = battery
+    for _ in range(20):
+        desk.say("alignment ON")
+        desk.step()
+        desk.health.uptime_s += 600
+        if desk.commands.state == 1:
+            desk.tools[-1].done = True
+        desk.step()
+        desk.health.uptime_s += 1800
+    assert len(desk.tools) == most
+    assert bool(desk.told) == battery
+    desk.health.uptime_s += 86400
+    desk.say("alignment ON")
+    desk.step()
+    assert len(desk.tools) == most + 1

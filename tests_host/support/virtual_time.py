@@ -593,10 +593,10 @@ class Probe:
         return self.line.sent
 
     def diagnostics(self) -> dict[str, Any]:
-        return json.loads(json.dumps(self.app.diagnostics()))
+        return json.loads(json.dumps(self.app.diagnostics.counts()))
 
     def notice(self) -> str:
-        return self.app.notice()
+        return self.app.diagnostics.notice()
 
     def say(self, topic: str, payload: str | bytes) -> None:
         """A message from the broker, not retained; whoever has subscribed hears it at the network's next turn."""
