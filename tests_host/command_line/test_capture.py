@@ -407,7 +407,7 @@ def printed(lines, ident=b"/ABC5NAME"):
     ("before", "after"),
     [
         (b"0-0:96.13.0(Erika Mustermann, Am Weg 7)", b"0-0:96.13.0(XXXXXXXXXXXXXXXX,XXXXXXXX0)"),
-        (b"0-0:96.13.0(4572696B61)", b"0-0:96.13.0(5858585858)"),
+        (b"0-0:96.13.0(4572696B61)", b"0-0:96.13.0(0000000000)"),
         (b"1-0:0.0.0(NAME)", b"1-0:0.0.0(XXXX)"),
         (b"1-0:0.0.0(1ABCDEFG)", b"1-0:0.0.0(0XXXXXXX)"),
         (b"0-0:128.1.0(serial 87654321)", b"0-0:128.1.0(XXXXXXX00000000)"),
@@ -606,7 +606,7 @@ def check_masked(name, one, two, masked):
     ids = [] if re.fullmatch(HEX_ID, one.meter_id or "") else [one.meter_id or ""]
     for before, after in zip(one.readings, two.readings, strict=True):
         assert (before.obis, before.unit, len(before.value)) == (after.obis, after.unit, len(after.value)) or (
-            before.obis.startswith("1-1:0.0.1") and after.value == "0"  # Kamstrup: an integer
+            not before.unit and after.value == "0"  # an integer that measures nothing
         ), name
         if NAMING.fullmatch(before.obis):
             text = before.shown
@@ -614,7 +614,7 @@ def check_masked(name, one, two, masked):
             if re.fullmatch(HEX_ID, text):
                 ids[-1] = ""
                 assert text[10:] not in masked.text().replace("\n", "")
-        elif before.unit and ".99.97" not in before.obis and ":99.97" not in before.obis:
+        elif before.unit and not re.search("99[.:]97", before.obis):  # the log of power failures
             assert before.value == after.value, name
     for number in {run for text in ids for run in re.findall(r"\d{7,}", text)}:
         if number.strip("0") and not re.fullmatch("(30|20)+", number):

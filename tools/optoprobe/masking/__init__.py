@@ -28,6 +28,7 @@ from .numbers import Numbers, Piece, Unsure, stays
 
 _MAX_COMMENTS = 10  # of the recorder
 _KEY_NEEDED = "key needed"
+_SLASH = 0x2F  # of an identification, whose last line may have no end
 
 
 class _Telegram(NamedTuple):
@@ -135,9 +136,14 @@ def _telegrams(part: Part) -> list[_Telegram]:
 
 def _said(data: bytes, protocol: str, numbers: Numbers) -> list[object]:
     """What the telegram at the start of `data` says: numbers as they are, of texts and of what does not stay their
-    length."""
+    length. It is heard twice, as what has no check must come twice; what has no end is heard alone."""
+    before = data + (b"\r\n" if data[0] & 0x7F == _SLASH else b"")
+    return _first_said(before + data, [len(before)], protocol, numbers) or _first_said(data, [], protocol, numbers)
+
+
+def _first_said(data: bytes, pauses: list[int], protocol: str, numbers: Numbers) -> list[object]:
     listener = decoding.new_listener(protocol)
-    for event in decoding.hear(listener, data + data, (len(data),)):  # what has no check must come twice
+    for event in decoding.hear(listener, data, pauses):
         if event == TELEGRAM:
             said: list[object] = [getattr(listener, "checked", True), listener.time_kind, listener.time_value]
             for reading in listener.readings():

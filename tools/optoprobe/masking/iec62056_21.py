@@ -70,9 +70,14 @@ def _masked_identification(line: bytes, numbers: Numbers) -> bytes:
     text = line.rstrip(b"\r\n")
     if numbers.keeps_ident:
         return numbers.hidden(line)
-    if sum(map(len, DIGITS.findall(text))) >= SURE_DIGITS:
-        numbers.note(text)
-    return b"".join(part if part[:1] == b"\\" else blank(part) for part in _ABILITIES.split(text)) + line[len(text) :]
+    fresh = b""
+    for part in _ABILITIES.split(text):
+        if part[:1] != b"\\":
+            if sum(map(len, DIGITS.findall(part))) >= SURE_DIGITS:
+                numbers.note(part)
+            part = blank(part)
+        fresh += part
+    return fresh + line[len(text) :]
 
 
 def _masked_sets(block: bytes, numbers: Numbers) -> bytes:
@@ -121,8 +126,8 @@ def _masked_value(value: bytes, numbers: Numbers) -> bytes:
         return numbers.masked(value)
     octets = bytes.fromhex(value.decode())
     if ascii_text(octets) is not None:
-        fresh = numbers.masked(octets).hex().encode()
-        return fresh.upper() if value == value.upper() else fresh
+        numbers.note(octets)
+        return (b"30" if len(value) >= _HEX_DIGITS else b"00") * len(octets)
     numbers.note(value)
     if not value.isdigit():
         numbers.note(octets)

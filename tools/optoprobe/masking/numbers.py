@@ -17,6 +17,7 @@ _DISTINCT_BYTES = 4  # of what is looked for in binary: zeros, and 1B1B1B1B, are
 _FAULTY = (42_000_000, 55_000_000)  # of DZG DVS74, see metering.sml
 DIGITS = re.compile(rb"[0-9]+")
 FORM = re.compile(rb"[A-Za-z]{2,10}_?V?[0-9]{3,5}")  # Kamstrup_V0001, AIDON_V0001, KFM_001: what a list is called
+_LETTERS = re.compile(rb"[^\x00-\x1f\x21-\x40\x5b-\x60\x7b-\x7f]")  # and the blank
 IDENT = "ident"
 _MAKER = re.compile(rb"([A-Z]{3})(?=[0-9]{5})")
 
@@ -55,7 +56,7 @@ def stays(obis: bytes, has_unit: bool, kept: Container[bytes] = ()) -> bool:
     if obis[2:5] in kept:
         return True
     a, _, c, d, e = obis[:5]
-    if names_meter(obis) or c in (98, 99):  # logs: of power failures, of peaks
+    if names_meter(obis) or c == 99 or c == 98 and not has_unit:  # logs: of power failures, when peaks were
         return False
     if has_unit or c == 97 or (c, d) == (96, 14):  # errors, and the tariff
         return True
@@ -67,8 +68,11 @@ def stays(obis: bytes, has_unit: bool, kept: Container[bytes] = ()) -> bool:
 
 
 def blank(octets: bytes) -> bytes:
-    """A text with zeros for its digits and X for its letters and blanks; punctuation is form."""
-    return re.sub(rb"[^\x00-\x40\x5b-\x60\x7b-\x7f]|\x20", b"X", DIGITS.sub(lambda found: b"0" * len(found[0]), octets))
+    """A text with zeros for its digits and X for its letters and the blanks in it; punctuation is form."""
+    core = octets.strip(b" ")
+    fresh = _LETTERS.sub(b"X", DIGITS.sub(lambda found: b"0" * len(found[0]), core))
+    at = octets.index(core)
+    return octets[:at] + fresh + octets[at + len(core) :]
 
 
 def is_maker(octets: bytes) -> bool:
