@@ -60,9 +60,10 @@ class Publisher:
         maker = listener.maker() or self.meter.maker
         self.clock = ""
         live = bytearray()
+        is_vouched = listener.proven and listener.vouched
         for reading in listener.published_readings():
             register = None if reading.is_companion else self._register(reading)
-            if register is None or not self._guard.admits(reading, register, uptime_s, listener.proven):
+            if register is None or not self._guard.admits(reading, register, uptime_s, is_vouched):
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
@@ -87,13 +88,16 @@ class Publisher:
         return True
 
     def _register(self, reading):
-        """The reading's register, made at its first appearance; None past the limit."""
+        """The reading's register, made at its first appearance; None past the limit, and for a code that no standard
+        knows in a telegram that nothing vouches for yet."""
         register = self._registers.get(reading.obis)
         if register is None:
             if len(self._order) >= MAX_REGISTERS:
                 self.beyond_limit += 1
                 return None
             register = describe(reading)
+            if not register.known and not self._listener.vouched:
+                return None
             for other in self._order:
                 if other.key == register.key:  # 0-0:97.97.0 beside 1-0:97.97.0
                     register = unnamed(reading)
