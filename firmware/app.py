@@ -19,6 +19,7 @@ from metering.unload import unload
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
 _DIAGNOSTICS_S = const(60)
+_RETRY_S = const(5)  # after a shortage of memory
 _LOOK_MS = const(500)
 _TOLD_S = const(180)
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
@@ -170,17 +171,20 @@ class Diagnostics:
         """Publish every minute, and at once when the notice changes or the hub was told of us anew. Never ends."""
         network, health = self._services.network, self._services.health
         last_reported = None
-        due_s = 0
+        due_s = retry_s = 0
         while True:
             try:
                 if network.has_news:
                     call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
                 news = self.notice(), network.discovery.announcements
-                if news != last_reported or health.uptime_s >= due_s:
-                    last_reported = news
-                    due_s = health.uptime_s + _DIAGNOSTICS_S
+                uptime_s = health.uptime_s
+                if uptime_s >= retry_s and (news != last_reported or uptime_s >= due_s):
+                    retry_s = uptime_s + _RETRY_S
                     self._publish()
-            except MemoryError:  # tell it in the next minute
+                    last_reported = news
+                    due_s = uptime_s + _DIAGNOSTICS_S
+                    retry_s = 0
+            except MemoryError:  # tell it in a moment
                 gc.collect()
             if self._meter is None:
                 health.reader_progressed()

@@ -12,6 +12,7 @@ import pytest
 from support.scripted_broker import ScriptedBroker
 from support.virtual_time import Probe, WatchdogBites
 
+from optoprobe import device_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
@@ -315,6 +316,7 @@ def live(folder: Path, port: int, start: str) -> tuple[VirtualBoard, dict[str, A
     with ScriptedBroker([]) as broker:
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "protocol": "sml"}
         settings["probe_id"] = "cellar"
+        start = device_tree.name_map(False).apply("firmware/mqtt/session.py", start)  # it names what is ours
         board = VirtualBoard(folder, settings, port, heap_bytes=200 * 1024, start=start)
         with board:
             until_s = time.monotonic() + 55
