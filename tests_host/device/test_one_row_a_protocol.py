@@ -2,6 +2,7 @@
 and without the row it is unknown everywhere. The protocol that shows it lives in the tests only (support.toy).
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from support.virtual_time import Probe
 
 import optoprobe
 from metering import protocols
+from optoprobe import masking
+from optoprobe.capture_file import Capture, Segment
 from optoprobe.decoding import signatures
+from optoprobe.masking import mask
 from optoprobe.virtual.optical_server import CaptureSource
 
 
@@ -50,6 +54,19 @@ def test_it_is_decoded_and_replayed(tmp_path: Path, known: None) -> None:
     with Probe(tmp_path, CaptureSource(toy.telegram(1_000_007), pause_s=1.0), {}, line=toy.ToyMeter.line) as probe:
         assert probe.run_until(60, done=lambda: energies(probe)), probe.diagnostics()
         assert energies(probe) == ["1000.007"]
+
+
+def capture_of(data: bytes) -> Capture:
+    return Capture(segments=[Segment(toy.ToyMeter.line, chunks=[(0, data)])], end_ms=1000)
+
+
+def test_it_is_masked_by_the_file_beside_its_row(known: None) -> None:
+    masked = mask(capture_of(toy.telegram(1_000_000))).readable_bytes()
+    assert masked == toy.telegram(1_000_000, b"TOYS0000")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masking, "__path__", masking.__path__[:-1])
+        patch.delitem(sys.modules, "optoprobe.masking.toy", raising=False)
+        assert mask(capture_of(toy.telegram(1_000_000))).readable_bytes() == b""  # without it nothing leaves
 
 
 def test_without_its_row_it_is_unknown_everywhere(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from support import virtual_time
 import metering
 from metering import protocols
 from metering.line import Line
+from optoprobe import masking
 from optoprobe.virtual.optical_server import Transmission
 
 ROW = "toy toy.toy_listener toy.toy_poll toy.toy_probe"
@@ -51,6 +52,7 @@ def make_known(patch: pytest.MonkeyPatch) -> None:
     """The row stands in the registry until `patch` is undone, on the computer and on the device in virtual time."""
     patch.setattr(protocols, "ROWS", protocols.ROWS + "\n" + ROW)
     patch.setattr(metering, "__path__", [*metering.__path__, str(FOLDER)])
+    patch.setattr(masking, "__path__", [*masking.__path__, str(FOLDER / "masking")])
     core = virtual_time._PACKAGES["metering"]
     registry = core / "protocols.py"
     text = registry.read_text(encoding="utf-8") + f"\nROWS += {chr(10) + ROW!r}\n"

@@ -88,7 +88,7 @@ class Candidates:
             return 0
         self.is_short = False
         self.stay_ms = _AWAY_MS
-        return 1 + (self._guesses % 3 - 1 & 1)  # index 1 and 0 in turn
+        return 2 if self._guesses % 3 else 1  # index 1 and 0 in turn
 
     def follows_short_burst(self):
         """A burst was over too soon: is it worth a guess? Noise has many of them."""
