@@ -59,6 +59,7 @@ class CaptureTask:
     def _say(self, text):
         self._size += len(text)
         if self._size <= _MOST_BYTES:  # what comes behind the first that has no room is left out
+            assert self._file is not None
             self._file.write(text)
 
     def _now(self):
@@ -119,6 +120,7 @@ class CaptureTask:
             driver.interceptor = None
             driver.give_back()
             self._meter.set_interactive(False)
+            assert self._file is not None
             self._file.write("end %d\n" % self._now())
 
 

@@ -73,7 +73,7 @@ class OwnerCommands:
         if self.state == IDLE:
             if not is_off:
                 self._start(name, payload)
-        elif (name == self._tool.NAME) == is_off:  # its OFF, or the other's ON
+        elif self._tool is not None and (name == self._tool.NAME) == is_off:  # its OFF, or the other's ON
             self._next = None if is_off else command
             self._tool.stopped = True
             self.state = ENDING

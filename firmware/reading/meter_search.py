@@ -54,7 +54,7 @@ class Search(Meter):
         """(listener, conversation or None) of the protocol as it would be used."""
         self.decoder = None  # first, for the room
         self.decoder = decoder = build_decoder(self._reading, name, None, is_polled)
-        if is_polled:
+        if decoder.conversation is not None:
             decoder.conversation.answers = False
         return decoder.listener, decoder.conversation
 

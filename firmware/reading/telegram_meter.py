@@ -41,7 +41,7 @@ class TelegramMeter(Meter):
         self._counters = decoder.counters
         self._reading = reading
         self.protocol = listener.NAME
-        self.guard = guard or Guard(reading.owner["max_power_kw"] * 1000)
+        self.guard = self._judge = guard or Guard(reading.owner["max_power_kw"] * 1000)
         self._publisher = Publisher(listener, self.guard, services.outbox, services.announcer)
         self._clock_off_s = None
 
@@ -107,7 +107,7 @@ class TelegramMeter(Meter):
         return self._publisher.notice or self.listener.advice
 
     def count_into(self, counts):
-        listener, guard = self.listener, self.guard
+        listener, guard = self.listener, self._judge
         counts["protocol"] = self.protocol
         counts["telegrams"] = listener.accepted
         counts["rejected"] = sum(listener.rejected.values())
