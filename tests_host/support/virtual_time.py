@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 
 from metering.line import Line
 from optoprobe import runtime
-from optoprobe.virtual.line import NS, Channel, Ear, Noise, Receiver, Transmitter, upright
+from optoprobe.virtual.line import NS, Channel, MeterReceiver, Noise, Receiver, Transmitter, upright
 from optoprobe.virtual.optical_server import CaptureSource, MeterSource, Transmission, _receiver_of
 
 MS = NS // 1000
@@ -108,7 +108,7 @@ class LightOnly:
 # --- the line --------------------------------------------------------------------------------------------------------
 
 
-class _Air:
+class _OpticalMedium:
     """The meter, the light between it and the head, and the head's UART. `now_ns` is how far all of it has been lived.
 
     `received` is what the UART holds. `sent`: telegrams whose last bit has left; `said`: what the head's LED has sent.
@@ -148,7 +148,7 @@ class _Air:
         self._hear = _receiver_of(source)
         self._meter = self._transmitter(self._line)
         self._meter.wait_until(from_ns)
-        self._ear = self._ear_of(self._source_line or self._line)
+        self._meter_receiver = self._meter_receiver(self._source_line or self._line)
         self._began_ns: int | None = None  # when the telegram being sent did
         self._ending: list[tuple[int, int, Any]] = []  # telegrams not yet fully sent
         before = self.channel.light ^ self.invert if hasattr(self, "channel") else None
@@ -160,9 +160,9 @@ class _Air:
     def _transmitter(self, line: Line) -> Transmitter:
         return Transmitter(line, clock_ppm=self._clock_ppm, gap_ns=self._gap_ns)
 
-    def _ear_of(self, line: Line) -> Ear:
+    def _meter_receiver(self, line: Line) -> MeterReceiver:
         """The meter's receiver has the meter's clock."""
-        return Ear(Line(line.baud * (10**6 + self._clock_ppm) // 10**6, line.bits, line.parity, line.stop))
+        return MeterReceiver(Line(line.baud * (10**6 + self._clock_ppm) // 10**6, line.bits, line.parity, line.stop))
 
     def _follow_source(self) -> None:
         line = getattr(self.source, "line", None)
@@ -170,7 +170,7 @@ class _Air:
             self._source_line = line
             line = line or self._line
             line = Line(line.baud * (10**6 + self._clock_ppm) // 10**6, line.bits, line.parity, line.stop)
-            self._ear.set_line(line)
+            self._meter_receiver.set_line(line)
 
     # the head's side
 
@@ -196,7 +196,7 @@ class _Air:
     def head_sends(self, data: bytes) -> None:
         self.said.append((self.now_ns, data))
         light = self._led.send(data, self.now_ns)
-        self._ear.put(light)
+        self._meter_receiver.put(light)
         if self._echo:
             self.channel.put_own(light)
 
@@ -211,7 +211,7 @@ class _Air:
         """Live to `until_ns`, with a stop wherever the meter hears a byte or has something to do by itself."""
         while self.now_ns < until_ns:
             at_ns = until_ns
-            due_ns = self._ear.due_ns
+            due_ns = self._meter_receiver.due_ns
             if due_ns is not None and self.now_ns < due_ns < at_ns:
                 at_ns = due_ns
             if self._wake_s is not None:
@@ -224,8 +224,8 @@ class _Air:
             self._pass(at_ns)
 
     def _pass(self, until_ns: int) -> None:
-        if self._ear.due_ns is not None:
-            for at_ns, value in self._ear.hear(until_ns):
+        if self._meter_receiver.due_ns is not None:
+            for at_ns, value in self._meter_receiver.hear(until_ns):
                 self._hear(value, (at_ns - self._base_ns) / NS)
                 self._follow_source()
         if self._meter.idle_ns <= until_ns:
@@ -541,7 +541,7 @@ class Probe:
             (directory / "settings.json").write_text(json.dumps(_SETTINGS | (settings or {})))
         board = board or json.loads((runtime.REPO / "board_configs" / "virtual.json").read_text())
         (directory / "board.json").write_text(json.dumps(board))
-        self.line = _Air(noise, echo, clock_ppm, gap_ns)
+        self.line = _OpticalMedium(noise, echo, clock_ppm, gap_ns)
         self.line.now_ns = -int(phase_s * NS)
         self.line.mount(source, line, invert, self.line.now_ns)
         self.line.advance(0)
@@ -805,7 +805,7 @@ class Probe:
         probe = self
         air = self.line
 
-        def now() -> _Air:
+        def now() -> _OpticalMedium:
             air.advance(probe.tasks.now_ms * MS)
             return air
 

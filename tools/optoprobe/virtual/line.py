@@ -463,7 +463,7 @@ def upright(line: Line) -> Line:
     return Line(line.baud, line.bits, line.parity, line.stop)
 
 
-class Ear:
+class MeterReceiver:
     """The meter's receiver: light of a head's LED on its way, and a UART whose settings may change in between.
 
     Bytes with the wrong parity or without a stop bit are not handed on. With other settings a byte half received is
@@ -539,7 +539,7 @@ class VirtualLine:
         self.now_ns = start_ns
         self.transitions: list[Transition] = []  # what the last advance showed the head: to look at with the UART off
         self.to_meter: list[tuple[int, int]] = []  # (time_ns, byte) that the meter has received; the owner empties it
-        self._ear = Ear(meter)
+        self._meter_receiver = MeterReceiver(meter)
         self.head = Transmitter(upright(head or meter))
         self.set_head(head or meter)
 
@@ -555,12 +555,12 @@ class VirtualLine:
         before = self.meter
         self.meter = Transmitter(line, **self._of_the_meter)
         self.meter.go_on_from(before)
-        self._ear.set_line(line)
+        self._meter_receiver.set_line(line)
 
     @property
     def meter_hears_ns(self) -> int | None:
         """The next time at which a byte may reach the meter or begin to; None while the head's LED is quiet."""
-        return self._ear.due_ns
+        return self._meter_receiver.due_ns
 
     def meter_sends(self, data: bytes, at_ns: int | None = None) -> int:
         """Queue `data` on the meter's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
@@ -570,7 +570,7 @@ class VirtualLine:
     def head_sends(self, data: bytes, at_ns: int | None = None) -> int:
         """Queue `data` on the head's LED from `at_ns` (default now); returns when its last stop bit ends, in ns."""
         light = self.head.send(data, max(self.now_ns, at_ns or 0))
-        self._ear.put(light)
+        self._meter_receiver.put(light)
         if self.echo:
             self.channel.put_own(light)
         return self.head.idle_ns
@@ -578,6 +578,6 @@ class VirtualLine:
     def advance(self, until_ns: int) -> list[tuple[int, int]]:
         """Let time pass to `until_ns`; returns what the head's UART has received by then, as (time_ns, byte)."""
         self.transitions = self.channel.advance(until_ns)
-        self.to_meter += self._ear.hear(until_ns)
+        self.to_meter += self._meter_receiver.hear(until_ns)
         self.now_ns = until_ns
         return self.receiver.receive(self.transitions, until_ns)

@@ -2,7 +2,7 @@
 
     source ─► Transmitter ─┬► Channel (noise, echo) ─► Receiver (the board's settings) ─► TCP ─► board
     (meter, capture)       └► ... one channel and receiver for every board connected
-    source.receive() ◄─ Ear (the meter's settings of the moment) ◄─ Transmitter (the board's settings) ◄─ TCP ◄─ board
+    source.receive() ◄─ MeterReceiver (settings of the moment) ◄─ Transmitter (the board's) ◄─ TCP ◄─ board
 
 Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
 
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, Protocol
 
 from metering.line import Line
 
-from .line import NS, Channel, Ear, Noise, Receiver, Transition, Transmitter, upright
+from .line import NS, Channel, MeterReceiver, Noise, Receiver, Transition, Transmitter, upright
 
 QUEUE_LIMIT = 64 * 1024
 _STEP_S = 0.005
@@ -158,15 +158,15 @@ class _Board:
         self.since_ns = 0
         self.queue = bytearray()
 
-    def switch_on(self, line: Line, channel: Channel, ear: Ear, led_idle_ns: int = 0) -> None:
-        """The board's settings are known. `ear`: the meter's for this head's LED, which is busy until `led_idle_ns`."""
+    def switch_on(self, line: Line, channel: Channel, meter_receiver: MeterReceiver, led_idle_ns: int = 0) -> None:
+        """The board's settings are known. `meter_receiver` hears this head's LED, which is busy until `led_idle_ns`."""
         self.line = line
         self.since_ns = channel.now_ns
         self.channel = channel
         self.receiver = Receiver(line, light=channel.light)
         self.led = Transmitter(upright(line))
         self.led.wait_until(led_idle_ns)
-        self.ear = ear
+        self.meter_receiver = meter_receiver
 
 
 def _receiver_of(source: Any) -> Callable[[int, float], None]:
@@ -342,11 +342,11 @@ class OpticalServer:
         """A board has said its settings: in the place of the one with its id that has left, or a new one."""
         before = self._left.pop(board.id, None)
         if before is not None:
-            board.switch_on(line, before.channel, before.ear, before.led.idle_ns)
+            board.switch_on(line, before.channel, before.meter_receiver, before.led.idle_ns)
             return
         channel = Channel(self._noise, idle_light=self._light, start_ns=self._now_ns)
         channel.put(list(self._pending))
-        board.switch_on(line, channel, Ear(self._source_line or self.line))
+        board.switch_on(line, channel, MeterReceiver(self._source_line or self.line))
 
     def _hear(self, board: _Board) -> None:
         """Bytes from a board: its settings first, then what its LED sends."""
@@ -378,7 +378,7 @@ class OpticalServer:
             data = rest
         if data:
             light = board.led.send(data, self._now_ns)
-            board.ear.put(light)
+            board.meter_receiver.put(light)
             if self.echo:
                 board.channel.put_own(light)
 
@@ -439,12 +439,12 @@ class OpticalServer:
         """What the LEDs have sent reaches the source byte by byte: any of them may change its settings."""
         while True:
             next_ns, board = min(
-                ((due_ns, k) for k, head in enumerate(heads) if (due_ns := head.ear.due_ns) is not None),
+                ((due_ns, k) for k, head in enumerate(heads) if (due_ns := head.meter_receiver.due_ns) is not None),
                 default=(until_ns + 1, -1),
             )
             if next_ns > until_ns:
                 return
-            for at_ns, value in heads[board].ear.hear(next_ns):
+            for at_ns, value in heads[board].meter_receiver.hear(next_ns):
                 self._receive(value, at_ns / NS)
             self._follow_source(heads)
 
@@ -453,7 +453,7 @@ class OpticalServer:
         if line is not self._source_line:
             self._source_line = line
             for head in heads:
-                head.ear.set_line(line or self.line)
+                head.meter_receiver.set_line(line or self.line)
 
     def _send_from_source(self, until_ns: int) -> None:
         while self._meter.idle_ns <= until_ns:
