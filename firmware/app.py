@@ -109,7 +109,8 @@ class App:
         self._tool_runs = False  # the LED is its own then
         if driver is not None:
             try:
-                driver.open(Line(9600))
+                if settings["protocol"] != BLINK:  # that is opened once, at a flash's rate: opened anew it loses flashes
+                    driver.open(Line(9600))
                 self._meter = _meter_of(settings, services)
             except (ValueError, OSError) as error:
                 problems.append("board: this chip has no such UART (%s): choose another board" % error)
