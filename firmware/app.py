@@ -109,7 +109,7 @@ class App:
         self._tool_runs = False  # the LED is its own then
         if driver is not None:
             try:
-                if settings["protocol"] != BLINK:  # that is opened once, at a flash's rate: opened anew it loses flashes
+                if settings["protocol"] != BLINK:  # it opens its own: what is opened anew loses flashes
                     driver.open(Line(9600))
                 self._meter = _meter_of(settings, services)
             except (ValueError, OSError) as error:

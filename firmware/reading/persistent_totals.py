@@ -21,7 +21,8 @@ from micropython import const
 
 from firmware import store
 from firmware.hardware.rtc_record import RtcRecord
-from metering.pulses import RATES, UNKNOWN, Total, parse_kwh
+from metering.energy_total import Total, parse_kwh
+from metering.pulses import RATES, UNKNOWN
 from metering.reading import decimal_text
 
 COUNTED = "energy_counted"  # keys of the two totals
@@ -75,7 +76,8 @@ def _published(state, key):
 class PersistentTotals:
     """`counted`: the pulses' energy since the first one; `reading`: the meter's, None until it was set once.
 
-    Both are metering.pulses.Total. `rate` and `width` are the owner's, to be kept too. `writes` to flash in this run.
+    Both are metering.energy_total.Total. `rate` and `width` are the owner's, to be kept too.
+    `writes` to flash in this run.
     """
 
     def __init__(self, pulses_per_kwh):

@@ -1,11 +1,11 @@
 """Is the meter still there? Judged by its silence, its refusals to answer, or light that is not an LED's.
 
-    kind      lost after silence of ...                                            or after
-    PUSH      60 s before any telegram, 120 s behind a single one,
-              then 4 of its longest pauses, but at the least 30 s, at the most 600 s
-    POLLED                                                                         2 read-outs in a row unanswered
-    BLINK     8 of its longest pauses, but at the least 75 s                       4 s within a minute of other light,
-                                                                                   8 s the next time, 16 s ...
+kind      lost after silence of ...                                            or after
+PUSH      60 s before any telegram, 120 s behind a single one,
+          then 4 of its longest pauses, but at the least 30 s, at the most 600 s
+POLLED                                                                         2 read-outs in a row unanswered
+BLINK     8 of its longest pauses, but at the least 75 s                       4 s within a minute of other light,
+                                                                               8 s the next time, 16 s ...
 """
 
 from micropython import const

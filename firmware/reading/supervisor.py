@@ -39,7 +39,8 @@ LOST = const(3)
 
 _CODE_OF_METERS = (
     "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.pulse_meter metering.pulses"
-    " firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink firmware.hardware.rtc_record"
+    " metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
+    " firmware.hardware.rtc_record"
 )
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from metering.pulses import Total
+from metering.energy_total import Total
 
 STATE, STATUS, SET = b"optoprobe/cellar/meter/state", b"optoprobe/cellar/status", b"optoprobe/cellar/meter/reading/set"
 FLASH = 0xFC  # of 2.5 ms at 1200 baud
