@@ -59,11 +59,11 @@ class Axdr:
     """One value taken apart. `count` elements; 0 is the value itself."""
 
     def __init__(self):
-        self.offsets = array("H", [0] * MAX_ELEMENTS)
-        self.ends = array("H", [0] * MAX_ELEMENTS)
+        self.offsets = array("H", bytes(2 * MAX_ELEMENTS))
+        self.ends = array("H", bytes(2 * MAX_ELEMENTS))
         self.count = 0
-        self._left = array("H", [0] * MAX_DEPTH)
-        self._open = array("H", [0] * MAX_DEPTH)
+        self._left = array("H", bytes(2 * MAX_DEPTH))
+        self._open = array("H", bytes(2 * MAX_DEPTH))
 
     def parse(self, buf, at, end):
         """Take apart the value that begins at buf[at]; returns where it ends, `end` at the most. Raises Malformed."""

@@ -24,8 +24,10 @@ from metering.dlms.axdr import (
 from metering.dlms.cosem_forms import FORMS, is_date, take_untagged
 from metering.dlms.scales import Scales, family_of
 from metering.reading import Reading
+from metering.unload import unload
 
 _MAX_ENTRIES = const(96)
+_MAX_LAYOUTS = const(6)  # a meter sends up to three lists
 _HEAD = const(5)  # of a DataNotification: its tag and the invoke id
 _DATE_TIME = const(12)
 _WIDE = b"\x05\x06\x10\x12\x14\x15\x17\x18"  # numbers of two bytes and more: a list of relays has none
@@ -37,11 +39,11 @@ class Entries:
     """The registers of one body, `n` of them in five arrays, and what names the meter."""
 
     def __init__(self):
-        self.codes = array("H", [0] * _MAX_ENTRIES)  # where the six bytes are, or the position in the layout
-        self.values = array("H", [0] * _MAX_ENTRIES)  # where the value is, behind its tag,
-        self.tags = array("B", [0] * _MAX_ENTRIES)  # and the tag
-        self.scales = array("H", [0] * _MAX_ENTRIES)  # where the scaler is; 0: not sent
-        self.units = array("H", [0] * _MAX_ENTRIES)  # where the unit is
+        self.codes = array("H", bytes(2 * _MAX_ENTRIES))  # where the six bytes are, or the position in the layout
+        self.values = array("H", bytes(2 * _MAX_ENTRIES))  # where the value is, behind its tag,
+        self.tags = array("B", bytes(_MAX_ENTRIES))  # and the tag
+        self.scales = array("H", bytes(2 * _MAX_ENTRIES))  # where the scaler is; 0: not sent
+        self.units = array("H", bytes(2 * _MAX_ENTRIES))  # where the unit is
         self.n = 0
         self.id_at = 0  # tag of the string or number that names the meter; 0: none does
         self.id_rank = 0  # how surely its code says so
@@ -81,6 +83,7 @@ class Cosem:
         self.axdr = Axdr()
         self.entries = Entries()
         self.layout = None  # the codes of a positional layout
+        self.unknown_kinds = ""  # kinds of the elements of a list that learn_layout() is to look up
         self.known_layouts = {}  # kinds of a list's elements -> (family, codes), or None
         self.end = 0
         self.date_at = 0
@@ -120,6 +123,7 @@ class Cosem:
         self.entries.clear()
         self.date_at = 0
         self.layout = None
+        self.unknown_kinds = ""
         self.family = ""
         self.end = end
         try:
@@ -136,6 +140,23 @@ class Cosem:
             if takes(self, buf):
                 break
         return behind
+
+    def learn_layout(self):
+        """Look up `unknown_kinds`; then the body is to be parsed again. The table takes 2 KiB of a device's heap and is
+        dropped again. Not in parse(): loading a module takes stack, of which an ESP32 has 16 KiB.
+        """
+        from metering.dlms.layouts import LAYOUTS
+
+        known, kinds = self.known_layouts, self.unknown_kinds
+        if len(known) == _MAX_LAYOUTS:
+            known.clear()
+        known[kinds] = None
+        for row in LAYOUTS:
+            if row.startswith(kinds + " "):
+                _, family, codes = row.split(" ", 2)
+                known[kinds] = "" if family == "." else family, codes
+        LAYOUTS = None
+        unload("metering.dlms.layouts")
 
     @property
     def n_values(self):

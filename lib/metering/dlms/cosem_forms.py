@@ -19,10 +19,8 @@ from metering.dlms.axdr import (
     is_integer,
     string_at,
 )
-from metering.unload import unload
 
 _DATE_TIME = const(12)
-_MAX_LAYOUTS = const(6)  # a meter sends up to three lists
 _FLOATS = b"\x17\x18"
 _LETTERS = b"0aaB.Hl..os.s..HHbh.HleffTDm"  # by tag; 8-byte unsigned ones as those of 4
 
@@ -132,9 +130,8 @@ def take_positional(cosem, buf):
     text = kinds.decode()
     known = cosem.known_layouts
     if text not in known:
-        if len(known) == _MAX_LAYOUTS:
-            known.clear()
-        known[text] = _layout_of(text)
+        cosem.unknown_kinds = text
+        return False
     if not known[text]:
         return False
     cosem.family, codes = known[text]
@@ -150,19 +147,6 @@ def take_positional(cosem, buf):
             entries.add(position, at + 1, buf[at], 0, 0)
         k = axdr.ends[k]
     return True
-
-
-def _layout_of(kinds):
-    """(family, codes) of a list of these kinds of elements, None where no layout has them. The table takes 4 KiB of a
-    device's heap and is dropped again."""
-    from metering.dlms.layouts import LAYOUTS
-
-    found = None
-    for signature, family, codes in LAYOUTS:
-        if signature == kinds:
-            found = family, codes
-    unload("metering.dlms.layouts")
-    return found
 
 
 FORMS = (take_compact, take_object_list, take_pairs, take_positional)

@@ -111,7 +111,7 @@ class Dlms(CompactingListener):
         """Take `counter` for the last one heard of the meter `title`."""
         self._get_security().replays.restore(title, counter)
 
-    def run(self):  # pyright: ignore[reportIncompatibleMethodOverride] - it sees other types, not other actions
+    def run(self):
         """As every listener's; a silence is where an APDU without a frame may begin."""
         yield SWITCH, self.line or self.LINES[0]
         while True:
@@ -258,6 +258,9 @@ class Dlms(CompactingListener):
             return self._reject_apdu("no push", "not a DataNotification (0x%02X)" % tag)
         try:
             behind = self._cosem.parse_notification(buf, at, end)
+            if self._cosem.unknown_kinds:
+                self._cosem.learn_layout()
+                behind = self._cosem.parse_notification(buf, at, end)
         except Malformed as error:
             return self._reject_apdu("key wrong" if unsure else "A-XDR", str(error))
         follows = 0

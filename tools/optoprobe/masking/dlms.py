@@ -157,6 +157,9 @@ def _mask_apdu(apdu: bytearray, numbers: Numbers) -> None:
 def _mask_body(apdu: bytearray, at: int, end: int, numbers: Numbers) -> None:
     codes = _Codes()
     codes.parse(apdu, at, end)
+    if codes.unknown_kinds:
+        codes.learn_layout()
+        codes.parse(apdu, at, end)
     strings: dict[int, bool] = {}  # place -> does it name the meter?
     for i in range(codes.axdr.count):
         element = codes.axdr.offsets[i]
