@@ -18,10 +18,10 @@ telegram that neither a CRC nor a tag vouches for must be built like those befor
 
 from metering.compacting_listener import CompactingListener
 from metering.compat import const, copy_bytes, hex_text, signed
+from metering.dlms import hdlc  # before frames, which loads it too: each level of loading takes stack
 from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.cosem import Cosem
 from metering.dlms.frames import FCS, REFUSED, SUM, FrameFinder, is_llc
-from metering.dlms.hdlc import NONE, SHORT
 from metering.dlms.reassembly import COMPLETE, GATHER, MAX_APDU, NO_LAST, NO_START, TOO_LONG, UNNUMBERED, Reassembly
 from metering.line import LISTEN, SWITCH, Line
 from metering.listener import NOTHING, TELEGRAM
@@ -141,9 +141,9 @@ class Dlms(CompactingListener):
                 return NOTHING
             full = self._n - self._at + self._staged >= len(self._buf)
             used = frames.find(self._buf, self._view, self._at, self._n, self._position, self._ended, full)
-            if used == SHORT:
+            if used == hdlc.SHORT:
                 return NOTHING
-            if used == NONE:
+            if used == hdlc.NONE:
                 self._skip_noise(1)
             elif used == REFUSED:
                 return self._reject_frame(frames.reason, frames.detail)
