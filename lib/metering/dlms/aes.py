@@ -5,9 +5,9 @@ counter mode, so metering.dlms.gcm makes that mode from ECB. On a computer the p
 """
 
 try:
-    import cryptolib
+    from cryptolib import aes
 except ImportError:  # CPython
-    cryptolib = None
+    aes = None
 
 KEY_BYTES = 16
 BLOCK_BYTES = 16
@@ -15,8 +15,8 @@ _ECB = 1  # cryptolib.MODE_ECB, which boards do not name
 
 
 class _OfBoard:
-    def __init__(self, key):
-        self._encrypt = cryptolib.aes(key, _ECB).encrypt
+    def __init__(self, key, make):
+        self._encrypt = make(key, _ECB).encrypt
 
     def encrypt_blocks(self, buf, out):
         self._encrypt(buf, out)
@@ -40,4 +40,4 @@ def cipher(key):
     """
     if len(key) != KEY_BYTES:
         raise ValueError("an AES-128 key has 16 bytes")
-    return _OfBoard(key) if cryptolib else _OfComputer(key)
+    return _OfBoard(key, aes) if aes else _OfComputer(key)

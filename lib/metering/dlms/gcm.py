@@ -204,10 +204,10 @@ class Gcm:
         takes the same time wherever a difference is. `title` and `counter` as for decrypt().
         """
         _check(title, counter)
-        if not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
+        ghash = self._ghash
+        if ghash is None or not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
             return False
         block = self._block
-        ghash = self._ghash
         ghash.restart()
         ghash.absorb(aad, 0, len(aad))
         ghash.absorb(buf, at, n)

@@ -111,7 +111,7 @@ class Dlms(CompactingListener):
         """Take `counter` for the last one heard of the meter `title`."""
         self._get_security().replays.restore(title, counter)
 
-    def run(self):
+    def run(self):  # pyright: ignore[reportIncompatibleMethodOverride] - it sees other types, not other actions
         """As every listener's; a silence is where an APDU without a frame may begin."""
         yield SWITCH, self.line or self.LINES[0]
         while True:
@@ -244,7 +244,7 @@ class Dlms(CompactingListener):
         if ciphered:
             reason = self._decipher(at, end)
             if reason:
-                return self._reject_apdu(reason, self._security.detail)
+                return self._reject_apdu(reason, self._get_security().detail)
             if tag == _SLASH:
                 return self._take_untitled()
             at, end = self._apdu_at, self._apdu_end
@@ -265,8 +265,9 @@ class Dlms(CompactingListener):
             return self._reject_apdu("key wrong" if unsure else "A-XDR", str(error))
         follows = 0
         if ciphered:
-            if self._security.behind < self._staged:
-                follows = self._security.behind + _LLC
+            behind_it = self._get_security().behind
+            if behind_it < self._staged:
+                follows = behind_it + _LLC
         elif is_llc(buf, behind, end):
             follows = behind + _LLC
             end = behind
@@ -336,12 +337,11 @@ class Dlms(CompactingListener):
     # -- what comes out
 
     def readings(self):
-        if self._inner is None:
-            return self._cosem.readings(self._buf)
-        return self._inner_readings()
+        inner = self._inner
+        return self._cosem.readings(self._buf) if inner is None else self._inner_readings(inner)
 
-    def _inner_readings(self):
-        for reading in self._inner.readings():
+    def _inner_readings(self, inner):
+        for reading in inner.readings():
             if reading.unit is not None and not reading.is_companion:
                 yield Reading(reading.obis, reading.value, reading.exponent, reading.unit)
 
