@@ -50,8 +50,13 @@ class Meter:
         self.live_expires_s = live_expires_s
 
     def components(self, state, live):
-        """Yields (key, component) of each entity; `state` and `live` are the topics' texts."""
+        """Yields (key, component) of each entity; `state` and `live` are the topics' texts.
+
+        The component of one that was announced under another key before is None: it is to be taken away.
+        """
         for register in self.registers:
+            if register.former_key:
+                yield register.former_key, None
             yield register.key, register_component(register, state, live, self.live_expires_s)
 
 
@@ -125,7 +130,11 @@ class Announcer:
         component["uniq_id"] = "%s_%s" % (object_id, key)
         component["def_ent_id"] = ("%s.%s_%s" % (component["p"], object_id, key)).lower().replace("-", "_")
         if component["p"] != "button":
-            component.setdefault("val_tpl", "{{ value_json.%s | default('') }}" % key)
+            template = "{{ value_json.%s | default('') }}" % key
+            if component["p"] == "sensor" and "stat_cla" not in component and "unit_of_meas" not in component:
+                # the hub takes an empty text for a state, and only an empty number for none
+                template = "{{ value_json.%s if '%s' in value_json else this.state }}" % (key, key)
+            component.setdefault("val_tpl", template)
         return component
 
     def common(self, meter):
@@ -146,11 +155,14 @@ class Announcer:
         comma = ""
         for key, component in self.sensors(meter):
             opening = '%s"%s": {' % (comma, key)
+            comma = ", "
+            if component is None:
+                yield (opening + '"p": "sensor"}').encode()
+                continue
             for name, value in self.component(key, component, object_id).items():
                 yield ('%s"%s": %s' % (opening, name, json.dumps(value))).encode()
                 opening = ", "
             yield b"}"
-            comma = ", "
         yield b"}}"
 
     def device_topic(self, meter):
@@ -207,6 +219,14 @@ def register_component(register, state, live, live_expires_s):
         if symbol:
             component["unit_of_meas"] = symbol
         device_class = lookup(_CLASSES, symbol)
+        word = register.key.split("_")[0]
+        if symbol in ("m³", "L") and word in ("gas", "water"):  # the hub's energy dashboard takes no volume
+            device_class = word
+        elif not symbol and register.key.startswith("power_factor"):
+            device_class = "power_factor"
+        decimals = register.decimals()
+        if decimals is not None:
+            component["sug_dsp_prc"] = decimals
         if register.kind == CUMULATIVE:
             component["stat_cla"] = "total_increasing"
         elif symbol in ("kWh", "kvarh", "kVAh", "GJ", "m³"):

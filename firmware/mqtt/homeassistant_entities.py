@@ -8,8 +8,14 @@ def entities(announcer, meter):
     object_id = announcer.object_id(meter)
     common = announcer.common(meter)
     for key, component in announcer.sensors(meter):
+        if component is None:
+            yield _topic(announcer, "sensor", object_id, key), b""
+            continue
         component = announcer.component(key, component, object_id)
         component.update(common)
         platform = component.pop("p")  # the topic says it
-        topic = "%s/%s/%s/%s/config" % (announcer.discovery_prefix, platform, object_id, key)
-        yield topic.encode(), json.dumps(component).encode()
+        yield _topic(announcer, platform, object_id, key), json.dumps(component).encode()
+
+
+def _topic(announcer, platform, object_id, key):
+    return ("%s/%s/%s/%s/config" % (announcer.discovery_prefix, platform, object_id, key)).encode()

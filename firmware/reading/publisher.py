@@ -8,7 +8,7 @@ from micropython import const
 from firmware.mqtt.homeassistant import Meter, slug
 from firmware.mqtt.outbox import member
 from metering.guard import MAX_REGISTERS
-from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, describe, unnamed
+from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, TEXT, describe, medium, unnamed
 
 _NAME_WAIT_S = const(12)  # Norwegian meters name themselves every 10 s
 _LIVE_EXPIRES_S = const(60)  # the slowest meter met that talks by itself sends every 30 s
@@ -29,6 +29,8 @@ class Publisher:
         self._nameless_s = None  # when the first telegram came, if it did not name the meter
         self._registers = {}  # OBIS -> Register, its text the one admitted last
         self._order = []  # the same as the meter sends them; a dict has no order here
+        self._media = {}  # channel -> what its meter measures
+        self._is_changed = False  # has a register become better known since the announcement?
         self._state = b""
         self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
         self.clock = ""  # the meter's time of day in this telegram, as printed
@@ -52,6 +54,7 @@ class Publisher:
             self.meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
             self._registers = {}
             self._order = []
+            self._media = {}
             gc.collect()  # what is made now stays: let it lie together
             for reading in listener.published_readings():
                 if not reading.is_companion:
@@ -76,7 +79,9 @@ class Publisher:
                     maker = text
         meter = self.meter
         expires_s = max(_LIVE_EXPIRES_S, 3 * self.pause_s)
-        if len(self._order) != len(meter.registers) or maker != meter.maker or expires_s != meter.live_expires_s:
+        changed = self._is_changed or len(self._order) != len(meter.registers)
+        if changed or maker != meter.maker or expires_s != meter.live_expires_s:
+            self._is_changed = False
             model = listener.model() or meter.model
             self.meter = Meter(self._guard.meter_id, meter.slug, maker, model, tuple(self._order), expires_s)
             self._outbox.announce(self.meter)
@@ -89,23 +94,59 @@ class Publisher:
 
     def _register(self, reading):
         """The reading's register, made at its first appearance; None past the limit, and for a code that no standard
-        knows in a telegram that nothing vouches for yet."""
-        register = self._registers.get(reading.obis)
-        if register is None:
-            if len(self._order) >= MAX_REGISTERS:
-                self.beyond_limit += 1
-                return None
-            register = describe(reading)
-            if not register.known and not self._listener.vouched:
-                return None
-            for other in self._order:
-                if other.key == register.key:  # 0-0:97.97.0 beside 1-0:97.97.0
-                    register = unnamed(reading)
-                    break
-            if register.kind != CLOCK:
-                self._order.append(register)
-            self._registers[reading.obis] = register
+        knows in a telegram that nothing vouches for yet.
+
+        One that went by its code becomes better known with a number after texts, its unit, or its meter's medium.
+        """
+        obis = reading.obis
+        measures = medium(reading)
+        is_vouched = self._listener.vouched
+        if measures and is_vouched:
+            self._media[obis[1]] = measures
+        register = self._registers.get(obis)
+        if register is not None:
+            if is_vouched and self._is_better_known(register, reading):
+                self._replace(register, reading)
+            return self._registers[obis]
+        if len(self._order) >= MAX_REGISTERS:
+            self.beyond_limit += 1
+            return None
+        register = self._described(reading)
+        if not register.known and not is_vouched:
+            return None
+        if register.kind != CLOCK:
+            self._order.append(register)
+        self._registers[obis] = register
         return register
+
+    def _described(self, reading):
+        register = describe(reading, self._media.get(reading.obis[1]))
+        for other in self._order:
+            if other.key == register.key:  # 0-0:97.97.0 beside 1-0:97.97.0
+                return unnamed(reading)
+        return register
+
+    def _is_better_known(self, register, reading):
+        """May `reading` tell more of its register than was known when it was made?"""
+        if not isinstance(reading.value, int) or isinstance(reading.value, bool):
+            return False
+        if register.known:
+            return register.key.startswith("mbus") and reading.obis[1] in self._media
+        return register.kind == TEXT or register.unit is None and reading.unit is not None
+
+    def _replace(self, register, reading):
+        """Put in the place of `register` what is known of it now, and have it announced."""
+        at = self._order.index(register)
+        self._order.pop(at)
+        better = self._described(reading)
+        if better.key == register.key and better.kind == register.kind and better.unit == register.unit:
+            better = register
+        else:
+            self._is_changed = True
+            if better.key != register.key:
+                better.former_key = register.key
+        self._order.insert(at, better)
+        self._registers[reading.obis] = better
 
     def _put_state(self):
         state = bytearray()

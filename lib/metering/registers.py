@@ -47,6 +47,11 @@ _DIRECTIONS = (
 )
 _PLAIN = " 11=current 12=voltage 13=power_factor 14=frequency "
 _NET = const(16)
+_MBUS = const(24)  # C
+_MAX_MEDIUM = const(3)  # digits
+
+# 0-n:24.1.0, the medium of a meter on P1's M-Bus (EN 13757-3:2018, table 13), as its key says it
+_MEDIA = " 2=electricity 3=gas 4=heat 6=water 7=water 10=cold 11=cold 12=heat 13=heat 21=water 22=water "
 
 _NUMBERED = ("l", "t", "q", "b", "f")  # phase, tariff, quadrant; channel and billing period as in the code
 
@@ -71,17 +76,21 @@ class Register:
     """`key` stable name in JSON, `kind`, `unit` DLMS code or None, `known` False where only the code is known.
 
     `printed_unit` is the unit's text where it has no code, `address` the code as the meter prints it, if it does.
-    `text` is its owner's to keep the value shown last in.
+    `exponent` is the power of ten of the value it was made for, None without one. `former_key` is what it was announced
+    as before more of it was known. `text` is its owner's to keep the value shown last in.
     """
+
+    former_key = None  # type: str | None
 
     printed_unit = None  # type: str | None
     address = None
 
-    def __init__(self, key, kind, unit, known):
+    def __init__(self, key, kind, unit, known, exponent=None):
         self.key = key
         self.kind = kind
         self.unit = unit
         self.known = known
+        self.exponent = exponent
         self.text = None  # type: str | None
 
     def name(self):
@@ -94,6 +103,11 @@ class Register:
         angle = lookup(_ANGLES, words[2]) if words[1:2] == ["angle"] else None
         if angle:
             return "Phase angle " + angle.replace("_", " ")
+        if words[-1] == "b1":  # all registers of some meters are 1-1:
+            words.pop()
+        if words[-1] in ("255", "t255"):  # no tariff; and 1.7.255 is signed (EasyMeter Q3D)
+            if words.pop() == "255" and words[1:2] == ["import"]:
+                words.pop(1)
         for i, word in enumerate(words):
             if word[:1] in _NUMBERED and word[1:].isdigit():  # slices: MicroPython keeps single characters for ever
                 words[i] = word.upper()
@@ -107,12 +121,18 @@ class Register:
             return "k%s" % symbol
         return "GJ" if self.unit == _JOULE else symbol or self.printed_unit
 
+    def _power(self):
+        return 3 if self.unit in _KILO else 9 if self.unit == _JOULE else 0
+
+    def decimals(self):
+        """How many decimals its value has as shown; None where no value has told it."""
+        return None if self.exponent is None else max(0, self._power() - self.exponent)
+
     def display(self, reading):
         """The reading's text as shown: kWh for Wh by moving the exponent, identifiers in their readable form."""
         value = reading.value
         if isinstance(value, int) and not isinstance(value, bool):
-            power = 3 if self.unit in _KILO else 9 if self.unit == _JOULE else 0
-            return decimal_text(value, reading.exponent - power)
+            return decimal_text(value, reading.exponent - self._power())
         if isinstance(value, bytes):
             return identifier_text(value) if self.kind == IDENTIFIER else ascii_text(value) or hex_text(value)
         return reading.text()
@@ -154,8 +174,20 @@ def _electricity(c, d, e, unit):
     return key, CUMULATIVE if d == 8 and c != _NET else INSTANTANEOUS
 
 
-def describe(reading):
-    """The Register of a reading, by its OBIS code, the kind of its value and its unit. Allocates: keep the result."""
+def medium(reading):
+    """What the sub-meter of channel B measures where `reading` is its 0-n:24.1.0, else None."""
+    obis = reading.obis
+    if len(obis) != 6 or obis[0] or obis[2] != _MBUS or obis[3] != 1:
+        return None
+    text = reading.text()
+    return lookup(_MEDIA, int(text)) if text.isdigit() and len(text) <= _MAX_MEDIUM else None
+
+
+def describe(reading, measures=None):
+    """The Register of a reading, by its OBIS code, the kind of its value and its unit. Allocates: keep the result.
+
+    `measures`: what medium() has told of its channel.
+    """
     obis, unit = reading.obis, reading.unit
     number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
     if len(obis) == 6:
@@ -166,11 +198,16 @@ def describe(reading):
                 pass  # a unit nobody knows: not what the code would say
             elif a == 1:
                 rule = _electricity(c, d, e, unit)
-            elif a == 6 and e == 0 and unit is not None:
+            elif a == 6 and (e == 0 or d == 8 and e < 10) and unit is not None:  # 6.8.1: of a tariff
                 rule = lookup(_HEAT, "%d/%d" % (d, unit))
-                rule = rule and (rule[1:], int(rule[:1]))
-            elif a == 0 and c == 24 and d in (2, 3) and unit:  # P1: a gas, heat or water meter on the M-Bus
-                rule = "mbus" + ("_%d_%d" % (d, e) if (d, e) != (2, 1) else ""), CUMULATIVE
+                rule = rule and (rule[1:] + ("_t%d" % e if e else ""), int(rule[:1]))
+            elif a == 0 and c == _MBUS and d in (2, 3) and unit:  # P1: a gas, heat or water meter on the M-Bus
+                former = "mbus" + ("_%d_%d" % (d, e) if (d, e) != (2, 1) else "")
+                if measures and f == 255:
+                    register = Register("%s_meter_%d" % (measures, b), CUMULATIVE, unit, True, reading.exponent)
+                    register.former_key = former + ("_b%d" % b if b else "")
+                    return register
+                rule = former, CUMULATIVE
             if rule:
                 key, kind = rule
                 if b:
@@ -178,12 +215,12 @@ def describe(reading):
                 if f != 255:  # a billing period's or a past value, not the running counter
                     key += "_f%d" % f
                     kind = INSTANTANEOUS
-                return Register(key, kind, unit, True)
+                return Register(key, kind, unit, True, reading.exponent)
         else:
             code = "%d.%d.%d" % (c, d, e)
             named = lookup(_NAMED, code if f == 255 else "%s*%d" % (code, f))
-            if named and (a == b == 129 if c == 199 else a < 2 and b == 0):
-                return Register(named[1:], int(named[:1]), None, True)
+            if named and (a == b == 129 if c == 199 else a < 2 and b == 0 or a == b == 1):
+                return Register(named[1:] + ("_b1" if b == 1 else ""), int(named[:1]), None, True)
     return unnamed(reading)
 
 
@@ -194,7 +231,8 @@ def unnamed(reading):
         key = "obis_%d_%d_%d_%d_%d_%d" % tuple(reading.obis)
     else:
         key = "code_" + hex_text(reading.obis[1:])
-    register = Register(key, INSTANTANEOUS if number else TEXT, reading.unit if number else None, False)
+    kind = INSTANTANEOUS if number else TEXT
+    register = Register(key, kind, reading.unit if number else None, False, reading.exponent)
     if reading.address is not None:
         register.printed_unit = reading.printed_unit
         register.address = reading.address

@@ -81,3 +81,61 @@ def test_one_push_without_a_check_makes_no_register_of_an_unknown_code(tmp_path:
         told = {value for line in lines if line.get("topic", "").endswith(("/state", "/live"))
                 for value in line["payload"].values()} - {"12345670"}  # fmt: skip
         assert told == readings | ({"2.5"} if telegrams > 1 else set())
+
+
+def p1(*sets: str) -> bytes:
+    """A P1 telegram with its CRC."""
+    body = ("/OPT5MEANING\r\n\r\n1-3:0.2.8(50)\r\n" + "".join(line + "\r\n" for line in sets) + "!").encode()
+    crc = 0
+    for byte in body:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return body + b"%04X\r\n" % crc
+
+
+def announced(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [m["payload"]["cmps"] for m in messages if m.get("topic", "").endswith("/config")]
+
+
+def test_sub_meters_of_p1_are_what_they_say_they_measure(tmp_path: Path) -> None:
+    recording = tmp_path / "meter.bin"
+    recording.write_bytes(
+        p1(
+            "0-1:24.1.0(003)",
+            "0-1:24.2.3(240112231646W)(00338.711*m3)",
+            "0-2:24.1.0(007)",
+            "0-2:24.2.1(230224135019W)(00045.409*m3)",
+            "0-3:24.1.0(003)",
+            "0-3:24.2.1(240112231646W)(00012.500*m3)",
+        )
+    )
+    _, lines, _ = decode(recording)
+    parts = announced(lines)[-1]
+    shown = {key: (c.get("name"), c.get("dev_cla"), c.get("unit_of_meas")) for key, c in parts.items()}
+    assert shown["gas_meter_1"] == ("Gas meter 1", "gas", "m³")
+    assert shown["water_meter_2"] == ("Water meter 2", "water", "m³")
+    assert shown["gas_meter_3"] == ("Gas meter 3", "gas", "m³")
+    assert parts["gas_meter_1"]["sug_dsp_prc"] == 3
+    assert parts["mbus_2_3_b1"] == parts["mbus_b2"] == parts["mbus_b3"] == {"p": "sensor"}  # taken away
+    state = [m["payload"] for m in lines if m.get("topic", "").endswith("/state")][-1]
+    assert (state["gas_meter_1"], state["water_meter_2"], state["gas_meter_3"]) == ("338.711", "45.409", "12.500")
+
+
+def test_a_register_becomes_better_known_and_is_announced_anew(tmp_path: Path) -> None:
+    recording = tmp_path / "meter.bin"
+    first = p1("1-0:1.8.0(000026.413*kWh)", "1-0:32.7.0(n/a)", "0-1:24.2.1(240112231646W)(00338.711*m3)")
+    later = p1(
+        "1-0:1.8.0(000026.413*kWh)",
+        "1-0:32.7.0(230.5*V)",
+        "0-1:24.2.1(240112231646W)(00338.711*m3)",
+        "0-1:24.1.0(003)",
+    )
+    recording.write_bytes(first + later + later)
+    _, lines, _ = decode(recording)
+    before, *_, after = announced(lines)
+    assert before["obis_1_0_32_7_0_255"]["en"] is False and "mbus_b1" in before
+    assert after["voltage_l1"]["dev_cla"] == "voltage" and after["gas_meter_1"]["dev_cla"] == "gas"
+    assert after["obis_1_0_32_7_0_255"] == after["mbus_b1"] == {"p": "sensor"}
+    live = [m["payload"] for m in lines if m.get("topic", "").endswith("/live")][-1]
+    assert live == {"voltage_l1": "230.5"}

@@ -27,7 +27,7 @@ NUMBERS = [
     ("1-0:15.8.0*255", 30, "energy_absolute", CUMULATIVE, "Energy absolute", "kWh"),
     ("1-0:16.8.0*255", 30, "energy_net", INSTANTANEOUS, "Energy net", "kWh"),
     ("1-0:1.8.0*1", 30, "energy_import_f1", INSTANTANEOUS, "Energy import F1", "kWh"),
-    ("1-1:1.8.0*255", 30, "energy_import_b1", CUMULATIVE, "Energy import B1", "kWh"),
+    ("1-1:1.8.0*255", 30, "energy_import_b1", CUMULATIVE, "Energy import", "kWh"),
     ("1-2:2.8.0*255", 30, "energy_export_b2", CUMULATIVE, "Energy export B2", "kWh"),
     ("1-0:3.8.0*255", 32, "reactive_energy_import", CUMULATIVE, "Reactive energy import", "kvarh"),
     ("1-0:5.8.0*255", 32, "reactive_energy_q1", CUMULATIVE, "Reactive energy Q1", "kvarh"),

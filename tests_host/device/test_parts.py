@@ -511,7 +511,10 @@ def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: A
 def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wanted: tuple[str | None, ...]) -> None:
     component = json.loads(b"".join(announcer.device_payload(meter)))["cmps"][key]
     assert tuple(component.get(name) for name in ("unit_of_meas", "dev_cla", "stat_cla")) == wanted
-    assert component["val_tpl"] == "{{ value_json." + key + " | default('') }}"
+    if wanted == (None, None, None):  # the hub would take an empty text for a state
+        assert component["val_tpl"] == f"{{{{ value_json.{key} if '{key}' in value_json else this.state }}}}"
+    else:
+        assert component["val_tpl"] == "{{ value_json." + key + " | default('') }}"
     assert component.get("en", True) is (key not in ("public_key", "obis_1_0_96_50_2_6"))
     live = wanted[2] in ("measurement", "total")
     assert component["stat_t"] == "optoprobe/cellar/1OPT0014508515/" + ("live" if live else "state")
@@ -547,6 +550,9 @@ class Lists:
 
     def readings(self) -> Iterator[Reading]:
         yield self.reading
+
+    published_readings = readings
+    proven = True
 
     def maker(self) -> str:
         return ""
