@@ -113,6 +113,8 @@ _KEYS = (
     ("meter_auth_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
     ("line", "", _line, "such as 2400 8E1, empty: what the protocol usually has"),
     ("ntp_host", "pool.ntp.org", _text(128), "a time server of up to 128 bytes, empty: none"),
+    ("publish_interval_s", 10, _whole(0, 3600), "seconds between two messages up to 3600, 0: every telegram"),
+    ("publish_change_percent", 10, _whole(1, 100), "the change of a power that goes out at once, 1 to 100"),
     ("pulses_per_kwh", 1000, _whole(1, 100000), "a whole number from 1 to 100000, as printed beside the LED"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )

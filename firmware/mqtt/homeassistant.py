@@ -54,10 +54,14 @@ class Meter:
 
         The component of one that was announced under another key before is None: it is to be taken away.
         """
+        keys = [register.key for register in self.registers]
         for register in self.registers:
             if register.former_key:
                 yield register.former_key, None
-            yield register.key, register_component(register, state, live, self.live_expires_s)
+            component = register_component(register, state, live, self.live_expires_s)
+            if register.tariff_of() in keys:
+                component["en"] = False
+            yield register.key, component
 
 
 def slug(text):
@@ -180,6 +184,7 @@ def _of_the_probe(prefix, first):
         "val_tpl": "{{ value_json.mode }}",
         "cmd_t": topic + "/set",
         "ent_cat": "config",
+        "ic": "mdi:target",
     }
     yield "alignment", {
         "name": "Alignment",
@@ -237,6 +242,8 @@ def register_component(register, state, live, live_expires_s):
             component["dev_cla"] = device_class
     else:
         component["ent_cat"] = "diagnostic"
+        if register.kind == IDENTIFIER:
+            component["ic"] = "mdi:identifier"
     if not register.known:
         component["ent_cat"] = "diagnostic"
     if not register.known or register.kind not in (CUMULATIVE, INSTANTANEOUS, IDENTIFIER):

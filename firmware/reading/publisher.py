@@ -11,119 +11,62 @@ from metering.guard import MAX_REGISTERS
 from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, TEXT, describe, medium, unnamed
 
 _NAME_WAIT_S = const(12)  # Norwegian meters name themselves every 10 s
+_MOST_NAME = const(64)  # characters of a meter's name: it stands in every topic, and in hex up to three times as long
 _LIVE_EXPIRES_S = const(60)  # the slowest meter met that talks by itself sends every 30 s
+_WATT = const(27)
+_LEAST_CHANGE_W = const(100)  # a share of less is noise: 2 W of 8
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
 
-class Publisher:
-    """Publishes one listener's telegrams. `notice` is one sentence for the owner or ""."""
+class RegisterList:
+    """The registers that a meter has sent, each made at its first appearance.
 
-    def __init__(self, listener, guard, outbox, announcer):
-        self._listener = listener
-        self._guard = guard
-        self._outbox = outbox
-        self._announcer = announcer
-        self.meter = None  # homeassistant.Meter, replaced when anything of it changes
-        self.pause_s = 0  # between two read-outs of a meter that is asked
-        self._series = 0  # of the guard
-        self._nameless_s = None  # when the first telegram came, if it did not name the meter
-        self._registers = {}  # OBIS -> Register, its text the one admitted last
-        self._order = []  # the same as the meter sends them; a dict has no order here
+    `shown`: what is announced, in the order sent. `beyond_limit` counts readings of registers past MAX_REGISTERS,
+    `changes` what was added or became better known.
+    """
+
+    def __init__(self):
+        self.shown = []  # a dict has no order here
+        self._by_code = {}  # OBIS -> Register
         self._media = {}  # channel -> what its meter measures
-        self._is_changed = False  # has a register become better known since the announcement?
-        self._state = b""
-        self.beyond_limit = 0  # readings of registers past MAX_REGISTERS
-        self.clock = ""  # the meter's time of day in this telegram, as printed
-        self.notice = ""
+        self.beyond_limit = 0
+        self.changes = 0
 
-    def take(self, uptime_s):
-        """Hand the telegram in hand to the outbox, as far as the guard lets it by; True when anything of it went."""
-        listener = self._listener
-        if not listener.n_values:  # an attention message: nothing to publish, and it may not name the meter
-            return False
-        meter_id = listener.meter_id()
-        if not meter_id and self.meter is None and listener.name_may_follow:
-            if self._nameless_s is None:
-                self._nameless_s = uptime_s
-            if uptime_s - self._nameless_s < _NAME_WAIT_S:
-                return False
-        if not self._guard.admits_meter(meter_id):
-            return False
-        if self.meter is None or self._series != self._guard.series:
-            self._series = self._guard.series
-            self.meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
-            self._registers = {}
-            self._order = []
-            self._media = {}
-            gc.collect()  # what is made now stays: let it lie together
-            for reading in listener.published_readings():
-                if not reading.is_companion:
-                    self._register(reading)
-            gc.collect()
-        maker = listener.maker() or self.meter.maker
-        self.clock = ""
-        live = bytearray()
-        is_vouched = listener.proven and listener.vouched
-        for reading in listener.published_readings():
-            register = None if reading.is_companion else self._register(reading)
-            if register is None or not self._guard.admits(reading, register, uptime_s, is_vouched):
-                continue
-            text = register.display(reading)
-            if register.kind == INSTANTANEOUS:
-                member(live, register.key, '"%s"' % text)  # a number: nothing to escape
-            elif register.kind == CLOCK:
-                self.clock = text
-            else:
-                register.text = text
-                if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
-                    maker = text
-        meter = self.meter
-        expires_s = max(_LIVE_EXPIRES_S, 3 * self.pause_s)
-        changed = self._is_changed or len(self._order) != len(meter.registers)
-        if changed or maker != meter.maker or expires_s != meter.live_expires_s:
-            self._is_changed = False
-            model = listener.model() or meter.model
-            self.meter = Meter(self._guard.meter_id, meter.slug, maker, model, tuple(self._order), expires_s)
-            self._outbox.announce(self.meter)
-        if live:
-            live += b"}"
-            self._outbox.put(self._announcer.live_topic(meter), live, False)
-        self._put_state()
-        self.notice = PIN_NEEDED if listener.pin_needed else self._guard.notice
-        return True
-
-    def _register(self, reading):
-        """The reading's register, made at its first appearance; None past the limit, and for a code that no standard
-        knows in a telegram that nothing vouches for yet.
+    def find(self, reading, is_vouched):
+        """The reading's register; None past the limit, and for a code that no standard knows in a telegram that
+        nothing vouches for yet.
 
         One that went by its code becomes better known with a number after texts, its unit, or its meter's medium.
         """
         obis = reading.obis
-        measures = medium(reading)
-        is_vouched = self._listener.vouched
-        if measures and is_vouched:
+        measures = medium(reading) if is_vouched else None
+        if measures:
             self._media[obis[1]] = measures
-        register = self._registers.get(obis)
+        register = self._by_code.get(obis)
         if register is not None:
             if is_vouched and self._is_better_known(register, reading):
-                self._replace(register, reading)
-            return self._registers[obis]
-        if len(self._order) >= MAX_REGISTERS:
+                register = self._replace(register, reading)
+            return register
+        if len(self.shown) >= MAX_REGISTERS:
             self.beyond_limit += 1
             return None
         register = self._described(reading)
         if not register.known and not is_vouched:
             return None
         if register.kind != CLOCK:
-            self._order.append(register)
-        self._registers[obis] = register
+            self.shown.append(register)
+            self.changes += 1
+        self._by_code[obis] = register
         return register
 
     def _described(self, reading):
         register = describe(reading, self._media.get(reading.obis[1]))
-        for other in self._order:
+        name = register.name()
+        for other in self.shown:
             if other.key == register.key:  # 0-0:97.97.0 beside 1-0:97.97.0
                 return unnamed(reading)
+            if other.name() == name:  # 1-1:1.8.0 beside 1-0:1.8.0
+                register.is_named_in_full = True
         return register
 
     def _is_better_known(self, register, reading):
@@ -135,24 +78,175 @@ class Publisher:
         return register.kind == TEXT or register.unit is None and reading.unit is not None
 
     def _replace(self, register, reading):
-        """Put in the place of `register` what is known of it now, and have it announced."""
-        at = self._order.index(register)
-        self._order.pop(at)
+        """Put in the place of `register` what is known of it now."""
+        at = self.shown.index(register)
+        self.shown.pop(at)
         better = self._described(reading)
         if better.key == register.key and better.kind == register.kind and better.unit == register.unit:
             better = register
         else:
-            self._is_changed = True
+            self.changes += 1
             if better.key != register.key:
                 better.former_key = register.key
-        self._order.insert(at, better)
-        self._registers[reading.obis] = better
+        self.shown.insert(at, better)
+        self._by_code[reading.obis] = better
+        return better
+
+
+class Pace:
+    """When messages are due: every `interval_s` seconds, and at once where a power has changed by `change_percent` of
+    what was published last (of 100 W at the least). Integers only; 0 s: every telegram.
+    """
+
+    def __init__(self, interval_s, change_percent):
+        self._interval_s = interval_s
+        self._change_percent = change_percent
+        self._sent_s = 0
+        self._powers = {}  # OBIS -> [value, exponent] published last, then those of this telegram
+        self._is_due = True
+
+    def begin(self, uptime_s):
+        """A telegram has come."""
+        self._is_due = self._is_due or uptime_s - self._sent_s >= self._interval_s
+
+    def note(self, reading):
+        """It holds this value, which may be published."""
+        if reading.unit != _WATT or not self._interval_s:
+            return
+        power = self._powers.get(reading.obis)
+        if power is None:
+            self._powers[reading.obis] = [0, 0, reading.value, reading.exponent]
+            self._is_due = True
+            return
+        power[2] = reading.value
+        power[3] = reading.exponent
+        least = min(power[1], power[3], 0)
+        last = power[0] * 10 ** (power[1] - least)
+        change = abs(power[2] * 10 ** (power[3] - least) - last)
+        if change * 100 >= self._change_percent * max(abs(last), _LEAST_CHANGE_W * 10**-least):
+            self._is_due = True
+
+    def take_due(self, uptime_s):
+        """Are the telegram's messages due? Then they count as published."""
+        if not self._is_due:
+            return False
+        self._is_due = False
+        self._sent_s = uptime_s
+        for power in self._powers.values():
+            power[0] = power[2]
+            power[1] = power[3]
+        return True
+
+
+class Publisher:
+    """Publishes one listener's telegrams. `notice` is one sentence for the owner or ""."""
+
+    def __init__(self, listener, guard, outbox, announcer, pace):
+        self._listener = listener
+        self._guard = guard
+        self._outbox = outbox
+        self._announcer = announcer
+        self._pace = pace
+        self.meter = None  # homeassistant.Meter, replaced when anything of it changes
+        self.pause_s = 0  # between two read-outs of a meter that is asked
+        self._series = 0  # of the guard
+        self._nameless_s = None  # when the first telegram came, if it did not name the meter
+        self._registers = RegisterList()
+        self._announced_changes = 0
+        self._texts = {}  # key -> text admitted last, of what goes into `state`
+        self._state = b""
+        self.clock = ""  # the meter's time of day in this telegram, as printed
+        self.notice = ""
+
+    @property
+    def beyond_limit(self):
+        """Readings of registers past MAX_REGISTERS."""
+        return self._registers.beyond_limit
+
+    def publish(self, uptime_s):
+        """Hand the telegram in hand to the outbox, as far as the guard lets it by; True when the guard took any of it.
+
+        Between two messages that are due nothing is put: the next one holds the newest values.
+        """
+        listener = self._listener
+        if not listener.n_values:  # an attention message: nothing to publish, and it may not name the meter
+            return False
+        meter_id = listener.meter_id()[:_MOST_NAME]
+        if not meter_id and self.meter is None and listener.name_may_follow:
+            if self._nameless_s is None:
+                self._nameless_s = uptime_s
+            if uptime_s - self._nameless_s < _NAME_WAIT_S:
+                return False
+        if not self._guard.admits_meter(meter_id):
+            return False
+        if self.meter is None or self._series != self._guard.series:
+            self._begin_series(meter_id)
+        live = bytearray()
+        maker = self._take_values(live, uptime_s)
+        self._announce_changes(maker)
+        if self._pace.take_due(uptime_s):
+            if live:
+                live += b"}"
+                self._outbox.put(self._announcer.live_topic(self.meter), live, False)
+            self._put_state()
+        self.notice = PIN_NEEDED if listener.pin_needed else self._guard.notice
+        return True
+
+    def _begin_series(self, meter_id):
+        """Another meter is read from now on."""
+        self._series = self._guard.series
+        self.meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
+        self._registers = registers = RegisterList()
+        self._announced_changes = 0
+        self._texts = {}
+        gc.collect()  # what is made now stays: let it lie together
+        listener = self._listener
+        for reading in listener.published_readings():
+            if not reading.is_companion:
+                registers.find(reading, listener.vouched)
+        gc.collect()
+
+    def _take_values(self, live, uptime_s):
+        """Put what the guard admits into `live` and the texts of the state; returns the meter's maker."""
+        listener = self._listener
+        maker = listener.maker() or self.meter.maker
+        self.clock = ""
+        self._pace.begin(uptime_s)
+        is_vouched = listener.proven and listener.vouched
+        for reading in listener.published_readings():
+            register = None if reading.is_companion else self._registers.find(reading, listener.vouched)
+            if register is None or not self._guard.admits(reading, register, uptime_s, is_vouched):
+                continue
+            text = register.display(reading)
+            if register.kind == INSTANTANEOUS:
+                member(live, register.key, '"%s"' % text)  # a number: nothing to escape
+                self._pace.note(reading)
+            elif register.kind == CLOCK:
+                self.clock = text
+            else:
+                self._texts[register.key] = text
+                if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
+                    maker = text
+        return maker
+
+    def _announce_changes(self, maker):
+        """Announce the meter where anything of it is new."""
+        meter = self.meter
+        expires_s = max(_LIVE_EXPIRES_S, 3 * self.pause_s)
+        changes = self._registers.changes
+        if changes != self._announced_changes or maker != meter.maker or expires_s != meter.live_expires_s:
+            self._announced_changes = changes
+            model = self._listener.model() or meter.model
+            shown = tuple(self._registers.shown)
+            self.meter = Meter(self._guard.meter_id, meter.slug, maker, model, shown, expires_s)
+            self._outbox.announce(self.meter)
 
     def _put_state(self):
         state = bytearray()
-        for register in self._order:
-            if register.text is not None:
-                member(state, register.key, json.dumps(register.text))
+        for register in self._registers.shown:
+            text = self._texts.get(register.key)
+            if text is not None:
+                member(state, register.key, json.dumps(text))
         if not state:
             return
         state += b"}"

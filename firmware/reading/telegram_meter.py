@@ -5,7 +5,7 @@ import time
 from micropython import const
 
 from firmware.reading.meter import Meter
-from firmware.reading.publisher import Publisher
+from firmware.reading.publisher import Pace, Publisher
 from metering.guard import Guard
 from metering.unload import unload
 
@@ -42,7 +42,13 @@ class TelegramMeter(Meter):
         self._reading = reading
         self.protocol = listener.NAME
         self.guard = self._judge = guard or Guard(reading.owner["max_power_kw"] * 1000)
-        self._publisher = Publisher(listener, self.guard, services.outbox, services.announcer)
+        self._publisher = Publisher(
+            listener,
+            self.guard,
+            services.outbox,
+            services.announcer,
+            Pace(reading.owner["publish_interval_s"], reading.owner["publish_change_percent"]),
+        )
         self._clock_off_s = None
 
     async def run(self):
@@ -59,7 +65,7 @@ class TelegramMeter(Meter):
             publisher.pause_s = self.conversation.pause_s
         if self._counters:
             self._counters.keep()
-        if not publisher.take(services.health.uptime_s):
+        if not publisher.publish(services.health.uptime_s):
             return
         if publisher.clock:
             mailbox = services.network.mailbox

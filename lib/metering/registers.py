@@ -45,6 +45,7 @@ _DIRECTIONS = (
     " 1=import 2=export 3=import 4=export 5=q1 6=q2 7=q3 8=q4 9=import 10=export 15=absolute 16= 17=q1 18=q2 19=q3"
     " 20=q4 "
 )
+_PROCESSED = " 4=_average 5=_last_average 6=_max "  # D: of a power over the measuring period
 _PLAIN = " 11=current 12=voltage 13=power_factor 14=frequency "
 _NET = const(16)
 _MBUS = const(24)  # C
@@ -77,11 +78,11 @@ class Register:
 
     `printed_unit` is the unit's text where it has no code, `address` the code as the meter prints it, if it does.
     `exponent` is the power of ten of the value it was made for, None without one. `former_key` is what it was announced
-    as before more of it was known. `text` is its owner's to keep the value shown last in.
+    as before more of it was known. `is_named_in_full`: another register would have the same name.
     """
 
     former_key = None  # type: str | None
-
+    is_named_in_full = False
     printed_unit = None  # type: str | None
     address = None
 
@@ -91,7 +92,6 @@ class Register:
         self.unit = unit
         self.known = known
         self.exponent = exponent
-        self.text = None  # type: str | None
 
     def name(self):
         """The register's name for people, made from the key: "energy_import_l1_t2" is "Energy import L1 T2"."""
@@ -103,7 +103,7 @@ class Register:
         angle = lookup(_ANGLES, words[2]) if words[1:2] == ["angle"] else None
         if angle:
             return "Phase angle " + angle.replace("_", " ")
-        if words[-1] == "b1":  # all registers of some meters are 1-1:
+        if words[-1] == "b1" and not self.is_named_in_full:  # all registers of some meters are 1-1:
             words.pop()
         if words[-1] in ("255", "t255"):  # no tariff; and 1.7.255 is signed (EasyMeter Q3D)
             if words.pop() == "255" and words[1:2] == ["import"]:
@@ -120,6 +120,17 @@ class Register:
         if self.unit in _KILO:
             return "k%s" % symbol
         return "GJ" if self.unit == _JOULE else symbol or self.printed_unit
+
+    def tariff_of(self):
+        """The key of the total that this tariff's counter is part of, None for what is no tariff of electricity.
+
+        A meter that prints no medium (6.8.1, 8.1) has few registers: none of them is in the way.
+        """
+        at = self.key.rfind("_t")
+        if at < 0 or not self.key[at + 2 :].isdigit() or not self.known or self.key.startswith("heat"):
+            return None
+        address = self.address
+        return None if address is not None and len(address.split(".")) < 3 else self.key[:at]
 
     def _power(self):
         return 3 if self.unit in _KILO else 9 if self.unit == _JOULE else 0
@@ -157,7 +168,7 @@ def _electricity(c, d, e, unit):
     if plain:
         return plain + phase + ("_%d" % e if e else ""), INSTANTANEOUS
     direction = lookup(_DIRECTIONS, c)
-    if d not in (6, 7, 8) or direction is None or unit is not None and unit not in (27, 28, 29, 30, 31, 32):
+    if d not in (4, 5, 6, 7, 8) or direction is None or unit is not None and unit not in (27, 28, 29, 30, 31, 32):
         return None
     key = "energy" if d == 8 else "power"
     if 3 <= c <= 10:
@@ -167,8 +178,7 @@ def _electricity(c, d, e, unit):
     if d == 8 and c == _NET:
         key += "_net"
     key += phase
-    if d == 6:
-        key += "_max"
+    key += lookup(_PROCESSED, d) or ""
     if e:
         key += ("_%d" if d == 7 else "_t%d") % e
     return key, CUMULATIVE if d == 8 and c != _NET else INSTANTANEOUS
@@ -188,6 +198,13 @@ def describe(reading, measures=None):
 
     `measures`: what medium() has told of its channel.
     """
+    register = _by_rule(reading, measures) or unnamed(reading)
+    register.address = reading.address
+    return register
+
+
+def _by_rule(reading, measures):
+    """The Register that the code names, None where it names none."""
     obis, unit = reading.obis, reading.unit
     number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
     if len(obis) == 6:
@@ -221,7 +238,7 @@ def describe(reading, measures=None):
             named = lookup(_NAMED, code if f == 255 else "%s*%d" % (code, f))
             if named and (a == b == 129 if c == 199 else a < 2 and b == 0 or a == b == 1):
                 return Register(named[1:] + ("_b1" if b == 1 else ""), int(named[:1]), None, True)
-    return unnamed(reading)
+    return None
 
 
 def unnamed(reading):

@@ -61,6 +61,8 @@ DEFAULTS = {
     "ntp_host": "pool.ntp.org",
     "pulses_per_kwh": 1000,
     "max_power_kw": 70,
+    "publish_interval_s": 10,
+    "publish_change_percent": 10,
 }
 
 # key -> (values that are not accepted, what the sentence must name, values that are)
@@ -87,6 +89,8 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "ntp_host": ([1, None, "h" * 129], "128", ["", "192.0.2.1"]),
     "pulses_per_kwh": ([0, 100001, "1000", 0.5, True], "100000", [1, 640, 10000]),
     "max_power_kw": ([0, 10001, "70", 70.0, False], "1 to 10000", [1, 10000]),
+    "publish_interval_s": ([-1, 3601, "10", 1.5, True], "3600", [0, 1, 3600]),
+    "publish_change_percent": ([0, 101, "10", None], "1 to 100", [1, 100]),
 }
 
 
@@ -540,6 +544,7 @@ class Lists:
     name_may_follow = True
     n_values = 1
     pin_needed = False
+    proven = vouched = True
 
     def __init__(self) -> None:
         self.name = ""
@@ -562,12 +567,12 @@ class Lists:
 
 def test_a_name_is_waited_for_and_lists_without_it_are_the_same_meters(device: Any, announcer: Any) -> None:
     lists, outbox = Lists(), device.outbox.Outbox()
-    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer)
-    assert not publisher.take(100) and not publisher.take(109)
+    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer, device.publisher.Pace(0, 10))
+    assert not publisher.publish(100) and not publisher.publish(109)
     lists.name = "6970631401234567"
-    assert publisher.take(110)
+    assert publisher.publish(110)
     lists.name, lists.reading = "", READINGS[3]
-    assert publisher.take(112)
+    assert publisher.publish(112)
     meter = outbox.meter()
     assert meter.meter_id == "6970631401234567"
     assert [register.key for register in meter.registers] == ["energy_import", "voltage_l1"]
@@ -577,10 +582,10 @@ def test_a_name_is_waited_for_and_lists_without_it_are_the_same_meters(device: A
 
 def test_a_meter_that_never_names_itself_is_published_all_the_same(device: Any, announcer: Any) -> None:
     lists, outbox = Lists(), device.outbox.Outbox()
-    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer)
-    assert [publisher.take(second) for second in (3, 8, 14, 15, 16)] == [False, False, False, True, True]
+    publisher = device.publisher.Publisher(lists, Guard(30_000), outbox, announcer, device.publisher.Pace(0, 10))
+    assert [publisher.publish(second) for second in (3, 8, 14, 15, 16)] == [False, False, False, True, True]
     lists.name, lists.reading = "6970631401234567", READINGS[3]  # an hourly list has it after all
-    assert publisher.take(3600)
+    assert publisher.publish(3600)
     assert (outbox.meter().meter_id, outbox.meter().slug) == ("6970631401234567", "unnamed")
 
 
@@ -847,14 +852,14 @@ GOOD_SETTINGS = json.dumps(settings_for(1)).encode()
 # name -> (settings.json, board.json, what the log must say); None leaves out settings, keeps the board
 BROKEN_FILES: dict[str, tuple[bytes | None, bytes | None, str]] = {
     "no settings": (None, None, "there is no settings.json"),
-    "cut settings": (b'{"wifi_ssid": "ho', None, "settings.json is not JSON"),
-    "binary settings": (bytes(range(256)), None, "settings.json is not JSON"),
+    "cut settings": (b'{"wifi_ssid": "ho', None, "settings.json is not whole, or not JSON"),
+    "binary settings": (bytes(range(256)), None, "settings.json is not whole, or not JSON"),
     "array settings": (b"[1]", None, "settings.json holds no object"),
     "large settings": (b" " * 9000 + b"{}", None, "settings.json is larger"),
     "nested settings": (b"[" * 8000, None, "settings: settings.json"),
     "bad setting": (b'{"mqtt_port": "x"}', None, "mqtt_port is not accepted"),
-    "empty board": (GOOD_SETTINGS, b"", "board.json is not JSON"),
-    "binary board": (GOOD_SETTINGS, b"\xff\xfe", "board.json is not JSON"),
+    "empty board": (GOOD_SETTINGS, b"", "board.json is not whole, or not JSON"),
+    "binary board": (GOOD_SETTINGS, b"\xff\xfe", "board.json is not whole, or not JSON"),
     "no uart": (GOOD_SETTINGS, b"{}", "describes no uart"),
     "bad id": (GOOD_SETTINGS, b'{"uart": {"id": 9, "rx": 4}}', "uart.id must be"),
     "bad pull": (GOOD_SETTINGS, b'{"uart": {"id": 1, "rx": 4, "rx_pull": ["up"]}}', "rx_pull must be"),

@@ -16,7 +16,7 @@ from metering.detection.candidates import load_probes, signature
 from metering.dlms.meter_key import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
-from metering.registers import describe, unit_symbol
+from metering.registers import describe, medium, unit_symbol
 
 AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
@@ -205,7 +205,7 @@ def telegram(listener: Any) -> Telegram:
         else _utc_text(time)
         if kind in (TIMESTAMP, LOCAL_TIMESTAMP)
         else None,
-        tuple(map(_register, listener.readings())),
+        tuple(_registers(listener)),
         time if kind == SEC_INDEX else None,
         PIN_NEEDED if listener.pin_needed else None,
         _identification(listener),
@@ -242,8 +242,14 @@ def _identification(listener: Any) -> Identification | None:
     return Identification(listener.ident_flag, listener.ident_baud, listener.ident_id)
 
 
-def _register(reading: Any) -> Register:
-    register = describe(reading)
+def _registers(listener: Any) -> Iterator[Register]:
+    measured = {reading.obis[1]: medium(reading) for reading in listener.readings() if medium(reading)}
+    for reading in listener.readings():
+        yield _register(reading, measured.get(reading.obis[1]))
+
+
+def _register(reading: Any, measures: str | None) -> Register:
+    register = describe(reading, measures)
     return Register(
         reading.address or obis_text(reading.obis),
         register.name(),

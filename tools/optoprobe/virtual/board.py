@@ -66,6 +66,8 @@ class VirtualBoard:
         self._on = False
         self._switching = threading.Lock()
         self._runtime = runtime_name
+        if settings is not None:  # a screen shows every telegram, as a hub should not
+            settings = {"publish_interval_s": 0} | dict(settings)
         protocol = settings.get("protocol") if settings else None
         more = 0 if protocol in ("sml", "blink") else OTHERS_BYTES
         more += DETECTION_BYTES if protocol in (None, "auto") else 0

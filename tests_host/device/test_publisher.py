@@ -1,0 +1,239 @@
+"""From a telegram's readings to messages: registers that become better known, meters behind the meter, and the pace."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from metering.guard import Guard
+from metering.reading import Reading
+from metering.registers import describe, medium
+
+WATT, WATT_HOUR, CUBIC_METRE = 27, 30, 13
+
+
+def code(text: str) -> bytes:
+    """Six bytes of "1-0:1.8.0*255"; F = 255 unless said."""
+    head, _, tail = text.partition(":")
+    tail, _, last = tail.partition("*")
+    return bytes([*map(int, head.split("-")), *map(int, tail.split(".")), int(last or 255)])
+
+
+def reading(text: str, value: Any, exponent: int = 0, unit: int | None = None) -> Reading:
+    return Reading(code(text), value, exponent, unit)
+
+
+class Meter:
+    """A listener with the telegram in hand that a test gives it."""
+
+    name_may_follow = False
+    pin_needed = False
+    proven = vouched = True
+    name = "1OPT0014508515"
+
+    def __init__(self, *readings: Reading) -> None:
+        self.now = readings
+
+    @property
+    def n_values(self) -> int:
+        return len(self.now)
+
+    def meter_id(self) -> str:
+        return self.name
+
+    def published_readings(self) -> Iterator[Reading]:
+        return iter(self.now)
+
+    def maker(self) -> str:
+        return ""
+
+    model = maker
+
+
+class Scene:
+    """A publisher in front of such a meter, and what it hands to the outbox."""
+
+    def __init__(self, device: Any, meter: Meter, interval_s: int = 0, percent: int = 10) -> None:
+        self.meter, self.outbox = meter, device.outbox.Outbox()
+        self.announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
+        pace = device.publisher.Pace(interval_s, percent)
+        self.publisher = device.publisher.Publisher(meter, Guard(70_000), self.outbox, self.announcer, pace)
+
+    def say(self, uptime_s: int, *readings: Reading) -> dict[str, Any]:
+        """One telegram; returns what goes out: last level of the topic -> object."""
+        self.meter.now = readings
+        self.publisher.publish(uptime_s)
+        messages = iter(self.outbox.pop_unsent, None)
+        return {topic.decode().rpartition("/")[2]: json.loads(payload) for topic, payload, _ in messages}
+
+    def components(self) -> dict[str, Any]:
+        return json.loads(b"".join(self.announcer.device_payload(self.outbox.meter())))["cmps"]
+
+
+# --- meters behind the meter -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "key"),
+    [
+        ("0-1:24.2.1", "003", "gas_meter_1"),
+        ("0-2:24.2.3", "03", "gas_meter_2"),
+        ("0-1:24.3.0", "3", "gas_meter_1"),
+        ("0-2:24.2.1", "007", "water_meter_2"),
+        ("0-3:24.2.1", "004", "heat_meter_3"),
+        ("0-4:24.2.1", "002", "electricity_meter_4"),
+        ("0-1:24.2.1", "099", "mbus_b1"),
+        ("0-1:24.2.1", "x", "mbus_b1"),
+        ("0-1:24.2.1", "", "mbus_b1"),
+        ("0-1:24.2.1", "12345", "mbus_b1"),
+    ],
+)
+def test_what_a_meter_on_the_mbus_counts(text: str, value: str, key: str) -> None:
+    measures = medium(reading("0-1:24.1.0", value))
+    assert describe(reading(text, 12345, -3, CUBIC_METRE), measures).key == key
+    assert medium(reading("0-1:24.2.1", value)) is None
+
+
+def test_gas_and_water_can_be_chosen_for_the_dashboard_and_the_old_entities_go(device: Any) -> None:
+    """The medium may be told behind the counter."""
+    scene = Scene(device, Meter())
+    counter = reading("0-1:24.2.1", 981443, -3, CUBIC_METRE)
+    sent = scene.say(0, counter, reading("0-1:24.1.0", "003"), reading("0-2:24.1.0", "007"),
+                     reading("0-2:24.2.1", 45409, -3, CUBIC_METRE))  # fmt: skip
+    assert sent["state"]["gas_meter_1"] == "981.443" and sent["state"]["water_meter_2"] == "45.409"
+    components = scene.components()
+    for key, device_class in (("gas_meter_1", "gas"), ("water_meter_2", "water")):
+        component = components[key]
+        assert (component["dev_cla"], component["unit_of_meas"]) == (device_class, "m³")
+        assert component["stat_cla"] == "total_increasing" and component.get("en", True)
+    assert components["mbus_b1"] == components["mbus_b2"] == {"p": "sensor"}  # takes the entity away
+
+
+def test_two_of_a_kind_stay_apart(device: Any) -> None:
+    scene = Scene(device, Meter())
+    both = [reading(f"0-{b}:24.1.0", "003") for b in (1, 2)]
+    both += [reading(f"0-{b}:24.2.1", 1000 * b, -3, CUBIC_METRE) for b in (1, 2)]
+    assert scene.say(0, *both)["state"]["gas_meter_2"] == "2.000"
+    assert {"gas_meter_1", "gas_meter_2"} <= set(scene.components())
+
+
+# --- what becomes better known ---------------------------------------------------------------------------------------
+
+
+def test_a_text_may_turn_out_to_be_a_counter_and_is_announced_anew(device: Any) -> None:
+    scene = Scene(device, Meter())
+    medium = reading("0-1:24.1.0", "003")
+    scene.say(0, medium, reading("0-1:24.2.1", "632525252525S"))
+    assert scene.components()["obis_0_1_24_2_1_255"]["en"] is False
+    sent = scene.say(10, medium, reading("0-1:24.2.1", 4321123, -3, CUBIC_METRE))
+    assert sent["state"]["gas_meter_1"] == "4321.123"
+    assert scene.components()["gas_meter_1"]["dev_cla"] == "gas"
+    assert scene.components()["obis_0_1_24_2_1_255"] == {"p": "sensor"}
+
+
+def test_a_number_never_becomes_a_text(device: Any) -> None:
+    scene = Scene(device, Meter())
+    scene.say(0, reading("1-0:1.8.0", 3699655, 0, WATT_HOUR))
+    assert "state" not in scene.say(10, reading("1-0:1.8.0", "003699.655kWh"))
+    assert list(scene.components()) == ["energy_import"]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "name"),
+    [
+        ("1-1:1.8.0", WATT_HOUR, "Energy import"),
+        ("1-2:1.8.0", WATT_HOUR, "Energy import B2"),
+        ("1-0:1.7.255", WATT, "Power"),
+        ("1-0:1.6.0", WATT, "Power import max"),
+        ("1-0:1.4.0", WATT, "Power import average"),
+    ],
+)
+def test_names_tell_no_channel_of_the_one_meter_and_no_empty_tariff(text: str, unit: int, name: str) -> None:
+    assert describe(reading(text, 1, 0, unit)).name() == name
+
+
+def test_two_registers_are_named_in_full_where_one_name_would_be_both(device: Any) -> None:
+    scene = Scene(device, Meter())
+    scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR), reading("1-1:1.8.0", 6, 0, WATT_HOUR))
+    assert [c["name"] for c in scene.components().values()] == ["Energy import", "Energy import B1"]
+
+
+def test_a_name_of_any_length_is_cut(device: Any) -> None:
+    meter = Meter()
+    meter.name = "x" * 1200
+    scene = Scene(device, meter)
+    scene.say(0, reading("1-0:16.7.0", 5, 0, WATT))
+    assert scene.outbox.meter().slug == "x" * 64
+
+
+# --- what the hub is offered -----------------------------------------------------------------------------------------
+
+
+def test_tariffs_wait_disabled_where_the_total_is_there(device: Any) -> None:
+    tariffs = [reading(f"1-0:1.8.{e}", 5, 0, WATT_HOUR) for e in (1, 2)]
+    alone, beside = Scene(device, Meter()), Scene(device, Meter())
+    alone.say(0, *tariffs)
+    assert all(component.get("en", True) for component in alone.components().values())
+    beside.say(0, reading("1-0:1.8.0", 10, 0, WATT_HOUR), *tariffs)
+    enabled = [key for key, component in beside.components().items() if component.get("en", True)]
+    assert enabled == ["energy_import"]
+
+
+def test_decimals_are_shown_as_sent(device: Any) -> None:
+    scene = Scene(device, Meter())
+    scene.say(0, reading("1-0:1.8.0", 147981129, -1, WATT_HOUR), reading("1-0:14.7.0", 4998, -2, 44))
+    components = scene.components()
+    assert components["energy_import"]["sug_dsp_prc"] == 4  # 14798.1129 kWh
+    assert components["frequency"]["sug_dsp_prc"] == 2
+
+
+def test_a_power_factor_is_one(device: Any) -> None:
+    scene = Scene(device, Meter())
+    scene.say(0, reading("1-0:13.7.0", 98, -2))
+    component = scene.components()["power_factor"]
+    assert (component["dev_cla"], component["stat_cla"]) == ("power_factor", "measurement")
+    assert "unit_of_meas" not in component
+
+
+# --- the pace --------------------------------------------------------------------------------------------------------
+
+
+def test_every_ten_seconds_and_the_newest_values(device: Any) -> None:
+    scene = Scene(device, Meter(), interval_s=10)
+    sent = {}
+    for second in range(31):
+        sent[second] = scene.say(second, reading("1-0:16.7.0", 5000 + second, 0, WATT),
+                                 reading("1-0:1.8.0", 1000 + second, 0, WATT_HOUR))  # fmt: skip
+    assert [second for second, messages in sent.items() if messages] == [0, 10, 20, 30]
+    assert sent[20] == {"live": {"power": "5020"}, "state": {"energy_import": "1.020"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "at_once"),
+    [
+        ((500, 0), (550, 0), True),  # 10 %
+        ((500, 0), (549, 0), False),
+        ((500, 0), (450, 0), True),
+        ((5, 0), (14, 0), False),  # 10 % of 100 W at the least
+        ((5, 0), (15, 0), True),
+        ((0, 0), (-10, 0), True),
+        ((500, 0), (5500, -1), True),  # 550.0
+        ((500, 0), (5499, -1), False),
+        ((5, 2), (549, 0), False),  # 5 hundreds of W
+    ],
+)
+def test_a_power_that_changes_goes_at_once(
+    device: Any, before: tuple[int, int], after: tuple[int, int], at_once: bool
+) -> None:
+    scene = Scene(device, Meter(), interval_s=3600)
+    assert scene.say(0, reading("1-0:16.7.0", *before, WATT))
+    assert bool(scene.say(1, reading("1-0:16.7.0", *after, WATT))) is at_once
+
+
+def test_0_seconds_is_every_telegram(device: Any) -> None:
+    scene = Scene(device, Meter())
+    assert all(scene.say(0, reading("1-0:16.7.0", 5, 0, WATT)) for _ in range(5))
