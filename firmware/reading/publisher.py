@@ -120,10 +120,10 @@ class Pace:
             return
         power[2] = reading.value
         power[3] = reading.exponent
-        least = min(power[1], power[3], 0)
-        last = power[0] * 10 ** (power[1] - least)
-        change = abs(power[2] * 10 ** (power[3] - least) - last)
-        if change * 100 >= self._change_percent * max(abs(last), _LEAST_CHANGE_W * 10**-least):
+        shift = max(-power[1], -power[3], 0)
+        last = power[0] * 10 ** (power[1] + shift)
+        change = abs(power[2] * 10 ** (power[3] + shift) - last)
+        if change * 100 >= self._change_percent * max(abs(last), _LEAST_CHANGE_W * 10**shift):
             self._is_due = True
 
     def take_due(self, uptime_s):
