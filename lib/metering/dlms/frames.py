@@ -12,7 +12,7 @@ silence inside it.
 
 from metering.compat import const
 from metering.dlms.axdr import Malformed, ber_length
-from metering.dlms.hdlc import NO_FLAG, NONE, SHORT, WRONG_HEADER
+from metering.dlms.hdlc import FCS, NO_FLAG, NONE, SHORT, WRONG_HEADER
 from metering.dlms.hdlc import Frame as HdlcFrame
 from metering.dlms.reassembly import MAX_APDU
 from metering.mbus.mbus_frame import Frame as MbusFrame
@@ -34,7 +34,7 @@ _TITLE = const(8)
 _SLASH = const(0x2F)
 _POSITION_MASK = const(0x3FFFFFFF)
 
-FCS, SUM, NO_CHECK = const(16), const(8), const(0)  # bits of a frame's own check
+SUM, NO_CHECK = const(8), const(0)  # bits of a frame's own check, beside FCS
 _NO_HDLC = ("HDLC header's check", "HDLC: no closing flag at the announced length", "HDLC FCS mismatch")
 _NO_MBUS = ("", "M-Bus frame: no stop byte at the announced length", "M-Bus checksum mismatch")
 

@@ -13,6 +13,7 @@ from metering.compat import SLICES_ARE_CHEAP, const
 X25_TABLE = crc_table(CCITT)
 _FLAG = const(0x7E)
 _GOOD = const(0xF0B8)  # the CRC register over data and its own CRC
+FCS = const(16)  # bits of a frame's own check
 _LEAST = const(7)  # bytes between the flags: format, two addresses, control, FCS
 _MAX_ADDRESS = const(4)
 

@@ -21,7 +21,8 @@ from metering.compat import const, copy_bytes, hex_text, signed
 from metering.dlms import hdlc  # before frames, which loads it too: each level of loading takes stack
 from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.cosem import Cosem
-from metering.dlms.frames import FCS, REFUSED, SUM, FrameFinder, is_llc
+from metering.dlms.frames import REFUSED, SUM, FrameFinder, is_llc
+from metering.dlms.hdlc import FCS
 from metering.dlms.reassembly import COMPLETE, GATHER, MAX_APDU, NO_LAST, NO_START, TOO_LONG, UNNUMBERED, Reassembly
 from metering.line import LISTEN, SWITCH, Line
 from metering.listener import NOTHING, TELEGRAM

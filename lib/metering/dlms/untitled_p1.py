@@ -9,8 +9,7 @@ eight zeros for a title. What was ciphered are the lines between header and excl
 from metering.checksum import ARC, X25_INIT, crc16, crc_table
 from metering.compat import const, copy_bytes
 from metering.dlms.axdr import Malformed, ber_length
-from metering.dlms.frames import FCS
-from metering.dlms.hdlc import NONE, SHORT, X25_TABLE
+from metering.dlms.hdlc import FCS, NONE, SHORT, X25_TABLE
 from metering.dlms.reassembly import MAX_APDU
 
 _HEAD_END = b"\r\n\r\n\x00"
