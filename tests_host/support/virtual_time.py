@@ -148,7 +148,7 @@ class _OpticalMedium:
         self._hear = _receiver_of(source)
         self._meter = self._transmitter(self._line)
         self._meter.wait_until(from_ns)
-        self._meter_receiver = self._meter_receiver(self._source_line or self._line)
+        self._meter_receiver = self._receiver_with_its_clock(self._source_line or self._line)
         self._began_ns: int | None = None  # when the telegram being sent did
         self._ending: list[tuple[int, int, Any]] = []  # telegrams not yet fully sent
         before = self.channel.light ^ self.invert if hasattr(self, "channel") else None
@@ -160,7 +160,7 @@ class _OpticalMedium:
     def _transmitter(self, line: Line) -> Transmitter:
         return Transmitter(line, clock_ppm=self._clock_ppm, gap_ns=self._gap_ns)
 
-    def _meter_receiver(self, line: Line) -> MeterReceiver:
+    def _receiver_with_its_clock(self, line: Line) -> MeterReceiver:
         """The meter's receiver has the meter's clock."""
         return MeterReceiver(Line(line.baud * (10**6 + self._clock_ppm) // 10**6, line.bits, line.parity, line.stop))
 
