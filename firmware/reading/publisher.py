@@ -215,7 +215,9 @@ class Publisher:
         is_vouched = listener.proven and listener.vouched
         for reading in listener.published_readings():
             register = None if reading.is_companion else self._registers.find(reading, listener.vouched)
-            if register is None or not self._guard.admits(reading, register, uptime_s, is_vouched):
+            if register is None or not self._guard.admits(
+                reading, register, uptime_s, is_vouched, listener.sealed
+            ):
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:

@@ -544,7 +544,7 @@ class Lists:
     name_may_follow = True
     n_values = 1
     pin_needed = False
-    proven = vouched = True
+    proven = vouched = sealed = True
 
     def __init__(self) -> None:
         self.name = ""

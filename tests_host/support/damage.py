@@ -4,14 +4,18 @@
     damage.py [--inputs N] [--seed N] [--only WORD]
 
 An input is: a clean telegram, the next one damaged in one way, a clean one behind it, to a new listener. *Accepted
-wrong*: a reading that none of the clean telegrams holds (its code, its text and its unit). *Past the guard*: the guard,
-which has followed the meter for three clean telegrams, lets at least one of those by. Reference is the clean telegram,
-as its own listener reads it.
+wrong*: a reading that none of the clean telegrams holds (its code, its value and its unit). *Past the guard*: the
+guard, which has followed the meter for three clean telegrams, lets at least one of those by. *Between right ones*: all
+of those lie between two right values of neighbouring telegrams. Reference is the clean telegram, as its own listener
+reads it.
 """
 
 import argparse
+import copy
+import math
 import random
 from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from metering.characters import with_parity
@@ -19,6 +23,7 @@ from metering.dlms.push import Dlms
 from metering.guard import Guard
 from metering.iec62056_21.data_block import Iec62056_21
 from metering.listener import NOTHING, TELEGRAM
+from metering.reading import Reading
 from metering.registers import describe
 from metering.sml import Sml
 from optoprobe.virtual.dlms_meter import DlmsMeter
@@ -140,11 +145,11 @@ KINDS: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (
 
 
 class Subject(NamedTuple):
-    """A meter's telegrams, three in a row, and how to make a listener for them."""
+    """A meter's telegrams in a row, and how to make a listener for them. The last but one is the one damaged."""
 
     name: str
     listener: Callable[[], Any]
-    telegrams: tuple[bytes, bytes, bytes]
+    telegrams: tuple[bytes, ...]
 
 
 def asked() -> Iec62056_21:
@@ -166,19 +171,19 @@ def unauthenticated() -> Dlms:
 
 
 def subjects() -> Iterator[Subject]:
-    def three(telegram: Callable[[int], bytes]) -> tuple[bytes, bytes, bytes]:
-        return telegram(100), telegram(107), telegram(115)
+    def row(telegram: Callable[[int], bytes]) -> tuple[bytes, ...]:
+        return tuple(telegram(second) for second in (76, 88, 100, 107, 115))
 
-    yield Subject("SML", Sml, three(SmlMeter(4, quirks=["phases"]).telegram))
+    yield Subject("SML", Sml, row(SmlMeter(4, quirks=["phases"]).telegram))
     meter = IecMeter("C", seed=4, full=True)
-    blocks = three(lambda t: meter.identification() + meter.block(t)[0])
+    blocks = row(lambda t: meter.identification() + meter.block(t)[0])
     yield Subject("IEC asked, 7E1", asked, tuple(map(with_parity, blocks)))  # type: ignore[arg-type]
     yield Subject("IEC asked, no parity", asked, blocks)
     yield Subject("IEC pushed, BCC, 7E1", Iec62056_21, tuple(map(with_parity, blocks)))  # type: ignore[arg-type]
-    pushed = three(IecMeter("D", seed=4).telegram)
+    pushed = row(IecMeter("D", seed=4).telegram)
     yield Subject("D0, 7E1", Iec62056_21, tuple(map(with_parity, pushed)))  # type: ignore[arg-type]
     yield Subject("D0, no parity", Iec62056_21, pushed)
-    yield Subject("P1, CRC", Iec62056_21, three(IecMeter("P1", seed=4).telegram))
+    yield Subject("P1, CRC", Iec62056_21, row(IecMeter("P1", seed=4).telegram))
     for framing, layout, security in (
         ("hdlc", "aidon", 0x00),
         ("hdlc", "wienernetze9", 0x20),
@@ -193,17 +198,25 @@ def subjects() -> Iterator[Subject]:
         pushing = DlmsMeter(framing=framing, layout=layout, security=security, key=KEY, auth_key=AUTH_KEY, seed=4)
         make = keyed if security & 0x10 else unauthenticated
         words = {0x00: "in the clear", 0x20: "encrypted", 0x30: "encrypted, tag"}[security]
-        yield Subject(f"DLMS {framing}, {words}", make, three(pushing.telegram))
+        yield Subject(f"DLMS {framing}, {words}", make, row(pushing.telegram))
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
 class Seen(NamedTuple):
-    """A telegram as its listener reads it: what a reading is, and the Reading itself."""
+    """A telegram as its listener reads it: what a reading is, and what makes such Readings anew."""
 
     meter_id: str
-    readings: dict[tuple[bytes, str, Any, str | None], Any]
+    rows: list[tuple[bytes, str, Any, str | None]]
+    readings: list[Any]
+    proven: bool
+    sealed: bool
+
+
+def row_of(reading: Any) -> tuple[bytes, str, Any, str | None]:
+    """Its code, its exact value, its unit and what is printed of that."""
+    return bytes(reading.obis), Reading.text(reading), reading.unit, reading.printed_unit
 
 
 def seen(listener: Any, data: bytes) -> Iterator[Seen]:
@@ -212,37 +225,59 @@ def seen(listener: Any, data: bytes) -> Iterator[Seen]:
         at += listener.feed(data, at, len(data))
         while (event := listener.next_event()) != NOTHING:
             if event == TELEGRAM:
-                rows = {(bytes(r.obis), r.text(), r.unit, r.printed_unit): r for r in listener.readings()}
-                yield Seen(listener.meter_id(), rows)
+                readings = [reading for reading in listener.readings() if not reading.is_companion]
+                rows = [row_of(reading) for reading in readings]
+                proven = listener.proven and listener.vouched
+                yield Seen(listener.meter_id(), rows, readings, proven, listener.sealed)
 
 
-def passes_guard(clean: list[Seen], telegram: Seen, wrong: list[Any], every_s: int = 10) -> bool:
-    """Does the guard, which knows the clean telegrams, let one of the `wrong` readings by?"""
-    guard = Guard(CONNECTION_W)
-    now_s = 1000
-    for one in (clean[0], clean[0], clean[0]):
-        if guard.admits_meter(one.meter_id):
-            for reading in one.readings.values():
-                guard.admits(reading, describe(reading), now_s)
-        now_s += every_s
+def passed(guard: Guard, telegram: Seen, now_s: int) -> set[Any]:
+    """The rows of what the guard lets by."""
     if not guard.admits_meter(telegram.meter_id):
-        return False
-    return any(guard.admits(reading, describe(reading), now_s) for reading in wrong)
+        return set()
+    readings = [copy.copy(reading) for reading in telegram.readings]  # the guard may put another value in
+    return {
+        row_of(reading)
+        for reading in readings
+        if guard.admits(reading, describe(reading), now_s, telegram.proven, telegram.sealed)
+    }
+
+
+def is_between(row: tuple[bytes, str, Any, str | None], clean: list[Seen]) -> bool:
+    """Does its value lie between two of that register's in the clean telegrams? Numbers by size, texts as sorted."""
+    values = [other[1] for one in clean for other in one.rows if (other[0], *other[2:]) == (row[0], *row[2:])]
+    try:
+        return bool(values) and min(map(Decimal, values)) <= Decimal(row[1]) <= max(map(Decimal, values))
+    except InvalidOperation:
+        return bool(values) and min(values) <= row[1] <= max(values)
+
+
+def past_guard(clean: list[Seen], arrived: list[Seen], every_s: int = 10) -> set[Any]:
+    """The wrong rows of `arrived` that the guard, which knows the telegrams `clean` of this meter, lets by."""
+    guard = Guard(CONNECTION_W)
+    right = {row for one in clean for row in one.rows}
+    now_s = 1000
+    wrong = set()
+    for one in [*clean[:3], *arrived]:
+        wrong |= passed(guard, one, now_s) - right
+        now_s += every_s
+    return wrong
 
 
 class Count:
     """Of one subject and kind."""
 
     def __init__(self) -> None:
-        self.inputs = self.wrong = self.past = 0
+        self.inputs = self.wrong = self.between = self.past = 0
         self.examples: list[tuple[bytes, list[Any]]] = []
 
 
 def bench(subject: Subject, inputs: int, seed: int = 1) -> dict[str, Count]:
     """Counts by kind of damage. Each seed gives the same inputs on every machine."""
-    before, now, behind = subject.telegrams
-    clean = [next(seen(subject.listener(), telegram)) for telegram in subject.telegrams]
-    right = set().union(*(one.readings for one in clean))
+    before, now, behind = subject.telegrams[-3:]
+    listener = subject.listener()
+    clean = [one for telegram in subject.telegrams for one in seen(listener, telegram)]
+    right = {row for one in clean for row in one.rows}
     counts = {kind.__name__: Count() for kind in KINDS}
     draw = random.Random(f"{subject.name} {seed}")
     for k in range(inputs):
@@ -253,26 +288,50 @@ def bench(subject: Subject, inputs: int, seed: int = 1) -> dict[str, Count]:
         listener = subject.listener()
         for _ in seen(listener, before):
             pass
-        for telegram in seen(listener, damaged + behind):
-            wrong = [reading for row, reading in telegram.readings.items() if row not in right]
-            if wrong:
-                count.wrong += 1
-                count.past += passes_guard(clean, telegram, wrong)
-                count.examples.append((damaged, [(r.obis, r.text()) for r in wrong]))
-                break
+        arrived = list(seen(listener, damaged + behind))
+        wrong = [row for one in arrived for row in one.rows if row not in right]
+        if wrong:
+            count.wrong += 1
+            past = past_guard(clean, arrived)
+            outside = [row for row in past if not is_between(row, clean[-3:])]
+            count.past += bool(outside)
+            count.between += bool(past and not outside)
+            count.examples.append((damaged, outside or wrong))
     return counts
 
 
-def table(name: str, counts: dict[str, Count]) -> str:
+def most_likely(n_wrong: int, inputs: int) -> float:
+    """The share that n_wrong of `inputs` leave possible at 95 %, one side (Poisson; 3 / inputs for none)."""
+    low, high = 0.0, 3.0 * n_wrong + 10.0
+    for _ in range(60):
+        mean = (low + high) / 2
+        term = total = math.exp(-mean)
+        for k in range(1, n_wrong + 1):
+            term *= mean / k
+            total += term
+        low, high = (mean, high) if total > 0.05 else (low, mean)
+    return high / inputs
+
+
+HEAD = (
+    "| protocol | damage | inputs | accepted wrong | past the guard, between right ones | past the guard, wrong |"
+    " share of those, at most (95 %) |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+def table(name: str, counts: dict[str, Count], by_kind: bool = True) -> str:
     """Rows of the kinds of which something was believed, and one of all."""
+    rows = [(kind.replace("_", " "), count) for kind, count in counts.items() if count.wrong and by_kind]
+    total = Count()
+    for count in counts.values():
+        for field in ("inputs", "wrong", "between", "past"):
+            setattr(total, field, getattr(total, field) + getattr(count, field))
     lines = [
-        f"| {name:30} | {kind.replace('_', ' '):20} | {count.inputs:8} | {count.wrong:6} | {count.past:6} |"
-        for kind, count in counts.items()
-        if count.wrong
+        f"| {name:28} | {kind:19} | {n.inputs:7,} | {n.wrong:5,} | {n.between:4} | {n.past:4} |"
+        for kind, n in [*rows, ("all", total)]
     ]
-    n, wrong, past = (sum(getattr(count, field) for count in counts.values()) for field in ("inputs", "wrong", "past"))
-    rates = f"{wrong:6} | {past:6} | {wrong / n:.1e} | {past / n:.1e}"
-    return "\n".join([*lines, f"| {name:30} | {'all':20} | {n:8} | {rates} |"])
+    lines[-1] += f" {most_likely(total.past, total.inputs):.1e}"
+    return "\n".join(f"{line} |" for line in lines)
 
 
 def main() -> None:
@@ -280,14 +339,14 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=LONG, help="a protocol, of all kinds together (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="a word of the protocol's name")
+    parser.add_argument("--totals", action="store_true", help="one line a protocol")
     parser.add_argument("--examples", action="store_true", help="show some of what was believed")
     given = parser.parse_args()
-    print("| protocol | damage | inputs | accepted wrong | past the guard | share wrong | share past |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    print(HEAD)
     for subject in subjects():
         if given.only in subject.name:
             counts = bench(subject, given.inputs, given.seed)
-            print(table(subject.name, counts), flush=True)
+            print(table(subject.name, counts, not given.totals), flush=True)
             for kind, count in counts.items() if given.examples else ():
                 for damaged, wrong in count.examples[:3]:
                     print(kind, wrong, bytes(byte & 0x7F for byte in damaged))

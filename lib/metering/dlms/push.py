@@ -287,6 +287,8 @@ class Dlms(CompactingListener):
         if self._security and not self._security.is_new(self.refuses_replays) and self.system_title:
             return self._reject_apdu("replay", "counter %d is not above the last" % self.invocation_counter)
         self.advice = advice
+        inner = self._inner
+        self.sealed = self._frames.check_bits >= FCS or self.authenticated or inner is not None and inner.checked
         return self._believe(0 if self._next_at else self._frame_used)
 
     def _has_known_form(self, at, end):

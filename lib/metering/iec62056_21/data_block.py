@@ -348,6 +348,7 @@ class Iec62056_21(CompactingListener):
         self.checked = check > 0
         self.vouched = policy.vouched
         self.proven = self.checked or self.parity
+        self.sealed = check == _CRC or self.checked and self.parity
         self._inside = False
         return self._believe(used)
 
