@@ -41,7 +41,6 @@ _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
 TWO_HOURS_S = const(7200)  # a value that is handed once an hour has come anew
-_TELEGRAM_MASK = const(0x3FFFFFFF)
 _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit is worth
 
 # DLMS unit -> the most of it in an hour, beyond every house: a gas meter G25 of EN 1359 has 40 m³/h, as a water meter
@@ -119,7 +118,6 @@ class Guard:
         self.notice = ""  # what the owner must decide, "" for nothing
         self._scaled = None  # OBIS code of the register whose scale that is about
         self._middle: MiddleOfThree | None = None
-        self._telegram = 0  # counts those of this series, modulo 2**30
 
     def admits_meter(self, meter_id):
         """Is this telegram of the meter that is followed? The first one is; another id must come twice in a row.
@@ -131,7 +129,6 @@ class Guard:
             if len(meter_id) > len(followed):
                 self.meter_id = meter_id
             self._next_meter = None
-            self._telegram = (self._telegram + 1) & _TELEGRAM_MASK
             return True
         if followed is None or meter_id == self._next_meter:
             self.meter_id = meter_id
@@ -142,7 +139,6 @@ class Guard:
             self.notice = ""
             self.series += 1
             self._middle = None
-            self._telegram = 1
             return True
         self._next_meter = meter_id
         return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, followed))
@@ -150,16 +146,21 @@ class Guard:
     def admits(self, reading, register, now_s, proven=True, sealed=True):
         """May this reading be published? `now_s`: any clock in whole seconds that never goes back. `proven`: has a
         check vouched for its telegram? `sealed`: as every listener tells; where it is False, the reading is given the
-        value that its neighbours confirm. Call admits_meter() once a telegram before.
+        value that its neighbours confirm.
 
         Integers only are judged; identifiers and texts pass where no number is expected.
         """
+        if not sealed:
+            if self._middle is None:
+                from metering.middle_of_three import MiddleOfThree
+
+                self._middle = MiddleOfThree()
+            if not self._middle.settle(reading, register.kind == CUMULATIVE):
+                return False
         if not isinstance(reading.value, int) or isinstance(reading.value, bool):
             if register.kind not in (CUMULATIVE, INSTANTANEOUS):
-                return sealed or self._settles(reading, False)
+                return True
             return self._hold("no number", "%s: %s is no number" % (_code(reading), reading.text()))
-        if not (sealed or self._settles(reading, register.kind == CUMULATIVE)):
-            return False
         new = _Value(reading.value, reading.exponent, now_s)
         if register.kind == CUMULATIVE:
             return self._admits_counter(reading, new, proven)
@@ -173,13 +174,6 @@ class Guard:
                 "%s: %s is beyond the connection's %d W" % (_code(reading), reading.text(), self._max_power_w),
             )
         return True
-
-    def _settles(self, reading, is_counter):
-        if self._middle is None:
-            from metering.middle_of_three import MiddleOfThree
-
-            self._middle = MiddleOfThree()
-        return self._middle.settle(reading, is_counter, self._telegram)
 
     def _admits_counter(self, reading, new, proven):
         obis, unit = reading.obis, reading.unit

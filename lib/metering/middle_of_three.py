@@ -5,16 +5,13 @@ by what was sent before and behind it. Nothing needs a threshold, and no registe
 value, one telegram late. What lasts for one telegram only is left out. Texts are compared as they are sorted: one that
 stays passes, one that changes passes with the next telegram.
 
-    a register's      value                          passes
-    first             of the first telegram          as it is
-    first             later                          nothing
-    second            equal to the first             as it is
-    second            of a counter                   the lower one
-    second            other                          nothing
-    third and later   any                            the middle of three
-    any               of another type, or the        nothing
-                      register's second in one
-                      telegram
+    a register's      value                    passes
+    first             any                      as it is
+    second            equal to the first       as it is
+    second            of a counter             the lower one
+    second            other                    nothing
+    third and later   any                      the middle of three
+    any               of another type          nothing: it begins anew, as if it were the first
 
 Loaded by metering.guard with the first telegram of that kind: D0 and P1 without a CRC, blocks with a BCC but no parity,
 M-Bus frames, wrappers and APDUs without a frame, without a tag.
@@ -36,24 +33,22 @@ def _order(a, a_exponent, b, b_exponent):
 
 
 class MiddleOfThree:
-    """Remembers the two values before of each register; one list of five a register."""
+    """Remembers the two values before of each register; one list of four a register."""
 
     def __init__(self):
-        self._seen = {}  # OBIS -> [newer value, exponent, older value or None, exponent, number of its telegram]
+        self._seen = {}  # OBIS -> [newer value, exponent, older value or None, exponent]
 
-    def settle(self, reading, is_counter, telegram):
-        """Put the value that passes into `reading`; False where none does. `telegram` numbers them from 1 on."""
+    def settle(self, reading, is_counter):
+        """Put the value that passes into `reading`; False where none does."""
         obis, value, exponent = reading.obis, reading.value, reading.exponent
         seen = self._seen.get(obis)
         if seen is None:
             if len(self._seen) >= MAX_REGISTERS:
                 return False
-            self._seen[obis] = [value, exponent, None, 0, telegram]
-            return telegram == 1
-        newer, newer_exponent, older, older_exponent, last_telegram = seen
-        if last_telegram == telegram:
-            return False
-        seen[0], seen[1], seen[2], seen[3], seen[4] = value, exponent, newer, newer_exponent, telegram
+            self._seen[obis] = [value, exponent, None, 0]
+            return True
+        newer, newer_exponent, older, older_exponent = seen
+        seen[0], seen[1], seen[2], seen[3] = value, exponent, newer, newer_exponent
         if type(value) is not type(newer):
             seen[2] = None
             return False

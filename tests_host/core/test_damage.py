@@ -7,7 +7,7 @@ A short run with few inputs; `make damage` is the long one, whose table is in do
 import pytest
 from support.damage import KINDS, bench, most_likely, subjects, table
 
-from metering.guard import Guard
+from metering.middle_of_three import MiddleOfThree
 
 INPUTS = 600
 SUBJECTS = {subject.name: subject for subject in subjects()}
@@ -39,7 +39,7 @@ def test_nothing_wrong_is_published(name):
 @pytest.mark.parametrize("name", ["D0, 7E1", "DLMS wrapper, encrypted", "DLMS raw, in the clear"])
 def test_the_bench_sees_what_is_wrong(name, monkeypatch):
     """Where a single telegram is taken for proof, what is damaged passes the guard."""
-    monkeypatch.setattr(Guard, "_settles", lambda guard, reading, is_counter: True)
+    monkeypatch.setattr(MiddleOfThree, "settle", lambda middle, reading, is_counter: True)
     counts = bench(SUBJECTS[name], INPUTS)
     assert sum(count.past for count in counts.values()) > 0
 

@@ -248,8 +248,6 @@ def test_the_same_on_micropython_with_the_heap_locked(core: Path, tmp_path: Path
     assert code != 0 and "heap is locked" in errors
 
 
-
-
 def test_nothing_of_a_protocol_stays_loaded():
     """In a process of its own: what is loaded with every listener and conversation is dropped again, all of it."""
     program = """
