@@ -6,7 +6,8 @@ value, one telegram late. What lasts for one telegram only is left out. Texts ar
 stays passes, one that changes passes with the next telegram.
 
     a register's      value                    passes
-    first             any                      as it is
+    first             of the first telegram    as it is
+    first             later                    nothing: it may be a damaged one's
     second            equal to the first       as it is
     second            of a counter             the lower one
     second            other                    nothing
@@ -37,6 +38,7 @@ class MiddleOfThree:
 
     def __init__(self):
         self._seen = {}  # OBIS -> [newer value, exponent, older value or None, exponent]
+        self._is_first = True  # has no register come twice yet?
 
     def settle(self, reading, is_counter):
         """Put the value that passes into `reading`; False where none does."""
@@ -46,7 +48,8 @@ class MiddleOfThree:
             if len(self._seen) >= MAX_REGISTERS:
                 return False
             self._seen[obis] = [value, exponent, None, 0]
-            return True
+            return self._is_first
+        self._is_first = False
         newer, newer_exponent, older, older_exponent = seen
         seen[0], seen[1], seen[2], seen[3] = value, exponent, newer, newer_exponent
         if type(value) is not type(newer):

@@ -11,6 +11,7 @@ from metering.registers import describe
 
 POWER = bytes((1, 0, 16, 7, 0, 255))
 IMPORT = bytes((1, 0, 1, 8, 0, 255))
+OTHER = bytes((0, 0, 96, 1, 0, 255))
 W, WH = 27, 30
 
 
@@ -59,6 +60,14 @@ def test_the_middle_passes(values, passed):
 )
 def test_the_middle_of_a_counter_passes(values, passed):
     assert told(values, True) == passed
+
+
+def test_what_appears_later_waits():
+    middle = MiddleOfThree()
+    passed = []
+    for registers in ((POWER, IMPORT), (POWER, IMPORT), (POWER, IMPORT, OTHER), (POWER, IMPORT, OTHER)):
+        passed.append([middle.settle(Reading(code, 5, 0, W), False) for code in registers])
+    assert passed == [[True, True], [True, True], [True, True, False], [True, True, True]]
 
 
 def test_another_type_begins_anew():
