@@ -232,7 +232,9 @@ class Diagnostics:
             "messages_replaced": outbox.replaced,
             "messages_refused": outbox.refused,
         }
-        call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, health.heap))
+        grown = call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, health.heap))
+        if grown:
+            self.tell(grown)
         if self._meter is not None:
             counts["board"] = self.board_name
             counts["overruns"] = services.driver.overruns()

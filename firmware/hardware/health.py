@@ -19,6 +19,8 @@ _NETWORK_STALL_S = const(120)  # more than any step: DNS 20, a message in pieces
 _SESSION_LOST_S = const(180)
 _LOOK_AGAIN_S = const(60)
 
+_heap = [0, 0]  # areas, bytes: held for ever, as firmware.hardware.heap_area says
+
 
 def chip_number():
     """Six hex digits that tell this chip from the owner's others."""
@@ -34,8 +36,10 @@ def call(path, ask):
 
 
 def note_start():
-    """Called once by boot.py, returns with the watchdog armed."""
+    """Called once by boot.py, returns with the watchdog armed, and with the heap that the meter's protocol needs."""
+    global _heap
     call("firmware.hardware.restarts", lambda restarts: restarts.note_start(_WATCHDOG_MS))
+    _heap = call("firmware.hardware.heap_area", lambda heap_area: heap_area.grow())
 
 
 class Health:
@@ -49,7 +53,7 @@ class Health:
         self._network_s = 0
         self._network_used = False
         self.session_s = 0  # uptime when a session with the broker was well
-        self.heap = [0, 0]  # firmware.hardware.memory_figures'
+        self.heap = _heap  # firmware.hardware.memory_figures'
 
     def reader_progressed(self):
         """The metering side has been round its loop."""

@@ -1,16 +1,16 @@
 """What the owner asks for by a button or a switch: alignment mode, or a capture, one at a time. Loaded while it lasts.
 
-    state     ON or a press          OFF              ON of the other             the tool has ended
-    IDLE      RUNNING, or refused    nothing          RUNNING, or refused         -
-    RUNNING   nothing                ENDING           ENDING, then in its place   IDLE
-    ENDING    each command waits in the mailbox, where none is lost               IDLE
+state     ON or a press          OFF              ON of the other             the tool has ended
+IDLE      RUNNING, or refused    nothing          RUNNING, or refused         -
+RUNNING   nothing                ENDING           ENDING, then in its place   IDLE
+ENDING    each command waits in the mailbox, where none is lost               IDLE
 """
 
 import asyncio
-import gc
 
 from micropython import const
 
+from firmware.hardware.health import call
 from firmware.mqtt.outbox import member
 from metering.unload import unload
 
@@ -30,8 +30,14 @@ ENDING = const(2)
 
 _LOOK_MS = const(200)
 _RESERVE_BYTES = const(4096)  # for what is composed meanwhile: a state of 22 registers, an announcement
+_CODE_BYTES = const(2048)  # of the smaller tool: with less the heap may grow into Wi-Fi's memory while it is loaded
 _REST_FACTOR = const(72)  # a battery meter's rest: twenty minutes of being asked often a day
 _MOST_REST_S = const(86400)
+
+
+def _room():
+    """Bytes that may be taken before Python's heap grows into Wi-Fi's memory."""
+    return call("firmware.hardware.memory_figures", lambda figures: figures.room())
 
 
 class OwnerCommands:
@@ -88,20 +94,21 @@ class OwnerCommands:
         elif self._meter.spares_battery() and services.rested_s - services.health.uptime_s > _MOST_REST_S:
             refusal = "the meter runs on a battery and has been asked often: try again tomorrow"
         else:
+            free = _room() - _CODE_BYTES
             try:
-                tool = self._load(name, payload)
-                gc.collect()
-                free = gc.mem_free()
                 if free >= _RESERVE_BYTES:
-                    self._tool = tool
-                    self._began_s = services.health.uptime_s
-                    self._task = asyncio.create_task(tool.run())
-                    self.state = RUNNING
-                    return
+                    tool = self._load(name, payload)
+                    free = _room()
+                    if free >= _RESERVE_BYTES:
+                        self._tool = tool
+                        self._began_s = services.health.uptime_s
+                        self._task = asyncio.create_task(tool.run())
+                        self.state = RUNNING
+                        return
             except MemoryError:
                 free = 0
             tool = None
-            refusal = "%d bytes of memory would be left, too few: restart the probe and try again" % free
+            refusal = "%d bytes of memory would be left, too few: restart the probe and try again" % max(free, 0)
             self._unload_tools()
         self._tell("%s is refused: %s" % (name, refusal))
         if name == ALIGNMENT:  # the hub shows that it is not on

@@ -44,6 +44,7 @@ TRANSIENT = (
     "firmware.mqtt.fault_sentence",
     "firmware.hardware.restarts",
     "firmware.hardware.memory_figures",
+    "firmware.hardware.heap_area",
 )
 HOST_ONLY = {"firmware.contracts"}
 LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")

@@ -211,7 +211,7 @@ def desk(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         coroutine.close()
 
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(create_task=create_task))
-    monkeypatch.setattr(module, "gc", SimpleNamespace(collect=lambda: None, mem_free=lambda: desk.free))
+    monkeypatch.setattr(module, "_room", lambda: desk.free)
     mailbox = SimpleNamespace(
         large_message=None, pop_command=lambda *names: desk.waiting.pop(0) if desk.waiting else None
     )

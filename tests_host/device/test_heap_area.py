@@ -1,0 +1,182 @@
+"""Python's heap on an ESP32: the second area has the size chosen, and what grows behind the start is noticed.
+
+On a fake of the chip's memory (support.chip_heap), whose figures are an emulated classic ESP32's.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.chip_heap import CLASSIC_AREA, CLASSIC_REGIONS, ChipHeap
+
+BOARD = {"name": "mine", "uart": {"id": 1, "rx": 16, "tx": 17}}
+
+
+@pytest.fixture
+def start(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """start(chip, settings, board) is what boot.py does: the list [areas, bytes] that it keeps."""
+    monkeypatch.chdir(tmp_path)
+
+    def started(chip: ChipHeap, settings: object, board: object = BOARD) -> Any:
+        for name, content in (("settings.json", settings), ("board.json", board)):
+            (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        for name, fake in chip.modules().items():
+            monkeypatch.setitem(sys.modules, name, fake)
+        monkeypatch.setattr(sys.modules["machine"], "UART", chip.uart())
+        sys.modules.pop("firmware.hardware.memory_figures", None)
+        heap_area = importlib.import_module("firmware.hardware.heap_area")
+        monkeypatch.setattr(heap_area, "bytearray", chip.bytearray_of(), raising=False)
+        monkeypatch.setattr(heap_area, "_list_of", chip.list_of)
+        found = heap_area.grow()
+        assert not chip.held  # whatever came of it
+        assert {number for number, _, _ in chip.pins} <= {1, 2}  # 0 may be the console's
+        return found
+
+    yield started
+    for name in ("firmware.hardware.heap_area", "firmware.hardware.memory_figures"):
+        sys.modules.pop(name, None)
+
+
+def figures(chip: ChipHeap) -> Any:
+    sys.modules.pop("firmware.hardware.memory_figures", None)
+    return importlib.import_module("firmware.hardware.memory_figures")
+
+
+def take(chip: ChipHeap, size: int) -> None:
+    """Many small objects, as of a program."""
+    for _ in range(size // 256):
+        chip.take(256)
+
+
+def needed(protocol: str) -> int:
+    return sys.modules["firmware.hardware.heap_area"]._NEEDED[protocol]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("protocol", ["sml", "iec62056-21", "dlms", "auto"])
+def test_the_second_area_has_the_size_chosen(start: Any, protocol: str) -> None:
+    chip = ChipHeap()
+    free_before = sum(chip.free)
+    heap = start(chip, {"protocol": protocol})
+    wanted = needed(protocol) - CLASSIC_AREA
+    assert len(chip.sizes) == 2 and wanted <= chip.sizes[1] <= max(wanted + 2048, CLASSIC_REGIONS[1])
+    assert heap == [2, sum(chip.sizes)]
+    assert sum(chip.free) == free_before - chip.sizes[1]  # nothing else is held
+    assert {(rx, tx) for _, rx, tx in chip.pins} == {(16, 17)}
+    chip.collect()
+    assert len(chip.sizes) == 2  # the list holds it,
+    take(chip, needed(protocol) - 16384)
+    assert len(chip.sizes) == 2  # and the app fits
+    chip.wifi()
+    assert chip.largest > 12288  # with the doubling 12,452 were left in all
+
+
+def test_without_the_list_the_area_would_go_again(start: Any) -> None:
+    chip = ChipHeap()
+    heap = start(chip, {"protocol": "dlms"})
+    assert len(chip.sizes) == 2
+    del heap
+    chip.collect()
+    assert len(chip.sizes) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "board", "why"),
+    [
+        ({"protocol": "martian"}, BOARD, "a protocol that is not known"),
+        ({"protocol": ["dlms"]}, BOARD, "no text"),
+        ({"protocol": "dlms"}, {"uart": {"id": 1, "rx": 16, "tx": None}}, "the driver would drive a pin of its own"),
+        ({"protocol": "dlms"}, {"uart": {"id": 1, "tx": 16}}, "likewise"),
+        ({"protocol": "dlms"}, {"uart": "none"}, "no uart"),
+        ({"protocol": "dlms"}, "[1", "a torn board file"),
+    ],
+)
+def test_it_does_nothing(start: Any, settings: object, board: object, why: str) -> None:
+    chip = ChipHeap()
+    assert start(chip, settings, board) == [1, CLASSIC_AREA], why
+    assert chip.sizes == [CLASSIC_AREA] and not chip.pins
+
+
+@pytest.mark.parametrize(
+    ("chip", "why"),
+    [
+        (ChipHeap(65536, (188_352,), (1,)), "one UART holds too little: the area would be the doubling"),
+        (ChipHeap(uarts=()), "no UART is free"),
+        (ChipHeap(regions=(30_000,)), "the largest block is smaller than what is wanted"),
+        (ChipHeap(200_000), "it fits already"),
+    ],
+)
+def test_it_never_makes_things_worse(start: Any, chip: ChipHeap, why: str) -> None:
+    before = list(chip.free)
+    assert start(chip, {"protocol": "auto"}) == [1, chip.sizes[0]], why
+    assert len(chip.sizes) == 1 and chip.free == before
+
+
+def test_unusable_settings_are_taken_for_auto(start: Any) -> None:
+    chip = ChipHeap()
+    assert start(chip, '{"protocol": "dl')[0] == 2
+    assert chip.sizes[1] >= needed("auto") - CLASSIC_AREA
+
+
+def test_a_board_without_a_heap_of_the_chips_own_is_left_alone(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = ChipHeap()
+    fakes = chip.modules()
+    monkeypatch.setattr(chip, "modules", lambda: {"gc": fakes["gc"], "esp32": None})
+    assert start(chip, {"protocol": "dlms"}) == [0, 0]
+    assert not chip.pins and len(chip.sizes) == 1
+
+
+# --- behind the start ------------------------------------------------------------------------------------------------
+
+
+def test_growth_behind_the_start_is_noticed(start: Any) -> None:
+    chip = ChipHeap()
+    heap = start(chip, {"protocol": "sml"})
+    chip.wifi()
+    counts: dict[str, int] = {}
+    assert figures(chip).count_into(counts, heap) == ""
+    assert counts["heap_areas"] == 2 and counts["heap_bytes"] == sum(chip.sizes)
+    assert counts["idf_free_bytes"] == sum(chip.free) and counts["idf_largest_block_bytes"] == chip.largest
+    take(chip, counts["free_heap_bytes"])
+    chip.take(1024)
+    sentence = figures(chip).count_into(counts, heap)
+    assert len(chip.sizes) == 3 and counts["heap_areas"] == 3
+    left = sum(chip.free)
+    assert sentence == f"memory: Python's heap has grown to {sum(chip.sizes)} bytes, {left} are left for Wi-Fi"
+    assert figures(chip).count_into(counts, heap) == ""  # said once
+
+
+def test_beyond_the_doubling_no_block_is_left_and_the_probe_restarts(start: Any, monkeypatch: Any) -> None:
+    chip = ChipHeap()
+    start(chip, {"protocol": "martian"})  # the way without any of this
+    take(chip, CLASSIC_AREA - 8192)
+    chip.take(2048)
+    assert chip.sizes == [CLASSIC_AREA, CLASSIC_AREA]  # doubled
+    chip.wifi()
+    restarts = importlib.import_module("firmware.hardware.restarts")
+    causes: list[int] = []
+    monkeypatch.setattr(restarts, "restart", causes.append)
+    figures(chip).restart_without_wifi_memory()
+    assert not causes and chip.largest > 2048
+    take(chip, CLASSIC_AREA - 8192)
+    chip.take(8000)
+    assert len(chip.sizes) == 3 and chip.largest < 15_000
+    for region in range(len(chip.free)):
+        chip.free[region] = min(chip.free[region], 340)  # the blocks that were left, one after the other
+    with pytest.raises(OSError):
+        chip.wifi()
+    figures(chip).restart_without_wifi_memory()
+    assert causes == [restarts.OUT_OF_WIFI_MEMORY]
+
+
+@pytest.mark.parametrize(
+    ("regions", "spare"),
+    [((14_000,), False), ((60_000,), False), ((75_000,), True)],  # a classic with Wi-Fi joined; an S3
+)
+def test_room_counts_an_area_that_wifi_can_spare(start: Any, regions: tuple[int, ...], spare: bool) -> None:
+    chip = ChipHeap(regions=regions)
+    start(chip, {"protocol": "martian"})
+    own = CLASSIC_AREA - 7400
+    assert figures(chip).room() == own + (CLASSIC_AREA if spare else 0)
