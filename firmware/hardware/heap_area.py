@@ -23,8 +23,9 @@ _MAX_FILE_BYTES = const(4096)
 _TAKEN_BY_AREA = const(2048)  # what MicroPython adds to a block that needs a new area
 _LEAST_AREA = const(8192)
 _PIECE_BYTES = const(1024)
-# Bytes that all of Python's heap takes: least heap on 32-bit MicroPython, and 2 KiB. `auto` may end as any of them.
-_NEEDED = {"sml": 68 << 10, "blink": 60 << 10, "iec62056-21": 96 << 10, "dlms": 100 << 10, "auto": 104 << 10}
+# KiB that all of Python's heap takes: the least on 32-bit MicroPython, and 2 to 4 more, as it lies in two pieces.
+# `auto` may end as any of them. Too little is worse than none: the third area takes all that is left.
+_NEEDED_KIB = {"sml": 80, "blink": 72, "iec62056-21": 100, "dlms": 104, "auto": 110}
 
 
 def _object_in(path):
@@ -85,7 +86,7 @@ def grow():
     uarts = []
     try:
         if heap[0]:
-            wanted = _NEEDED.get(_object_in("settings.json").get("protocol", "auto"), 0) - heap[1]
+            wanted = (_NEEDED_KIB.get(_object_in("settings.json").get("protocol", "auto"), 0) << 10) - heap[1]
             board = _object_in("board.json").get("uart")
             if wanted > 0 and isinstance(board, dict):
                 wanted = max(wanted, _LEAST_AREA)

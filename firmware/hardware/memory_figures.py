@@ -1,4 +1,4 @@
-"""What memory is left. Python's heap grows by areas, which on the ESP32 it takes from Wi-Fi (firmware.hardware.heap_area).
+"""What memory is left. Python's heap grows by areas, which on the ESP32 it takes from Wi-Fi: see heap_area.
 
 Loaded for a moment at a time.
 """

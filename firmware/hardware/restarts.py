@@ -1,9 +1,9 @@
 """Restarts and their cause, in RTC memory, which survives all but a loss of power. Loaded for a moment at a time.
 
-0..3   magic
-4      restarts since power-on
-5      lower half: quick restarts in a row; upper half: why we have restarted ourselves (index in _OWN_CAUSES)
-6..    firmware.hardware.rtc_record
+    0..3   magic
+    4      restarts since power-on
+    5      lower half: quick restarts in a row; upper half: why we have restarted ourselves (index in _OWN_CAUSES)
+    6..    firmware.hardware.rtc_record
 """
 
 import time
