@@ -49,7 +49,7 @@ from optoprobe.virtual.optical_server import CaptureSource, MeterSource, Transmi
 
 MS = NS // 1000
 PROBE_ID = "cellar"
-_SETTINGS = {"wifi_ssid": "home", "mqtt_host": "broker", "probe_id": PROBE_ID, "ntp_host": ""}
+_SETTINGS = {"publish_interval_s": 0, "wifi_ssid": "home", "mqtt_host": "broker", "probe_id": PROBE_ID, "ntp_host": ""}
 _EPOCH_S = 1_780_000_000  # time.time() when the probe is switched on
 _REST_MS = 100  # the network's thread looks about at least so often while it has nothing to do
 _TICKS = 1 << 30  # time.ticks_ms() goes round

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,9 @@ _LOADED_FIRST = (
 )
 _COMPILE_TIMEOUT_S = 60
 _NOT_FOR_THE_DEVICE = ("source", "confirmed")  # of a board file: they would only take heap when it is read
+
+
+_MAPPING = threading.Lock()  # ast.parse() in two threads at once ends in SystemError on CPython 3.11
 
 
 class BuildError(Exception):
@@ -100,7 +104,8 @@ def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, obj
 
 def name_map(on_esp32: bool = True) -> NameMap:
     """The mapping of this version's names, the same at every call. Raises BuildError."""
-    return _name_map(source_tree.ROOT, on_esp32)
+    with _MAPPING:
+        return _name_map(source_tree.ROOT, on_esp32)
 
 
 @functools.cache
