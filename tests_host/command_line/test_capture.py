@@ -41,7 +41,8 @@ from optoprobe.virtual import dlms_encoder as dlms
 from optoprobe.virtual import sml_encoder as sml
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
-from optoprobe.virtual.iec62056_21_meter import IecMeter, crc16_arc
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.iec62056_21_talk import crc16_arc
 from optoprobe.virtual.optical_server import MeterSource
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter

@@ -20,7 +20,9 @@ from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
 from optoprobe.virtual.conversation_bench import Bench
-from optoprobe.virtual.iec62056_21_meter import SOH, STX, IecMeter
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.iec62056_21_programming import ProgrammingMode
+from optoprobe.virtual.iec62056_21_talk import SOH, STX, Talk
 from optoprobe.virtual.line import NS, Noise, VirtualLine, duration_ns
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "iec62056_21"
@@ -788,26 +790,25 @@ def test_programming_refused(programming):
     assert it.conversation.explanation == ""
 
 
-class OnlyR1(IecMeter):
+class OnlyR1(ProgrammingMode):
     """It does not know R5, and says so with `refusal`."""
 
     refusal = b""
 
-    def _obey(self, command, data, at_s):
+    def obey(self, command, data, at_s):
         if command != "R5":
-            super()._obey(command, data, at_s)
+            super().obey(command, data, at_s)
         elif self.refusal == NAK:
-            self._say_character(at_s, NAK)
+            self.say_character(at_s, NAK)
         elif self.refusal:
-            self._say_data(at_s, self.refusal)
+            self.say_data(at_s, self.refusal)
         else:
-            self._await_command(at_s)
+            self.await_command(at_s)
 
 
 @pytest.mark.parametrize("refusal", [NAK, b"(ERR1)", b"(ERROR)", b""])
 def test_a_meter_that_wants_r1(refusal):
-    meter = OnlyR1()
-    meter.refusal = refusal
+    meter = type("Meter", (IecMeter,), {"programming_mode": type("Mode", (OnlyR1,), {"refusal": refusal})})()
     it = Lab(meter=meter)
     for _ in range(2):
         assert it.registers()
@@ -847,15 +848,19 @@ def test_a_password_is_wanted_and_none_is_set():
     assert it.failed == {"registers refused": 2} and len(it.telegrams) >= 4
 
 
-class Changing(IecMeter):
+class Changing(ProgrammingMode):
     """The value of a register is another one at each request, so that an old answer shows."""
 
     requests = 0
 
-    def _find(self, address, at_s):
+    def find(self, address, at_s):
         self.requests += 1
-        row = super()._find(address, at_s)
+        row = super().find(address, at_s)
         return row and (row[0], ((f"{self.requests:07d}.{address[0]}{address[-1]}{self.requests % 10}", "kWh"),))
+
+
+class ChangingMeter(IecMeter):
+    programming_mode = Changing
 
 
 @pytest.mark.parametrize("answers", ["asked", "bare"])
@@ -866,7 +871,7 @@ def test_no_value_is_taken_for_anothers(answers, partial_blocks, quirks):
     good = 0
     for seed in range(60):
         draw = random.Random(seed)
-        meter = Changing(seed=seed, answers=answers, partial_blocks=partial_blocks, quirks=quirks)
+        meter = ChangingMeter(seed=seed, answers=answers, partial_blocks=partial_blocks, quirks=quirks)
         noise = Noise(seed=seed, dropout_hz=0.4, glitch_hz=0.4) if seed % 3 == 0 else None
         it = Lab(meter=meter, noise=noise)
 
@@ -953,20 +958,28 @@ def rubbish(draw):
     return bytes(draw.choices(draw.choice(ALPHABETS), k=draw.choice((1, 2, 7, 30, 300, 5000))))
 
 
-class Hostile(IecMeter):
+class HostileTalk(Talk):
     """From its `honest`-th message on it says anything, or sometimes the right thing."""
 
     honest = 0
     other = random.Random(0)
 
-    def _say(self, at_s, data, then, *, rows=None, reaction=True, spoil=False):
+    def say(self, at_s, data, then, *, rows=None, reaction=True, spoil=False):
         self.honest -= 1
         if self.honest < 0 and self.other.random() < 0.8:
             kind = self.other.randrange(3)
             at = self.other.randrange(len(data))
             data = rubbish(self.other) if kind == 0 else data[:at] + rubbish(self.other) if kind == 1 else data + data
             rows = rows if kind == 2 else None
-        super()._say(at_s, data, then, rows=rows, reaction=reaction, spoil=spoil)
+        super().say(at_s, data, then, rows=rows, reaction=reaction, spoil=spoil)
+
+
+class Hostile(IecMeter):
+    talk = HostileTalk
+
+    def draw_from(self, seed, limit):
+        self._talk.other = random.Random(seed)
+        self._talk.honest = self._talk.other.randrange(limit)
 
 
 class Trusting(Lab):
@@ -981,8 +994,7 @@ def test_hostile_meters():
     """300 of them: no exception, no stall, nothing told that has no check."""
     for seed in range(300):
         meter = Hostile("ABC"[seed % 3] if seed % 4 else "C", seed=seed, password="1" if seed % 5 == 0 else "")
-        meter.other = random.Random(seed)
-        meter.honest = meter.other.randrange(8)
+        meter.draw_from(seed, 8)
         it = Trusting(meter=meter, ask={"password": "1" if seed % 2 else ""})
         limit_s = 1500  # 5,000 bytes at 300 baud, three times
         if seed % 2:
@@ -995,8 +1007,7 @@ def test_hostile_meters():
 def test_hostile_meters_for_ever():
     for seed in range(18):
         meter = Hostile("ABCCCC"[seed % 6], seed=seed, **(SLOW if seed % 6 > 3 else {}))
-        meter.other = random.Random(seed)
-        meter.honest = meter.other.randrange(12)
+        meter.draw_from(seed, 12)
         it = Trusting(meter=meter, ask={"password": "1" if seed % 2 else ""})
         it.run(1500)
         assert sum(it.conversation.failed.values()) == it.conversation.failures

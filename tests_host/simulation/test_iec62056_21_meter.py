@@ -17,7 +17,8 @@ from metering.line import EXPECT, SEND, SWITCH, WAIT, Line
 from optoprobe import runtime
 from optoprobe.virtual.board import FAKES
 from optoprobe.virtual.conversation_bench import Bench
-from optoprobe.virtual.iec62056_21_meter import MODES, IecMeter, bcc, crc16_arc
+from optoprobe.virtual.iec62056_21_meter import MODES, IecMeter
+from optoprobe.virtual.iec62056_21_talk import bcc, crc16_arc
 from optoprobe.virtual.line import NS, Noise, VirtualLine, duration_ns
 from optoprobe.virtual.optical_server import OpticalServer
 

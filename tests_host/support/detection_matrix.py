@@ -45,8 +45,7 @@ class OldP1Meter(IecMeter):
     """P1 up to DSMR 3: 9600 7E1, every 10 s, with nothing behind its "!"."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__("P1", seed=seed, period_s=10.0)
-        self.line = self._base = Line(9600, 7, "E")
+        super().__init__("P1", seed=seed, period_s=10.0, line=Line(9600, 7, "E"))
 
     def rows(self, now_s: float) -> Any:
         return [row for row in super().rows(now_s) if row[0] != "1-3:0.2.8"]  # the version of those with a CRC

@@ -21,7 +21,7 @@ from metering.line import Line
 from . import dlms_encoder as dlms
 from .dlms_encoder import INT8, UINT16, UINT32
 from .dlms_lists import HZ, LAYOUTS, NO_UNIT, OCTETS, VAR, VARH, VISIBLE, WH, A, Item, V, W
-from .iec62056_21_meter import crc16_arc
+from .iec62056_21_talk import crc16_arc
 from .sml_meter import Expected, Household, decimal_text
 
 _UNIT_TEXT = {WH: "Wh", W: "W", VAR: "var", VARH: "varh", A: "A", V: "V", HZ: "Hz", NO_UNIT: None}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .iec62056_21_meter import Expected, IecMeter
+from .iec62056_21_meter import IecMeter
+from .iec62056_21_read_out import Expected
 
 _STX, _ETX = 0x02, 0x03
 _REACTION_MS = 250  # a quick one, as nobody learns anything from waiting
