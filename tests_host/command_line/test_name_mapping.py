@@ -135,3 +135,11 @@ def test_the_command_translates_by_the_table_of_this_version(tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and f"in {ours}" in done.stdout and "optoprobe: hello" in done.stdout
     assert subprocess.run([*command[:-1], str(tmp_path / "gone")], capture_output=True, timeout=60).returncode == 2
+
+
+def test_a_restarts_cause_leads_back_too() -> None:
+    table = {"app": {"qq": "run"}}
+    assert translate("TypeError in app, line 3, in qq", table) == "TypeError in app, line 3, in run"
+    assert translate('{"restart_cause": "OSError in app, line 3, in qq"}', table).endswith('line 3, in run"}')
+    for text in ("watchdog", "TypeError in app, line 3", "TypeError in other, line 3, in qq", "in app, line 3, in qq"):
+        assert translate(text, table) == text

@@ -35,8 +35,8 @@ EVERYWHERE, ESP32, ELSEWHERE = "everywhere", "esp32", "elsewhere"
 _FLAT_FAMILIES = ("sml", "pulses", "energy_total", "signal_quality")  # of one module; the others are folders
 _BY_TEXT = ("getattr", "setattr", "hasattr", "delattr")  # builtins that take a name as a text
 
-# A line of a traceback: where, in which function.
-_PLACE = re.compile(r'(File "([\w/.]+)", line \d+, in )(\w+)')
+# A line of a traceback, or a restart's cause ("TypeError in app, line 3, in run"): where, in which function.
+_PLACE = re.compile(r'((?:File "|Error in )([\w/.]+)"?, line \d+, in )(\w+)')
 
 
 class MappingError(Exception):
@@ -244,7 +244,7 @@ class NameMap:
 
 
 def translate(text: str, table: Mapping[str, Mapping[str, str]]) -> str:
-    """A traceback of a mapped build in our own names. Lines of other texts stay as they are."""
+    """A traceback of a mapped build, or its `restart_cause`, in our own names. Other lines stay as they are."""
     lines = []
     stem = ""
     for line in text.splitlines(keepends=True):

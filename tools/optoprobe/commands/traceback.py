@@ -1,4 +1,4 @@
-"""`optoprobe traceback`: what a probe's console showed, in the names of the source.
+"""`optoprobe traceback`: what a probe's console showed, or its `restart_cause`, in the names of the source.
 
 The device's code is built with short names (optoprobe.name_mapping). The table that leads back is this version's own,
 so the probe must run the same version; its diagnostics name it.
@@ -16,7 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "traceback",
         help="puts the source's names into what a probe's console showed",
-        description="Puts the names of the source into a traceback of a probe that runs this version.",
+        description="Puts the names of the source into a traceback, or the restart_cause of the diagnostics, of a probe "
+        "that runs this version.",
         epilog="Exit code 0, 2 for wrong usage or an unreadable file.",
         allow_abbrev=False,
     )
