@@ -18,6 +18,7 @@ import errno
 import gc
 import random
 import struct
+import sys
 import time
 
 import umqtt.simple as umqtt
@@ -28,6 +29,7 @@ from firmware.mqtt.sockets import STEP_MS, MqttSockets
 from firmware.mqtt.wifi import Wifi
 
 _STACK_BYTES = const(8192)
+_COMPUTERS_STACK_BYTES = const(65536)  # glibc's resolver takes more than 16 KiB for a name that is not known
 _TIMEOUT_S = const(10)  # for each of connect, write, read
 _LARGE_MS = const(60000)  # for a message in pieces
 _KEEPALIVE_S = const(30)
@@ -249,7 +251,7 @@ class Network:
                 print("optoprobe: settings: %s is empty, so nothing is published" % key)
                 return
         self._health.network_progressed()
-        _thread.stack_size(_STACK_BYTES)
+        _thread.stack_size(_STACK_BYTES if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
         _thread.start_new_thread(self._run, ())
 
     def _run(self):

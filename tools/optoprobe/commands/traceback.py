@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "traceback",
         help="puts the source's names into what a probe's console showed",
-        description="Puts the names of the source into a traceback, or the restart_cause of the diagnostics, of a probe "
-        "that runs this version.",
+        description="Puts the names of the source into a traceback of a probe that runs this version, or into the "
+        "restart_cause of its diagnostics.",
         epilog="Exit code 0, 2 for wrong usage or an unreadable file.",
         allow_abbrev=False,
     )
