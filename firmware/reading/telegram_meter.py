@@ -67,6 +67,8 @@ class TelegramMeter(Meter):
             self._counters.keep()
         if not publisher.publish(services.health.uptime_s):
             return
+        if self.listener.names_model_only:
+            self.guard = None  # the next one of this name may be another meter: it inherits no counters
         if publisher.clock:
             mailbox = services.network.mailbox
             if not mailbox.time_sync:

@@ -45,6 +45,7 @@ class Listener:
     proven = True  # had the telegram in hand, or the one refused for want of a key, a check that held?
     vouched = True  # is there a check of all its values, or a telegram of the same form before it?
     sealed = True  # do a check of 16 bits, a tag, or a block check and parity cover the telegram in hand?
+    names_model_only = False  # is meter_id() all meters' of this model, as no register tells a number?
     name_may_follow = False  # may a telegram without an id be followed by one of the same meter with it?
     takes_keys = False  # True: it has set_keys(key, auth_key), 16 bytes each or None
     needs_check = False  # the driver sets True where a telegram without a check must be refused

@@ -369,6 +369,10 @@ class Iec62056_21(CompactingListener):
         return self.sets.meter_name() or (self.ident_flag + " " + self.ident_id).strip()
 
     @property
+    def names_model_only(self):
+        return not self.sets.meter_name()
+
+    @property
     def heat(self):
         """Is the telegram in hand a heat meter's?"""
         return self.sets.heat
