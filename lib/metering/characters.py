@@ -30,7 +30,10 @@ def latin_text(data):
     """`data` as text, each byte the character of that number (MicroPython has no latin-1)."""
     if SLICES_ARE_CHEAP:
         return str(data, "latin-1")
-    if all(byte < 0x80 for byte in data):
+    for byte in data:
+        if byte >= 0x80:
+            break
+    else:
         return bytes(data).decode()
     utf8 = bytearray()
     for byte in data:

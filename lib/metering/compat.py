@@ -25,8 +25,10 @@ def copy_bytes(target, at, source, start, n):
     if SLICES_ARE_CHEAP:
         target[at : at + n] = source[start : start + n]
         return
-    for i in range(n):
-        target[at + i] = source[start + i]
+    end = start + n
+    at -= start
+    for i in range(start, end):
+        target[at + i] = source[i]
 
 
 def signed(value, bits):

@@ -11,7 +11,7 @@ it is an empty place of the history.
 
 from metering.characters import is_made_of, latin_text
 from metering.checksum import ARC, crc_table
-from metering.compat import ascii_text, const, copy_bytes
+from metering.compat import SLICES_ARE_CHEAP, ascii_text, const, copy_bytes
 from metering.iec62056_21.printed import (
     PrintedReading,
     address_of,
@@ -39,8 +39,7 @@ _NINE = const(0x39)
 
 ROOM = const(1280)  # bytes that a data set may take; a DSMR text message of 512 characters is 1,024 digits
 _MAX_ADDRESS = const(24)  # 1-0:1.8.0*255 and some blanks
-_ADDRESS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-:.*& "
-_PRINTABLE = bytes(range(0x20, 0x7F))
+_PRINTABLE = bytes(range(_BLANK, 0x7F)) if SLICES_ARE_CHEAP else b""
 _VERSION = b"1-3:0.2.8("
 _CRC_SINCE = const(40)  # DSMR 4.0 and later, by 1-3:0.2.8
 
@@ -142,7 +141,7 @@ class DataSets:
             n_groups = 0
             if behind == at:  # nameless: it belongs to the set before it
                 behind = at if self.n_sets else -1
-            elif behind - at > _MAX_ADDRESS or behind > 0 and not is_made_of(buf, at, behind, _ADDRESS):
+            elif behind - at > _MAX_ADDRESS or behind > 0 and not _may_be_address(buf, at, behind):
                 behind = -1
             while 0 <= behind < end and buf[behind] == _OPEN:
                 opened = behind + 1
@@ -216,7 +215,13 @@ class DataSets:
 
     def is_printable(self):
         """Are all sets kept made of printable characters?"""
-        return is_made_of(self._buf, 0, self.end, _PRINTABLE)
+        buf = self._buf
+        if SLICES_ARE_CHEAP:
+            return not buf[: self.end].translate(None, _PRINTABLE)
+        for i in range(self.end):
+            if not _BLANK <= buf[i] < 0x7F:
+                return False
+        return True
 
     def is_clean(self):
         """Are all addresses known by their form, and is all that has a unit a number?"""
@@ -230,25 +235,32 @@ class DataSets:
 
         A to F are digits where there is no unit: status words and clocks are printed so (eBZ DD3).
         """
-        buf = self._buf
-        bracket = value = has_unit = False
-        for i in range(self.identification, self.end):
-            byte = buf[i]
-            if byte == _OPEN:
-                bracket = value = True
-                has_unit = 0 <= buf.find(b"*", i, self.end) < buf.find(b")", i, self.end)
-            elif byte == _CLOSE:
-                bracket = value = False
-            elif byte == _STAR:
-                value = False
-            elif byte == _AND:
-                value = bracket
-            elif value:
-                if 0x30 <= byte <= 0x39 or not has_unit and 0x41 <= byte <= 0x46:
-                    byte = 0x30
-                elif byte == _PLUS:
-                    byte = _MINUS
-            crc = crc >> 8 ^ TABLE[(crc ^ byte) & 0xFF]
+        buf, end, table = self._buf, self.end, TABLE
+        at = self.identification
+        while at < end:
+            opened = buf.find(b"(", at, end)
+            behind = opened + 1 or end
+            for i in range(at, behind):
+                crc = crc >> 8 ^ table[crc & 0xFF ^ buf[i]]
+            at = behind
+            if opened < 0:
+                break
+            behind = buf.find(b")", at, end)
+            has_unit = buf.find(b"*", at, behind) >= 0
+            value = True
+            for i in range(at, behind):
+                byte = buf[i]
+                if byte == _STAR:
+                    value = False
+                elif byte == _AND:
+                    value = True
+                elif value:
+                    if 0x30 <= byte <= 0x39 or not has_unit and 0x41 <= byte <= 0x46:
+                        byte = 0x30
+                    elif byte == _PLUS:
+                        byte = _MINUS
+                crc = crc >> 8 ^ table[crc & 0xFF ^ byte]
+            at = behind
         return self.end << 16 | crc
 
     # -- walking
@@ -370,6 +382,8 @@ class DataSets:
         power factor, and what has its unit in another bracket.
         """
         view = self._view
+        known = None, 0, ""
+        known_unit = b""  # of the register before: it is this one's too, as a rule
         for group in self.walk():
             obis, n_decimals = group.obis, group.decimals
             printed = self.text(group.value_at, group.value_end)
@@ -377,7 +391,11 @@ class DataSets:
             unit, power = None, 0
             is_number = False
             if group.unit_at:
-                unit, power, unit_text = unit_of(bytes(view[group.unit_at : group.unit_end]))
+                printed_unit = bytes(view[group.unit_at : group.unit_end])
+                if printed_unit != known_unit:
+                    known_unit = printed_unit
+                    known = unit_of(printed_unit)
+                unit, power, unit_text = known
                 is_number = n_decimals >= 0
             elif group.named_unit_at:
                 unit, power, _ = unit_of(bytes(view[group.named_unit_at : group.named_unit_end]))
@@ -415,6 +433,20 @@ class DataSets:
             if self._buf[i] != 0x30:
                 return False
         return True
+
+
+def _may_be_address(buf, at, end):
+    """Are all of buf[at:end] letters, digits, blanks and those of - : . * & that an address has? Allocates nothing.
+
+    By comparing, as looking each of them up in an alphabet takes MicroPython ten times as long.
+    """
+    for i in range(at, end):
+        byte = buf[i]
+        if 0x30 <= byte <= 0x3A or byte == 0x2E or byte == _MINUS:
+            continue
+        if not (0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A or byte == _BLANK or byte == _STAR or byte == _AND):
+            return False
+    return True
 
 
 def is_total_of_none(code):

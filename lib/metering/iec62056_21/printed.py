@@ -37,11 +37,13 @@ def parse_code(data, start, end, code):
     for i in range(start, end):
         byte = data[i]
         if 0x30 <= byte <= 0x39:
-            value = max(value, 0) * 10 + byte - 0x30
+            value = byte - 0x30 if value < 0 else value * 10 + byte - 0x30
             if value > 255:
                 return False
             continue
-        if byte in _LETTERS:
+        if byte >= 0x43:
+            if byte not in _LETTERS:
+                return False
             if value >= 0:  # FF
                 if field > 3:
                     return False
@@ -51,16 +53,16 @@ def parse_code(data, start, end, code):
             continue
         if value < 0:
             return False
-        if byte == 0x2D and field == 2 and not medium:  # -
+        if 2 <= field < 4 and (byte == 0x2E or byte == 0x3A):  # . :
+            code[field] = value
+            field += 1
+        elif byte == 0x2D and field == 2 and not medium:  # -
             code[0] = value
             medium = True
             field = 1
-        elif byte == 0x3A and field == 1:  # :
+        elif byte == 0x3A and field == 1:
             code[1] = value
             field = 2
-        elif byte in b".:" and 2 <= field < 4:
-            code[field] = value
-            field += 1
         elif byte in b"*&" and 2 <= field <= 4:
             code[field] = value
             if not medium and field == 3:
