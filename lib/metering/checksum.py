@@ -2,7 +2,7 @@
 
 from array import array
 
-from metering.compat import const
+from metering.compat import SLICES_ARE_CHEAP, const
 
 CCITT = const(0x8408)  # x**16 + x**12 + x**5 + 1, reflected: CRC-16/X-25, CRC-16/KERMIT
 ARC = const(0xA001)  # x**16 + x**15 + x**2 + 1, reflected: CRC-16/ARC
@@ -31,3 +31,7 @@ def crc16(data, crc, table):
     for byte in data:
         crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc
+
+
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.library_crc import crc16  # noqa: F401 - in place of the one above

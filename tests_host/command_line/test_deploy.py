@@ -52,7 +52,7 @@ def sources():
         for package in ("firmware", "lib/metering")
         for path in (runtime.REPO / package).rglob("*.py")
     ]
-    return sorted(name.with_suffix("").as_posix() for name in names if name not in source_tree.NOT_DEPLOYED)
+    return sorted(name.with_suffix("").as_posix() for name in names if source_tree.is_deployed(name))
 
 
 def stand_in(folder, source):

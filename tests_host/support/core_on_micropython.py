@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from optoprobe import device_tree, runtime
+from optoprobe import device_tree, runtime, source_tree
 
 SCRIPTS = runtime.REPO / "tests_host" / "micropython" / "on_micropython"
 HEAP = "64k"
@@ -14,11 +14,11 @@ HEAP = "64k"
 
 def install(root: Path) -> Path:
     """Put the core into `root` as bytecode; returns `root`, which then belongs into MICROPYPATH."""
-    lib = runtime.REPO / "lib"
-    for source in sorted((lib / "metering").rglob("*.py")):
-        folder = root / source.relative_to(lib).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        device_tree.install(source, folder)
+    for name in source_tree.device_modules():
+        if name.is_relative_to(source_tree.CORE):
+            folder = root / name.relative_to("lib").parent
+            folder.mkdir(parents=True, exist_ok=True)
+            device_tree.install(source_tree.source(name), folder)
     return root
 
 

@@ -12,7 +12,8 @@ CLONE = Path(__file__).resolve().parents[2]
 CORE = "lib/metering"
 PACKAGES = ("firmware", CORE)  # wholly ours: what else lies there on a device is an earlier version's
 STARTERS = ("boot.py", "main.py")
-NOT_DEPLOYED = {Path("firmware/contracts.py")}  # types, which only the checker reads
+# Types, which only the checker reads; what computes faster where memory is plenty.
+NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"))
 
 _PACKED = Path(__file__).resolve().parent / "device_files"
 IS_INSTALLED = _PACKED.is_dir()  # away from any clone
@@ -33,7 +34,12 @@ def device_modules() -> list[Path]:
     for package in PACKAGES:
         folder = source(package)
         found += [Path(package) / file.relative_to(folder) for file in sorted(folder.rglob("*.py"))]
-    return [name for name in found if name not in NOT_DEPLOYED]
+    return list(filter(is_deployed, found))
+
+
+def is_deployed(name: Path) -> bool:
+    """Does the module of this name go onto a device?"""
+    return not any(map(name.is_relative_to, NOT_DEPLOYED))
 
 
 def board_files() -> dict[str, Path]:

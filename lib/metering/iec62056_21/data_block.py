@@ -27,12 +27,15 @@ ROOM at the least.
 
 from metering.characters import is_even
 from metering.compacting_listener import CompactingListener
-from metering.compat import const
+from metering.compat import SLICES_ARE_CHEAP, const
 from metering.iec62056_21.acceptance import AcceptancePolicy
 from metering.iec62056_21.block_check import crc16_part, xor_part
 from metering.iec62056_21.data_sets import TABLE, DataSets
 from metering.line import Line
 from metering.listener import NOTHING
+
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.printed_runs import DataSets
 
 _LF = const(0x0A)
 _CR = const(0x0D)

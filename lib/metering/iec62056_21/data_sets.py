@@ -265,11 +265,12 @@ class DataSets:
 
     # -- walking
 
-    def walk(self):
-        """Yields a Group, the same one each time, for each bracket of the sets kept."""
-        buf, view, end = self._buf, self._view, self.end
+    def walk(self, at=0, end=0):
+        """Yields a Group, the same one each time, for each bracket of the sets kept, or of those in _buf[at:end]."""
+        buf, view = self._buf, self._view
         group = Group()
-        at = self.identification
+        at = at or self.identification
+        end = end or self.end
         while at < end:
             opened = buf.find(b"(", at, end)
             end_at = opened
@@ -375,8 +376,8 @@ class DataSets:
     def text(self, at, end):
         return latin_text(self._view[at:end])
 
-    def readings(self):
-        """Yields a PrintedReading for each group.
+    def readings(self, at=0, end=0):
+        """Yields a PrintedReading for each group that walk() yields.
 
         The number of a register without a unit is a text, but for an energy with decimals, which is kWh (Hager eHZ), a
         power factor, and what has its unit in another bracket.
@@ -384,7 +385,7 @@ class DataSets:
         view = self._view
         known = None, 0, ""
         known_unit = b""  # of the register before: it is this one's too, as a rule
-        for group in self.walk():
+        for group in self.walk(at, end):
             obis, n_decimals = group.obis, group.decimals
             printed = self.text(group.value_at, group.value_end)
             unit_text = None
@@ -400,14 +401,13 @@ class DataSets:
             elif group.named_unit_at:
                 unit, power, _ = unit_of(bytes(view[group.named_unit_at : group.named_unit_end]))
                 is_number = n_decimals >= 0 and unit is not None
-            elif n_decimals > 0 and obis and not group.is_companion and obis[0] == _ELECTRICITY:
-                if obis[3] == _TOTAL:
-                    unit, power = _implied_unit(obis), _KILO
-                    is_number = unit is not None
-                else:
-                    is_number = obis[3] == _NOW and obis[2] in (13, 33, 53, 73)
+            elif n_decimals > 0 and obis and not group.is_companion:
+                implied = implied_unit(obis)
+                if implied:
+                    unit, power = implied
+                    is_number = True
             address = group.address
-            reading = PrintedReading(obis or _unmapped(address), address, printed, unit_text, group.is_companion)
+            reading = PrintedReading(obis or unmapped(address), address, printed, unit_text, group.is_companion)
             if is_number:
                 reading.take_number(n_decimals, unit, power)
             yield reading
@@ -454,16 +454,19 @@ def is_total_of_none(code):
     return code[5] == 0 and code[3] == _TOTAL
 
 
-def _unmapped(address):
+def unmapped(address):
     """What stands for the OBIS code of an address that is none: its bytes, never six."""
     return b"?" + address.encode() + (b"?" if len(address) == 5 else b"")
 
 
-def _implied_unit(code):
-    """The DLMS code of what an energy is counted in thousands of where no unit is printed, None for others."""
-    if code[0] != _ELECTRICITY or code[3] != _TOTAL or code[5] != _RUNNING or not 1 <= code[2] <= 4:
-        return None
-    return 30 if code[2] < 3 else 32
+def implied_unit(code):
+    """(DLMS code, power of ten) of a number with decimals where no unit is printed; None where it stays a text."""
+    if code[0] == _ELECTRICITY:
+        if code[3] == _TOTAL and code[5] == _RUNNING and 1 <= code[2] <= 4:
+            return 30 if code[2] < 3 else 32, _KILO
+        if code[3] == _NOW and code[2] in (13, 33, 53, 73):
+            return None, 0
+    return None
 
 
 def _readable(text, is_hex):

@@ -1,0 +1,108 @@
+"""What a computer does in its own way gives what the definition gives: any bytes, the same events and readings."""
+
+import random
+from array import array
+
+import pytest
+from support import iec_rows
+
+from metering.checksum import ARC, CCITT, crc_table
+from metering.iec62056_21 import data_block, data_sets
+from metering.listener import NOTHING, TELEGRAM, Listener
+from metering.on_computer import library_crc, printed_runs
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+
+
+def events(listener: Listener, stream: bytes, chunk: int) -> list[object]:
+    """All that a listener tells of a stream."""
+    told: list[object] = []
+    at = 0
+    while True:
+        while (event := listener.next_event()) != NOTHING:
+            told.append((event, listener.offset, listener.reason, listener.detail, listener.n_values))
+            if event == TELEGRAM:
+                told.append((listener.meter_id(), listener.vouched, listener.proven))
+                told += [tuple(sorted(vars(reading).items())) for reading in listener.readings()]
+        if at == len(stream):
+            return [*told, listener.skipped, dict(listener.rejected), listener.values_dropped]
+        at += listener.feed(stream, at, min(len(stream), at + chunk))
+        if at == len(stream):
+            listener.finish()
+
+
+def mutated(telegrams: list[bytes], chance: random.Random) -> bytes:
+    """A few telegrams of one meter, some with bytes changed, lost, doubled or put in from another."""
+    stream = bytearray()
+    for _ in range(4):
+        telegram = bytearray(chance.choice(telegrams))
+        for _ in range(chance.choice((0, 0, 1, 2, 5))):
+            at = chance.randrange(len(telegram))
+            kind = chance.randrange(4)
+            if kind == 0:
+                telegram[at] = chance.choice(
+                    b"()*&!/. 0169-:AFk\r\n\x02\x03\x1b\x77\x62" + bytes((chance.randrange(256),))
+                )
+            elif kind == 1:
+                del telegram[at : at + chance.choice((1, 2, 20))]
+            elif kind == 2:
+                telegram[at:at] = telegram[at : at + chance.choice((1, 9, 40))]
+            else:
+                telegram[at:at] = chance.choice(
+                    (b"(1)", b"6", b" ", b"*00", b"\r\n", b"(1.5 kWh)", b".5", b"1-3:0.2.8(50)")
+                )
+            telegram = telegram or bytearray(b"/")
+        stream += telegram
+    return bytes(stream)
+
+
+@pytest.mark.parametrize("polynomial", [CCITT, ARC, 0x8810])
+@pytest.mark.parametrize("with_library", [True, False])
+def test_checksums(polynomial, with_library, monkeypatch):
+    if not with_library:
+        monkeypatch.setattr(library_crc, "arc", None)
+    elif library_crc.arc is None:
+        pytest.skip("fastcrc is not installed")
+    table = crc_table(polynomial)
+    chance = random.Random(polynomial)
+    for n in (0, 1, 2, 3, 9, 100, 1001):
+        data, begun = chance.randbytes(n), chance.randrange(65536)
+        crc = begun
+        for byte in data:
+            crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
+        assert library_crc.crc16(memoryview(data), begun, table) == crc
+        assert library_crc.crc16(array("B", data), begun, table) == crc
+
+
+def printed_meters() -> list[list[bytes]]:
+    """Telegrams of one meter each."""
+    meters = [[data] for _, data, _, _ in iec_rows.ROWS]
+    for seed in range(4):
+        asked = IecMeter("C", seed=seed, full=bool(seed % 2), history=seed % 3)
+        meters.append([asked.identification() + asked.block(60 * k)[0] for k in range(2)])
+    return meters
+
+
+def without_check(telegram: bytes) -> bytes:
+    """The same with no block check, so that whatever is changed of it is looked at."""
+    return telegram.partition(b"!")[0].replace(b"\x02", b"") + b"!\r\n" if b"\x02" in telegram else telegram
+
+
+@pytest.mark.parametrize("history", [False, True])
+@pytest.mark.parametrize("size", [3072, 1700])
+def test_printed_registers(monkeypatch, history, size):
+    chance = random.Random(size + history)
+    meters = printed_meters()
+    telegrams = [*meters, *([without_check(one) for one in meter] for meter in meters)]
+    n_told = 0
+    for meter in telegrams:
+        for _ in range(12):
+            stream, chunk = mutated(meter, chance), chance.choice((1, 64, 5000))
+            told = []
+            for sets in (printed_runs.DataSets, data_sets.DataSets):
+                monkeypatch.setattr(data_block, "DataSets", sets)
+                listener = data_block.Iec62056_21(size)
+                listener.history = history
+                told.append(events(listener, stream, chunk))
+            assert told[0] == told[1], stream
+            n_told += len(told[0])
+    assert n_told > 5000
