@@ -127,7 +127,8 @@ def decimals(data, start, end):
 @remembered
 def unit_of(printed):
     """(DLMS code, power of ten, text) of a unit as printed (bytes)."""
-    return unit_code(printed) + (latin_text(printed),)
+    code, power = unit_code(printed)
+    return code, power, latin_text(printed)
 
 
 def unit_code(printed):
