@@ -10,11 +10,15 @@ def decimal_text(value, exponent):
     """
     if exponent >= 0:
         return str(value) + ("0" * exponent if value else "")
-    digits = str(abs(value))
+    sign = ""
+    if value < 0:
+        sign = "-"
+        value = -value
+    digits = str(value)
     missing = 1 - exponent - len(digits)
     if missing > 0:
         digits = "0" * missing + digits
-    return ("-" if value < 0 else "") + digits[:exponent] + "." + digits[exponent:]
+    return sign + digits[:exponent] + "." + digits[exponent:]
 
 
 class Reading:

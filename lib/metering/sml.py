@@ -48,7 +48,7 @@ _MAX_FILL = const(3)
 BUFFER_SIZE = const(1536)
 _MAX_TL_BYTES = const(8)  # three are met; more bytes than that only spell out leading zeros
 _MAX_TIME_PARTS = const(3)
-_LONGEST_USUAL = const(40)  # bytes of an entry of the usual form, with some to spare
+_LONGEST_USUAL = const(56)  # bytes of an entry of the usual form, with some to spare
 
 _OCTETS = const(0x00)  # types of a TL field
 _BOOLEAN = const(0x40)
@@ -194,27 +194,40 @@ class Sml(Listener):
 
     def readings(self):
         """Yields a Reading for each list entry with a value, in the order sent, until the next feed or event."""
-        view = self._view
+        view, entries = self._view, self._entries
         rules = self._sign_rules(self.server_id)
-        for i in range(self.n_values):
-            name_at = self._load(i)
-            kind, at, n = self._kind, self._value_at, self._length
-            exponent, unit = self._exponent, self._unit
+        for i in range(0, 2 * self.n_values, 2):
+            name_at = entries[i]
+            at = entries[i + 1]
+            if at:
+                unit, exponent = None, 0
+                if view[at - 2] == 0x52:
+                    unit, exponent = view[at - 3], view[at - 1]
+                    if exponent > 127:
+                        exponent -= 256
+                kind = view[at]
+                at += 1
+                n = (kind & 0x0F) - 1
+                kind &= 0x70
+            else:
+                self._entry(name_at - 2)
+                kind, at, n, exponent, unit = self._kind, self._value_at, self._length, self._exponent, self._unit
             obis = bytes(view[name_at : name_at + 6])
-            if kind == _OCTETS:
+            if kind >= _INTEGER:
+                value = int.from_bytes(view[at : at + n], "big")
+                if kind == _INTEGER:
+                    if view[at] > 127:
+                        value -= 1 << 8 * n
+                    if rules and (unit == _W or obis == _POWER):
+                        value = rules.meant(value, n, exponent, obis)
+                yield Reading(obis, value, exponent, unit)
+            elif kind == _OCTETS:
                 octets = bytes(view[at : at + n])
                 if obis == _SERIAL_NUMBER:
                     rules = rules or self._sign_rules(octets)
                 yield Reading(obis, octets, 0, unit)
-            elif kind == _BOOLEAN:
-                yield Reading(obis, view[at] != 0)
             else:
-                value = int.from_bytes(view[at : at + n], "big")
-                if kind == _INTEGER:
-                    value = signed(value, 8 * n)
-                    if rules and (unit == _W or obis == _POWER):
-                        value = rules.meant(value, n, exponent, obis)
-                yield Reading(obis, value, exponent, unit)
+                yield Reading(obis, view[at] != 0)
 
     def _sign_rules(self, server_id):
         """What knows how the meter of this id sends the sign of its power wrongly; None where no report says so."""
@@ -258,9 +271,11 @@ class Sml(Listener):
         self._kind = buf[at] & 0x70
         self._length = (buf[at] & 0x0F) - 1
         self._value_at = at + 1
-        self._unit = buf[at - 3]
-        exponent = buf[at - 1]
-        self._exponent = exponent - 256 if exponent > 127 else exponent
+        self._unit = None
+        self._exponent = 0
+        if buf[at - 2] == 0x52:
+            self._unit = buf[at - 3]
+            self._exponent = signed(buf[at - 1], 8)
         return name_at
 
     def _parse(self):
@@ -300,7 +315,7 @@ class Sml(Listener):
                     value = self._usual_value(at) if at + _LONGEST_USUAL <= end else 0
                     if value:
                         kind = buf[value] & 0x70
-                        unit, exponent = buf[value - 3], buf[value - 1]
+                        unit, exponent = buf[value - 3] if buf[value - 2] == 0x52 else 0, buf[value - 1]
                         self._note(at + 2, value)
                         at = value + (buf[value] & 0x0F) + 1
                     else:
@@ -324,26 +339,36 @@ class Sml(Listener):
         self.pin_needed = coarse and not fine and not power
 
     def _usual_value(self, at):
-        """Where the value is of an entry of the form that nearly all have, 0 for any other: 77 07 code, no status or
-        one behind the first, no time, 62 unit 52 scaler, octets or a number of one byte of type and length, 01."""
+        """Where the value of the entry at `at` is, 0 unless it is of the form that nearly all have: 77 07 code, status or
+        01, a time of one number or 01, 62 unit 52 scaler or 01 01, up to 14 octets or a number, 01."""
         buf = self._buf
         if buf[at] != 0x77 or buf[at + 1] != 0x07:
             return 0
         at += 8
-        byte = buf[at]
-        if byte == 0x01:
+        n = buf[at]
+        if n != 0x01:
+            if not 0x60 < n < 0x6A:
+                return 0
+            at += n & 0x0F
+            if self._status == _NO_STATUS and n > 0x62:
+                self._status = buf[at - 2] << 8 | buf[at - 1]
+        else:
             at += 1
-        elif 0x60 < byte < 0x6A and self._status != _NO_STATUS:
-            at += byte & 0x0F
+        n = buf[at]
+        if n != 0x01:
+            if n != 0x72 or buf[at + 1] != 0x62 or not 0x60 < buf[at + 3] < 0x6A:
+                return 0
+            at += 2 + (buf[at + 3] & 0x0F)
+        at += 1
+        if buf[at] == 0x62 and buf[at + 2] == 0x52:
+            at += 4
+        elif buf[at] == buf[at + 1] == 0x01:
+            at += 2
         else:
             return 0
-        if buf[at] != 0x01 or buf[at + 1] != 0x62 or buf[at + 3] != 0x52:
-            return 0
-        at += 5
-        byte = buf[at]
-        n = byte & 0x0F
-        usual = n > 1 and (byte < 0x10 or n < 10 and 0x50 <= byte < 0x70)
-        return at if usual and buf[at + n] == 0x01 else 0
+        kind = buf[at]
+        n = kind & 0x0F
+        return at if n > 1 and (kind < 0x10 or n < 10 and 0x50 <= kind < 0x70) and buf[at + n] == 0x01 else 0
 
     def _note(self, name_at, value):
         entries, k = self._entries, 2 * self.n_values
