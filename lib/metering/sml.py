@@ -339,8 +339,8 @@ class Sml(Listener):
         self.pin_needed = coarse and not fine and not power
 
     def _usual_value(self, at):
-        """Where the value of the entry at `at` is, 0 unless it is of the form that nearly all have: 77 07 code, status or
-        01, a time of one number or 01, 62 unit 52 scaler or 01 01, up to 14 octets or a number, 01."""
+        """Where the value of the entry is, 0 unless it is of the form that nearly all have: 77 07 code, status
+        or 01, a time of one number or 01, 62 unit 52 scaler or 01 01, up to 14 octets or a number, 01."""
         buf = self._buf
         if buf[at] != 0x77 or buf[at + 1] != 0x07:
             return 0
