@@ -1,6 +1,6 @@
 """Speed and memory of our decoders beside others, on this machine, in one run. `make bench` starts it.
 
-    bench.py [--rounds N] [--seconds S]
+    bench.py [--rounds N] [--seconds S] [--only peers|landed]
 
 SML is measured beside smllib and pysml, IEC 62056-21 in two sets: P1 telegrams with a CRC beside dsmr-parser, read-outs
 framed by STX, ETX and BCC beside iec62056-21. DLMS is measured in three: plain telegrams and those with a tag beside
@@ -18,6 +18,10 @@ is made once and kept is not in it, for none: imported modules, dsmr-parser's pa
 gurux-dlms' client, our listener with its buffer and what it made of a key (on a computer some 200 KB of tables where a
 tag is checked); but each table has a row of ours with a listener made for each telegram too.
 
+Behind the tables the same telegrams are decoded by the core as it was before it was made faster (commit LANDED, taken
+from git into a temporary folder), on CPython and on MicroPython's unix port, in rounds that take turns with today's;
+figures are the best rounds' processor time, ratios of these.
+
 The last lines say which share of a telegram's time on the line its tag (GHASH) and its decryption take on MicroPython's
 unix port on this machine, usually its 32-bit one. A board is far slower.
 """
@@ -33,6 +37,8 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
+import tarfile
 import tempfile
 import time
 import tracemalloc
@@ -51,7 +57,7 @@ from metering.dlms.axdr import ber_length
 from metering.iec62056_21 import data_block as iec62056_21
 from metering.line import Line
 from metering.listener import NOTHING, TELEGRAM, Listener
-from optoprobe import runtime
+from optoprobe import device_tree, runtime
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
@@ -99,8 +105,17 @@ def values_of(listener: Listener, telegram: bytes) -> int:
 
 
 def ours_reused(make: Callable[[], Listener]) -> Decode:
-    listener = make()
-    return lambda telegram: values_of(listener, telegram)
+    """A listener for each telegram, as each is of another meter; it has had the telegram before."""
+    listeners: dict[bytes, Listener] = {}
+
+    def decode(telegram: bytes) -> int:
+        listener = listeners.get(telegram)
+        if listener is None:
+            listener = listeners[telegram] = make()
+            values_of(listener, telegram)
+        return values_of(listener, telegram)
+
+    return decode
 
 
 def ours_made_anew(make: Callable[[], Listener]) -> Decode:
@@ -220,15 +235,14 @@ def dlms_listener(telegram: bytes) -> Listener:
 
 
 def dlms_reused() -> Decode:
-    """A listener for each pair of keys and framing; a stream of bare APDUs is one of its own."""
-    listeners: dict[Any, Listener] = {}
+    """The same with the telegram's keys."""
+    listeners: dict[bytes, Listener] = {}
 
     def decode(telegram: bytes) -> int:
-        assert isinstance(telegram, Push)
-        told = telegram.framing, telegram.key, telegram.auth_key
-        listener = listeners.get(told)
+        listener = listeners.get(telegram)
         if listener is None:
-            listener = listeners[told] = dlms_listener(telegram)
+            listener = listeners[telegram] = dlms_listener(telegram)
+            values_of(listener, telegram)
         return values_of(listener, telegram)
 
     return decode
@@ -392,7 +406,7 @@ def contests() -> list[Contest]:
     return [
         Contest(
             "SML",
-            ours(sml.Sml),
+            ours(sml.LISTENER),
             {
                 "smllib": (smllib_full, "smllib"),
                 "smllib get_obis": (smllib_get_obis, "smllib"),
@@ -402,8 +416,8 @@ def contests() -> list[Contest]:
             ("smllib get_obis",),
             from_corpus() if real[0] else simulated(),
             sources[0],
-            3,
-            1 / 5,
+            8,
+            1 / 4,
             OURS_ANEW,
             sml.BUFFER_SIZE,
             alike=True,
@@ -416,8 +430,8 @@ def contests() -> list[Contest]:
             ("dsmr-parser",),
             p1,
             sources[1],
-            3,
-            1 / 3,
+            5,
+            1 / 4,
             OURS,
             iec62056_21.BUFFER_SIZE,
         ),
@@ -429,6 +443,8 @@ def contests() -> list[Contest]:
             ("iec62056-21",),
             framed,
             sources[1],
+            1.5,
+            1 / 4,
             buffer_bytes=IEC_BUFFER,
         ),
         *dlms_contests(),
@@ -441,9 +457,15 @@ def dlms_contests() -> list[Contest]:
     gurux = {"gurux-dlms": (gurux_dlms, "gurux-dlms")}
     both = gurux | {"dlms-cosem": (dlms_cosem, "dlms-cosem")}
     sets: list[tuple[str, Any, list[Push], float, tuple[tuple[str, float], ...]]] = [
-        ("plain", both, [push for push in given if not push.key], 1, (("dlms-cosem", 1),)),
+        ("plain", both, [push for push in given if not push.key], 1, (("dlms-cosem", 2.5),)),
         ("encrypted", gurux, [push for push in given if push.key], 5, ()),
-        ("encrypted, with a tag", both, [push for push in given if push.key and push.tagged], 5, ()),
+        (
+            "encrypted, with a tag",
+            both,
+            [push for push in given if push.key and push.tagged],
+            5,
+            (("dlms-cosem", 1.5),),
+        ),
     ]
     return [
         Contest(
@@ -700,6 +722,90 @@ def verdict(contest: Contest, median: dict[str, float], peak: dict[str, list[int
     return " ".join(said)
 
 
+# --- beside the core as it was ---------------------------------------------------------------------------------------
+
+LANDED = "d2e786a"
+SPEED_SCRIPT = core_on_micropython.SCRIPTS / "speed.py"
+SPEED_RUNS = 3
+
+
+def landed_core(folder: Path) -> Path:
+    """The core of commit LANDED as sources; raises CalledProcessError where git does not have it."""
+    packed = subprocess.run(
+        ("git", "-c", "safe.directory=*", "archive", LANDED, "lib"), cwd=runtime.REPO, capture_output=True, check=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tree:
+        tree.extractall(folder, filter="data")
+    return folder / "lib"
+
+
+def compiled_core(sources: Path, folder: Path) -> Path:
+    for source in sorted((sources / "metering").rglob("*.py")):
+        target = folder / source.relative_to(sources).parent
+        target.mkdir(parents=True, exist_ok=True)
+        device_tree.install(source, target)
+    return folder
+
+
+def beside_landed(found: list[Contest], rounds: int) -> None:
+    """Prints what each contest's telegrams take by the core of LANDED and by today's, on both Pythons."""
+    print(f"\nBeside commit {LANDED}: best processor time of {SPEED_RUNS * rounds} rounds, us a telegram.\n")
+    settings = {
+        "SML": ("sml", 0, 0),
+        "IEC 62056-21, P1 telegrams": ("iec62056-21", iec62056_21.BUFFER_SIZE, 1),
+        "IEC 62056-21, framed read-outs": ("iec62056-21", IEC_BUFFER, 1),
+        "DLMS, plain": ("dlms", 0, 0),
+        "DLMS, encrypted, with a tag": ("dlms", 0, 0),
+    }
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        landed = landed_core(folder / "landed")
+        micropython = [str(runtime.micropython()), "-X", "heapsize=8m"]
+        core_on_micropython.install(folder / "now_compiled")
+        path_of_now = f"{folder / 'now_compiled'}:.frozen"
+        path_of_landed = f"{compiled_core(landed, folder / 'landed_compiled')}:.frozen"
+        sides = {
+            ("CPython", LANDED): ([sys.executable], {"PYTHONPATH": str(landed)}),
+            ("CPython", "now"): ([sys.executable], {"PYTHONPATH": str(runtime.REPO / "lib")}),
+            ("MicroPython", LANDED): (micropython, {"MICROPYPATH": path_of_landed}),
+            ("MicroPython", "now"): (micropython, {"MICROPYPATH": path_of_now}),
+        }
+        rows = []
+        for contest in found:
+            if contest.what not in settings:
+                continue
+            place = folder / "".join(filter(str.isalnum, contest.what))
+            place.mkdir()
+            names = []
+            for k, (telegram, _) in enumerate(contest.given):
+                (place / str(k)).write_bytes(telegram)
+                names.append(str(k))
+                if isinstance(telegram, Push) and telegram.key:
+                    keys = [key.hex() if key else "-" for key in (telegram.key, telegram.auth_key)]
+                    (place / f"{k}.keys").write_text(" ".join(keys))
+            words = [str(SPEED_SCRIPT), *map(str, settings[contest.what]), str(rounds), *names]
+            best = dict.fromkeys(sides, float("inf"))
+            for _ in range(SPEED_RUNS):
+                for side, (command, environment) in sides.items():
+                    done = subprocess.run(
+                        [*command, *words],
+                        cwd=place,
+                        env=os.environ | environment,
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    )
+                    taken = done.stdout.split()[1:]
+                    best[side] = min(best[side], *(int(us) / len(names) for us in taken))
+            row = [contest.what, str(len(names))]
+            for python in ("CPython", "MicroPython"):
+                before, now = best[python, LANDED], best[python, "now"]
+                row += [f"{before:.0f}", f"{now:.0f}", f"{before / now:.2f}"]
+            rows.append(row)
+    header = ["telegrams", "of them", f"CPython, {LANDED}", "now", "speed", f"MicroPython, {LANDED}", "now", "speed"]
+    print(table(header, rows))
+
+
 # --- on the line -----------------------------------------------------------------------------------------------------
 
 
@@ -749,12 +855,21 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Times our decoders beside others on the same telegrams.")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=0.3, help="for each decoder in each round")
+    arguments.add_argument("--only", choices=("peers", "landed"))
     chosen = arguments.parse_args()
     logging.disable(logging.CRITICAL)  # pysml and dsmr-parser log what they refuse
     print(f"Machine: {cpu()}, {os.cpu_count()} CPUs; {platform.platform()}; Python {platform.python_version()}")
-    for contest in contests():
-        compare(contest, chosen.rounds, chosen.seconds)
-    share_of_the_line(chosen.rounds)
+    found = contests()
+    if chosen.only != "landed":
+        for contest in found:
+            compare(contest, chosen.rounds, chosen.seconds)
+    if chosen.only != "peers":
+        try:
+            beside_landed(found, chosen.rounds)
+        except (subprocess.CalledProcessError, runtime.SetupError) as error:
+            print(f"left out ({error})")
+    if not chosen.only:
+        share_of_the_line(chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,8 @@ The first status word of a telegram says which way the power flows, where its fo
     any other, or none              nothing: the power stays as sent
 """
 
-from array import array
-
 from metering.checksum import CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
-from metering.compat import const, copy_bytes, signed
+from metering.compat import SLICES_ARE_CHEAP, const, copy_bytes, signed
 from metering.identifier import identifier_text
 from metering.line import Line
 from metering.listener import NOTHING, SEC_INDEX, Listener
@@ -48,7 +46,6 @@ _MAX_FILL = const(3)
 BUFFER_SIZE = const(1536)
 _MAX_TL_BYTES = const(8)  # three are met; more bytes than that only spell out leading zeros
 _MAX_TIME_PARTS = const(3)
-_LONGEST_USUAL = const(56)  # bytes of an entry of the usual form, with some to spare
 
 _OCTETS = const(0x00)  # types of a TL field
 _BOOLEAN = const(0x40)
@@ -98,10 +95,9 @@ class Sml(Listener):
         self._end = 0  # first byte behind the messages
         self._kind = self._length = 0  # the last type-length field: its type; bytes behind it, or elements
         self._value = None  # the last number
-        self._name_at = self._value_at = self._exponent = 0  # the last entry
+        self._value_at = self._exponent = 0  # the last entry
         self._unit = None
         self._status = _NO_STATUS  # low two bytes of the first status word in the telegram
-        self._entries = array("H")  # of each value: where its code is, and its type-length field, 0 for a rare form
 
     def _reset_telegram(self):
         Listener._reset_telegram(self)
@@ -169,7 +165,8 @@ class Sml(Listener):
         self._end = self._unescape(at) if self._literals else at
         self._reset_telegram()
         try:
-            self._parse()
+            for _ in self._walk():
+                self.n_values += 1
         except _Malformed as error:
             return self._reject("structure", str(error), at + 8)
         behind = at + 8
@@ -194,40 +191,26 @@ class Sml(Listener):
 
     def readings(self):
         """Yields a Reading for each list entry with a value, in the order sent, until the next feed or event."""
-        view, entries = self._view, self._entries
+        view = self._view
         rules = self._sign_rules(self.server_id)
-        for i in range(0, 2 * self.n_values, 2):
-            name_at = entries[i]
-            at = entries[i + 1]
-            if at:
-                unit, exponent = None, 0
-                if view[at - 2] == 0x52:
-                    unit, exponent = view[at - 3], view[at - 1]
-                    if exponent > 127:
-                        exponent -= 256
-                kind = view[at]
-                at += 1
-                n = (kind & 0x0F) - 1
-                kind &= 0x70
-            else:
-                self._entry(name_at - 2)
-                kind, at, n, exponent, unit = self._kind, self._value_at, self._length, self._exponent, self._unit
+        for name_at in self._walk():
+            kind, at, n = self._kind, self._value_at, self._length
+            exponent, unit = self._exponent, self._unit
             obis = bytes(view[name_at : name_at + 6])
-            if kind >= _INTEGER:
-                value = int.from_bytes(view[at : at + n], "big")
-                if kind == _INTEGER:
-                    if view[at] > 127:
-                        value -= 1 << 8 * n
-                    if rules and (unit == _W or obis == _POWER):
-                        value = rules.meant(value, n, exponent, obis)
-                yield Reading(obis, value, exponent, unit)
-            elif kind == _OCTETS:
+            if kind == _OCTETS:
                 octets = bytes(view[at : at + n])
                 if obis == _SERIAL_NUMBER:
                     rules = rules or self._sign_rules(octets)
                 yield Reading(obis, octets, 0, unit)
-            else:
+            elif kind == _BOOLEAN:
                 yield Reading(obis, view[at] != 0)
+            else:
+                value = int.from_bytes(view[at : at + n], "big")
+                if kind == _INTEGER:
+                    value = signed(value, 8 * n)
+                    if rules and (unit == _W or obis == _POWER):
+                        value = rules.meant(value, n, exponent, obis)
+                yield Reading(obis, value, exponent, unit)
 
     def _sign_rules(self, server_id):
         """What knows how the meter of this id sends the sign of its power wrongly; None where no report says so."""
@@ -242,8 +225,7 @@ class Sml(Listener):
     def _instantaneous(self, c):
         """The value of 1-0:c.7.0 in thousandths of its unit, None where it is not sent or is no such number."""
         code = bytes((1, 0, c, 7))
-        for i in range(self.n_values):
-            name_at = self._load(i)
+        for name_at in self._walk():
             if self._buf.find(code, name_at, name_at + 4) >= 0 and self._kind >= _INTEGER and -3 <= self._exponent <= 3:
                 at, n = self._value_at, self._length
                 value = int.from_bytes(self._view[at : at + n], "big")
@@ -260,47 +242,26 @@ class Sml(Listener):
                 value = -reading.value if status & _EDL21_EXPORT else reading.value
                 yield Reading(_POWER, value, reading.exponent, reading.unit)
 
-    def _load(self, i):
-        """Say of value `i` what _kind, _length, _value_at, _unit and _exponent it has; returns where its code is."""
-        name_at = self._entries[2 * i]
-        at = self._entries[2 * i + 1]
-        if not at:
-            self._entry(name_at - 2)
-            return name_at
-        buf = self._buf
-        self._kind = buf[at] & 0x70
-        self._length = (buf[at] & 0x0F) - 1
-        self._value_at = at + 1
-        self._unit = None
-        self._exponent = 0
-        if buf[at - 2] == 0x52:
-            self._unit = buf[at - 3]
-            self._exponent = signed(buf[at - 1], 8)
-        return name_at
+    def _walk(self):
+        """Step through every message; yields, per entry with a value, where its 6-byte OBIS code is.
 
-    def _parse(self):
-        """Step through every message and note its values. Raises _Malformed at the first thing that is not SML.
-
+        Then _kind, _length, _value_at, _unit and _exponent describe the value. Raises _Malformed at the first thing
+        that is not SML; the same walk checks a telegram and later reads it, so a checked telegram reads to its end.
         Behind the messages stand the 8 bytes of the end sequence, so looking a byte or two too far is safe: no step
-        moves past _end without _Malformed. What nearly every telegram has is stepped over without a call.
+        moves past _end without _Malformed.
         """
         buf, end = self._buf, self._end
-        at = len(_START)
         power = fine = coarse = False
+        at = len(_START)
         while at < end:
             if buf[at] == 0:  # fill bytes
                 at += 1
                 continue
-            at = at + 1 if buf[at] == 0x76 else self._list(at, 6, "message")
+            at = self._list(at, 6, "message")
             at = self._skip(at, 3)
-            at = at + 1 if buf[at] == 0x72 else self._list(at, 2, "message body")
-            if buf[at] == 0x63:
-                tag = buf[at + 1] << 8 | buf[at + 2]
-                at += 3
-            else:
-                at = self._number(at, "message tag", 4)
-                tag = self._value
-            if tag == _GET_LIST_RESPONSE:
+            at = self._list(at, 2, "message body")
+            at = self._number(at, "message tag", 4)
+            if self._value == _GET_LIST_RESPONSE:
                 at = self._list(at, 7, "list response")
                 at = self._skip(at, 1)
                 at = self._server(at)
@@ -312,23 +273,43 @@ class Sml(Listener):
                     at += entries
                     entries = 0
                 for _ in range(entries):
-                    value = self._usual_value(at) if at + _LONGEST_USUAL <= end else 0
-                    if value:
-                        kind = buf[value] & 0x70
-                        unit, exponent = buf[value - 3] if buf[value - 2] == 0x52 else 0, buf[value - 1]
-                        self._note(at + 2, value)
-                        at = value + (buf[value] & 0x0F) + 1
+                    at = self._field(at)
+                    if self._kind != _LIST:
+                        raise _Malformed("no list entry before byte %d" % at)
+                    if self._length != 7:  # nothing we know
+                        at = self._skip(at, self._length)
+                        continue
+                    name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
+                    at = self._skip(at, 1)
+                    if buf[at] == 0x01:  # no status
+                        at = self._skip(at, 2)
                     else:
-                        at = self._entry(at)
-                        if not self._name_at:
-                            continue
-                        kind, unit, exponent = self._kind, self._unit, self._exponent & 0xFF
-                        self._note(self._name_at, 0)
+                        at = self._status_word(at)
+                        at = self._skip(at, 1)  # valTime in whichever form
+                    if buf[at] == 0x62 and buf[at + 2] == 0x52:  # one byte each, as nearly every entry has them
+                        unit = buf[at + 1]
+                        exponent = signed(buf[at + 3], 8)
+                        at += 4
+                    else:
+                        at = self._number(at, "unit", 2)
+                        unit = self._value
+                        at = self._number(at, "scaler", 1)
+                        exponent = self._value or 0
+                    value_at = self._field(at)
+                    kind, n = self._kind, self._length
+                    at = self._skip(at, 2)  # value, signature
+                    if not name_at or kind == _LIST or n == 0:
+                        continue
+                    if n > 8 and kind >= _INTEGER or n != 1 and kind == _BOOLEAN:
+                        raise _Malformed("a value of %d bytes at byte %d" % (n, value_at))
                     if kind >= _INTEGER:
                         power = power or unit == _W
                         if unit == _WH:
                             coarse = coarse or exponent == _WHOLE_KWH
-                            fine = fine or exponent < _WHOLE_KWH or exponent > 127
+                            fine = fine or exponent < _WHOLE_KWH
+                    self._kind, self._length, self._value_at = kind, n, value_at
+                    self._unit, self._exponent = unit, exponent
+                    yield name_at
                 at = self._skip(at, 2)
             else:
                 at = self._skip(at, 1)
@@ -337,82 +318,6 @@ class Sml(Listener):
                 raise _Malformed("no end of message at byte %d" % at)
             at += 1
         self.pin_needed = coarse and not fine and not power
-
-    def _usual_value(self, at):
-        """Where the value of the entry is, 0 unless it is of the form that nearly all have: 77 07 code, status
-        or 01, a time of one number or 01, 62 unit 52 scaler or 01 01, up to 14 octets or a number, 01."""
-        buf = self._buf
-        if buf[at] != 0x77 or buf[at + 1] != 0x07:
-            return 0
-        at += 8
-        n = buf[at]
-        if n != 0x01:
-            if not 0x60 < n < 0x6A:
-                return 0
-            at += n & 0x0F
-            if self._status == _NO_STATUS and n > 0x62:
-                self._status = buf[at - 2] << 8 | buf[at - 1]
-        else:
-            at += 1
-        n = buf[at]
-        if n != 0x01:
-            if n != 0x72 or buf[at + 1] != 0x62 or not 0x60 < buf[at + 3] < 0x6A:
-                return 0
-            at += 2 + (buf[at + 3] & 0x0F)
-        at += 1
-        if buf[at] == 0x62 and buf[at + 2] == 0x52:
-            at += 4
-        elif buf[at] == buf[at + 1] == 0x01:
-            at += 2
-        else:
-            return 0
-        kind = buf[at]
-        n = kind & 0x0F
-        return at if n > 1 and (kind < 0x10 or n < 10 and 0x50 <= kind < 0x70) and buf[at + n] == 0x01 else 0
-
-    def _note(self, name_at, value):
-        entries, k = self._entries, 2 * self.n_values
-        if k < len(entries):
-            entries[k] = name_at
-            entries[k + 1] = value
-        else:
-            entries.append(name_at)
-            entries.append(value)
-        self.n_values += 1
-
-    def _entry(self, at):
-        """Step over the list entry at `at`. _name_at is where its code is, 0 where it has no value we know; else _kind,
-        _length, _value_at, _unit and _exponent describe the value. Returns where the next one begins.
-        """
-        self._name_at = 0
-        buf = self._buf
-        at = self._field(at)
-        if self._kind != _LIST:
-            raise _Malformed("no list entry before byte %d" % at)
-        if self._length != 7:  # nothing we know
-            return self._skip(at, self._length)
-        name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
-        at = self._skip(at, 1)
-        if buf[at] == 0x01:  # no status
-            at = self._skip(at, 2)
-        else:
-            at = self._status_word(at)
-            at = self._skip(at, 1)  # valTime in whichever form
-        at = self._number(at, "unit", 2)
-        unit = self._value
-        at = self._number(at, "scaler", 1)
-        exponent = self._value or 0
-        value_at = self._field(at)
-        kind, n = self._kind, self._length
-        at = self._skip(at, 2)  # value, signature
-        if not name_at or kind == _LIST or n == 0:
-            return at
-        if n > 8 and kind >= _INTEGER or n != 1 and kind == _BOOLEAN:
-            raise _Malformed("a value of %d bytes at byte %d" % (n, value_at))
-        self._kind, self._length, self._value_at = kind, n, value_at
-        self._unit, self._exponent = unit, exponent
-        self._name_at = name_at
-        return at
 
     def _field(self, at):
         """Read the type-length field at `at` into _kind and _length; returns where its content begins.
@@ -527,3 +432,7 @@ class Sml(Listener):
 
 
 LISTENER = Sml
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.sml_noted import with_notes
+
+    LISTENER = with_notes(Sml, _Malformed)

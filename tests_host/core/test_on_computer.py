@@ -6,11 +6,13 @@ from array import array
 import pytest
 from support import iec_rows
 
+from metering import sml
 from metering.checksum import ARC, CCITT, crc_table
 from metering.iec62056_21 import data_block, data_sets
 from metering.listener import NOTHING, TELEGRAM, Listener
 from metering.on_computer import library_crc, printed_runs
 from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
 
 def events(listener: Listener, stream: bytes, chunk: int) -> list[object]:
@@ -106,3 +108,28 @@ def test_printed_registers(monkeypatch, history, size):
             assert told[0] == told[1], stream
             n_told += len(told[0])
     assert n_told > 5000
+
+
+def with_crc_held(monkeypatch):
+    """Any CRC of an SML telegram holds, so that whatever is changed of it is looked at."""
+    monkeypatch.setattr(
+        sml, "crc16", lambda data, crc, table: 0xFFFF ^ int.from_bytes(data.obj[len(data) :][:2], "little")
+    )
+
+
+@pytest.mark.parametrize("any_crc", [False, True])
+def test_sml(monkeypatch, any_crc):
+    if any_crc:
+        with_crc_held(monkeypatch)
+    chance = random.Random(any_crc)
+    n_told = n_values = 0
+    for quirk in (None, *QUIRKS):
+        meter = SmlMeter(5, quirks=[quirk] if quirk else [])
+        telegrams = [meter.telegram(60 * k) for k in range(3)]
+        for _ in range(25):
+            stream, chunk = mutated(telegrams, chance), chance.choice((1, 64, 5000))
+            told = [events(kind(), stream, chunk) for kind in (sml.LISTENER, sml.Sml)]
+            assert told[0] == told[1], stream.hex()
+            n_told += len(told[0])
+            n_values += sum(isinstance(one, tuple) and len(one) == 4 for one in told[0])
+    assert n_told > 2000 and n_values > 500

@@ -1,0 +1,184 @@
+"""The walk of an SML telegram on a computer, which notes its values, so that one walk does. A board never loads it.
+
+An entry of the form that nearly all have is taken without a call; any other is the definition's, metering.sml.
+"""
+
+from metering.reading import Reading
+
+_LIST = 0x70
+_BOOLEAN = 0x40
+_INTEGER = 0x50
+_UNSIGNED = 0x60
+_OCTETS = 0x00
+_GET_LIST_RESPONSE = 0x0701
+_W = 27
+_WH = 30
+_WHOLE_KWH = 3
+_NO_STATUS = -1
+_SERIAL_NUMBER = b"\x01\x00\x60\x01\x00\xff"
+_LONGEST_USUAL = 56  # bytes of an entry of the usual form, with some to spare
+
+
+def with_notes(base, malformed):
+    """The listener `base`, metering.sml's, made faster; `malformed` is what it raises."""
+
+    class Sml(base):
+        def _reset_telegram(self):
+            base._reset_telegram(self)
+            self._noted = None  # of each value what _walk() says, and where its code is
+
+        def _walk(self):
+            noted = self._noted
+            if noted is None:
+                noted = []
+                try:
+                    self._note(noted)
+                finally:
+                    for _ in noted:
+                        yield 0
+                self._noted = noted
+                return
+            for name_at, *said in noted:
+                self._kind, self._length, self._value_at, self._unit, self._exponent = said
+                yield name_at
+
+        def readings(self):
+            if self._noted is None or self._sign_rules(self.server_id):
+                yield from base.readings(self)
+                return
+            data = bytes(self._buf[: self._end])
+            for name_at, kind, n, at, unit, exponent in self._noted:
+                obis = data[name_at : name_at + 6]
+                if kind == _UNSIGNED:
+                    yield Reading(obis, int.from_bytes(data[at : at + n], "big"), exponent, unit)
+                elif kind == _INTEGER:
+                    yield Reading(obis, int.from_bytes(data[at : at + n], "big", signed=True), exponent, unit)
+                elif kind == _OCTETS:
+                    octets = data[at : at + n]
+                    if obis == _SERIAL_NUMBER and self._sign_rules(octets):
+                        break  # what stands behind it may be meant otherwise
+                    yield Reading(obis, octets, 0, unit)
+                else:
+                    yield Reading(obis, data[at] != 0)
+            else:
+                return
+            for i, reading in enumerate(base.readings(self)):
+                if self._noted[i][0] >= name_at:
+                    yield reading
+
+        def _note(self, noted):
+            """Append of each value to `noted`: where its code is, kind, bytes, where it is, unit, power of ten."""
+            end = self._end
+            buf = bytes(self._buf[: end + 8])
+            at = 8
+            power = fine = coarse = False
+            while at < end:
+                if buf[at] == 0:  # fill bytes
+                    at += 1
+                    continue
+                at = at + 1 if buf[at] == 0x76 else self._list(at, 6, "message")
+                at = self._skip(at, 3)
+                at = at + 1 if buf[at] == 0x72 else self._list(at, 2, "message body")
+                at = self._number(at, "message tag", 4)
+                if self._value == _GET_LIST_RESPONSE:
+                    at = self._list(at, 7, "list response")
+                    at = self._skip(at, 1)
+                    at = self._server(at)
+                    at = self._skip(at, 1)
+                    at = self._sensor_time(at)
+                    at = self._field(at)
+                    entries = self._length
+                    if self._kind != _LIST:  # absent
+                        at += entries
+                        entries = 0
+                    for _ in range(entries):
+                        value = self._usual(buf, at) if at + _LONGEST_USUAL <= end else None
+                        if value is None:
+                            at, value = self._rare(at)
+                            if value is None:
+                                continue
+                        else:
+                            at = value[3] + value[2] + 1
+                        noted.append(value)
+                        if value[1] >= _INTEGER:
+                            unit, exponent = value[4], value[5]
+                            power = power or unit == _W
+                            if unit == _WH:
+                                coarse = coarse or exponent == _WHOLE_KWH
+                                fine = fine or exponent < _WHOLE_KWH
+                    at = self._skip(at, 2)
+                else:
+                    at = self._skip(at, 1)
+                at = self._skip(at, 1)
+                if at >= end or buf[at] != 0:
+                    raise malformed("no end of message at byte %d" % at)
+                at += 1
+            self.pin_needed = coarse and not fine and not power
+
+        def _usual(self, buf, at):
+            """What is to be noted of an entry 77 07 code, status or 01, time of one number or 01, 62 unit 52 scaler or
+            01 01, up to 14 octets or a number, 01; None for any other."""
+            if buf[at] != 0x77 or buf[at + 1] != 0x07:
+                return None
+            name_at = at + 2
+            at += 8
+            byte = buf[at]
+            if byte == 0x01:
+                at += 1
+            elif 0x60 < byte < 0x6A:
+                at += byte & 0x0F
+                if self._status == _NO_STATUS and byte > 0x62:
+                    self._status = buf[at - 2] << 8 | buf[at - 1]
+            else:
+                return None
+            if buf[at] == 0x01:
+                at += 1
+            elif buf[at] == 0x72 and buf[at + 1] == 0x62 and 0x60 < buf[at + 3] < 0x6A:
+                at += 3 + (buf[at + 3] & 0x0F)
+            else:
+                return None
+            if buf[at] == 0x62 and buf[at + 2] == 0x52:
+                unit, exponent = buf[at + 1], buf[at + 3]
+                if exponent > 127:
+                    exponent -= 256
+                at += 4
+            elif buf[at] == buf[at + 1] == 0x01:
+                unit, exponent = None, 0
+                at += 2
+            else:
+                return None
+            kind = buf[at]
+            n = kind & 0x0F
+            if n < 2 or not (kind < 0x10 or n < 10 and 0x50 <= kind < 0x70) or buf[at + n] != 0x01:
+                return None
+            return name_at, kind & 0x70, n - 1, at + 1, unit, exponent
+
+        def _rare(self, at):
+            """(where the entry behind this one begins, what is to be noted of this one or None)."""
+            buf = self._buf
+            at = self._field(at)
+            if self._kind != _LIST:
+                raise malformed("no list entry before byte %d" % at)
+            if self._length != 7:  # nothing we know
+                return self._skip(at, self._length), None
+            name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
+            at = self._skip(at, 1)
+            if buf[at] == 0x01:  # no status
+                at = self._skip(at, 2)
+            else:
+                at = self._status_word(at)
+                at = self._skip(at, 1)  # the time in whichever form
+            at = self._number(at, "unit", 2)
+            unit = self._value
+            at = self._number(at, "scaler", 1)
+            exponent = self._value or 0
+            value_at = self._field(at)
+            kind, n = self._kind, self._length
+            at = self._skip(at, 2)  # value, signature
+            if not name_at or kind == _LIST or n == 0:
+                return at, None
+            if n > 8 and kind >= _INTEGER or n != 1 and kind == _BOOLEAN:
+                raise malformed("a value of %d bytes at byte %d" % (n, value_at))
+            return at, (name_at, kind, n, value_at, unit, exponent)
+
+    return Sml
