@@ -16,10 +16,14 @@ from metering.iec62056_21.printed import (
     PrintedReading,
     address_of,
     decimals,
+    implied_unit,
     is_history,
+    is_total_of_none,
+    may_be_address,
     parse_code,
     unit_code,
     unit_of,
+    unmapped,
 )
 
 TABLE = crc_table(ARC)
@@ -50,8 +54,6 @@ _MBUS = const(24)  # C of what P1 tells of gas, heat and water meters
 _MBUS_VALUE = const(6)  # 0-1:24.3.0(time)(status)(interval)(count)(code)(unit) and on the next line (value)
 _NO_MAIN = const(-1)
 _TOTAL = const(8)  # D
-_NOW = const(7)  # D
-_KILO = const(3)
 _RUNNING = const(255)  # F
 
 # Where a meter says who it is, the best first: C.D.E of its own (B = 0, or 1 where all its registers are) registers.
@@ -141,7 +143,7 @@ class DataSets:
             n_groups = 0
             if behind == at:  # nameless: it belongs to the set before it
                 behind = at if self.n_sets else -1
-            elif behind - at > _MAX_ADDRESS or behind > 0 and not _may_be_address(buf, at, behind):
+            elif behind - at > _MAX_ADDRESS or behind > 0 and not may_be_address(buf, at, behind):
                 behind = -1
             while 0 <= behind < end and buf[behind] == _OPEN:
                 opened = behind + 1
@@ -433,40 +435,6 @@ class DataSets:
             if self._buf[i] != 0x30:
                 return False
         return True
-
-
-def _may_be_address(buf, at, end):
-    """Are all of buf[at:end] letters, digits, blanks and those of - : . * & that an address has? Allocates nothing.
-
-    By comparing, as looking each of them up in an alphabet takes MicroPython ten times as long.
-    """
-    for i in range(at, end):
-        byte = buf[i]
-        if 0x30 <= byte <= 0x3A or byte == 0x2E or byte == _MINUS:
-            continue
-        if not (0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A or byte == _BLANK or byte == _STAR or byte == _AND):
-            return False
-    return True
-
-
-def is_total_of_none(code):
-    """Is `code` a total of the billing period 0, such as 1.8.0*00?"""
-    return code[5] == 0 and code[3] == _TOTAL
-
-
-def unmapped(address):
-    """What stands for the OBIS code of an address that is none: its bytes, never six."""
-    return b"?" + address.encode() + (b"?" if len(address) == 5 else b"")
-
-
-def implied_unit(code):
-    """(DLMS code, power of ten) of a number with decimals where no unit is printed; None where it stays a text."""
-    if code[0] == _ELECTRICITY:
-        if code[3] == _TOTAL and code[5] == _RUNNING and 1 <= code[2] <= 4:
-            return 30 if code[2] < 3 else 32, _KILO
-        if code[3] == _NOW and code[2] in (13, 33, 53, 73):
-            return None, 0
-    return None
 
 
 def _readable(text, is_hex):

@@ -10,7 +10,7 @@ from metering.characters import remembered
 from metering.checksum import crc16
 from metering.iec62056_21 import data_sets
 from metering.iec62056_21.data_sets import ROOM, TABLE
-from metering.iec62056_21.printed import PrintedReading, address_of, unit_of
+from metering.iec62056_21.printed import PrintedReading, address_of, implied_unit, unit_of, unmapped
 
 _MAX_DIGITS = 32
 _MBUS = 24  # C
@@ -68,14 +68,14 @@ def _register(address, heat):
     """(code, what the text of its only group holds where that is left to the definition), None where all of it is."""
     code, text = address_of(address.encode("latin-1"))
     if code is None:
-        return data_sets.unmapped(text), None
+        return unmapped(text), None
     if code[2] == _MBUS and 2 <= code[3] <= 3:
         return (code, "") if code[3] == 2 else None
     if code[5] == 0 and (code[3] == _TOTAL or code[2] in _OF_HEAT):
         return None
     if heat and code[0] == 1 and code[2] in _OF_HEAT and "-" not in address:
         code = bytes((_HEAT,)) + code[1:]
-    return code, "." if data_sets.implied_unit(code) else None
+    return code, "." if implied_unit(code) else None
 
 
 @remembered
