@@ -32,13 +32,14 @@ from support.detection_matrix import (
     cells,
     check_readings,
     is_reading,
+    pulses,
     readings,
     run_cell,
     said,
     said_by,
     state_of,
 )
-from support.virtual_time import MS, LightOnly, Message, Probe
+from support.virtual_time import MS, LightOnly, Message, Probe, _OpticalMedium
 
 import optoprobe
 from metering.line import Line
@@ -362,6 +363,24 @@ def test_a_blinking_meter_is_counted_on_after_a_reset(tmp_path: Path, name: str)
         probe.run_for(30)
         after = Decimal(probe.of("/state")[-1].object()["energy_counted"])
         assert 24 <= (after - before) * 1000 <= 33 and state_of(probe)[0] == "blink"
+
+
+def test_the_line_of_a_named_blinking_meter_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flashes between two openings would go with the UART's buffer."""
+    lines: list[Line] = []
+    tune = _OpticalMedium.tune
+
+    def tuned(medium: Any, line: Line) -> None:
+        lines.append(line)
+        tune(medium, line)
+
+    monkeypatch.setattr(_OpticalMedium, "tune", tuned)
+    row = ROWS["blink-2.5ms"]
+    with Probe(tmp_path, row.make(5), row.settings(None) | {"protocol": "blink"}) as probe:
+        probe.run_until(20)
+        assert [line.baud for line in lines] == [1200]
+        (counted, there) = pulses(probe, probe.of("/state")[-1], 0)
+    assert there - 3 <= counted <= there
 
 
 @pytest.mark.parametrize(("before", "after"), [("sml", "p1-1s"), ("iec-C", "sml"), ("p1-10s", "iec-C")])

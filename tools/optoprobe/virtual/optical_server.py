@@ -196,6 +196,7 @@ class OpticalServer:
     `gap_ns` are the meter's. Usable in a `with`.
 
     `telegrams_sent`: telegrams that began after a board had connected and whose last bit has left with it still there.
+    `late_ms`: how long line time stood still at the most, as on a busy machine; what was to come then came at once.
     `log`: the newest `log_size` of them, in order. `bytes_sent`, `bytes_to_boards`, `overruns` (bytes dropped),
     `refused` (connections whose first line was wrong). Telegrams without readings (attention) count too.
     """
@@ -230,6 +231,7 @@ class OpticalServer:
         self.bytes_to_boards = 0
         self.overruns = 0
         self.refused = 0
+        self.late_ms = 0
         self._noise = noise
         self._clock_ppm = clock_ppm
         self._gap_ns = gap_ns
@@ -388,6 +390,8 @@ class OpticalServer:
 
     def _step(self, until_ns: int) -> None:
         """Line time passes to `until_ns`, with a stop wherever a source that says so has something to do."""
+        if self._boards:
+            self.late_ms = max(self.late_ms, int((until_ns - self._now_ns) / self.speed) // 1_000_000)
         while self._now_ns < until_ns:
             at_ns = until_ns
             if self._wake_s is not None:
