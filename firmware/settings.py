@@ -80,6 +80,10 @@ def _line(value):
         return False
 
 
+def _factor(value):
+    return _whole(0, 1000)(value) and value in (0, 1, 10, 100, 1000)
+
+
 def _truth(value):
     return isinstance(value, bool)
 
@@ -116,6 +120,7 @@ _KEYS = (
     ("publish_interval_s", 10, _whole(0, 3600), "seconds between two messages up to 3600, 0: every telegram"),
     ("publish_change_percent", 10, _whole(1, 100), "the change of a power that goes out at once, 1 to 100"),
     ("pulses_per_kwh", 1000, _whole(1, 100000), "a whole number from 1 to 100000, as printed beside the LED"),
+    ("energy_factor", 0, _factor, "Wh a count of a Kamstrup's energies is worth: 1, 10, 100 or 1000; 0: by itself"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
 

@@ -141,8 +141,11 @@ class Pace:
 class Publisher:
     """Publishes one listener's telegrams. `notice` is one sentence for the owner or ""."""
 
-    def __init__(self, listener, guard, outbox, announcer, pace):
+    def __init__(self, listener, guard, outbox, announcer, pace, energy_factor=0):
+        """`energy_factor`: the owner's, in Wh; 0: none."""
         self._listener = listener
+        self._energy_factor = energy_factor
+        self._scale = None  # firmware.reading.energy_scale, where the meter does not say its own
         self._guard = guard
         self._outbox = outbox
         self._announcer = announcer
@@ -189,7 +192,8 @@ class Publisher:
                 live += b"}"
                 self._outbox.put(self._announcer.live_topic(self.meter), live, False)
             self._put_state()
-        self.notice = PIN_NEEDED if listener.pin_needed else self._guard.notice
+        notice = self._scale.notice if self._scale else ""
+        self.notice = PIN_NEEDED if listener.pin_needed else notice or self._guard.notice
         return True
 
     def _begin_series(self, meter_id):
@@ -199,6 +203,11 @@ class Publisher:
         self._registers = registers = RegisterList()
         self._announced_changes = 0
         self._texts = {}
+        self._scale = None
+        if self._listener.assumed_energy_factor():
+            from firmware.reading.energy_scale import EnergyScale
+
+            self._scale = EnergyScale(self._listener, meter_id, self._energy_factor)
         gc.collect()  # what is made now stays: let it lie together
         listener = self._listener
         for reading in listener.published_readings():
@@ -213,7 +222,11 @@ class Publisher:
         self.clock = ""
         self._pace.begin(uptime_s)
         is_vouched = listener.proven and listener.vouched
+        scale = self._scale
         for reading in listener.published_readings():
+            if scale and scale.holds(reading):
+                self._guard.held["scale"] += 1
+                continue
             register = None if reading.is_companion else self._registers.find(reading, listener.vouched)
             if register is None or not self._guard.admits(
                 reading, register, uptime_s, is_vouched, listener.sealed
@@ -229,6 +242,8 @@ class Publisher:
                 self._texts[register.key] = text
                 if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
                     maker = text
+        if scale:
+            scale.end_telegram(uptime_s, bool(self._guard.notice))
         return maker
 
     def _announce_changes(self, maker):

@@ -48,6 +48,7 @@ class TelegramMeter(Meter):
             services.outbox,
             services.announcer,
             Pace(reading.owner["publish_interval_s"], reading.owner["publish_change_percent"]),
+            reading.owner["energy_factor"],
         )
         self._clock_off_s = None
 

@@ -60,6 +60,7 @@ DEFAULTS = {
     "line": "",
     "ntp_host": "pool.ntp.org",
     "pulses_per_kwh": 1000,
+    "energy_factor": 0,
     "max_power_kw": 70,
     "publish_interval_s": 10,
     "publish_change_percent": 10,
@@ -88,6 +89,7 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "wake_up": (["true", 1, None], "true", [True, False]),
     "ntp_host": ([1, None, "h" * 129], "128", ["", "192.0.2.1"]),
     "pulses_per_kwh": ([0, 100001, "1000", 0.5, True], "100000", [1, 640, 10000]),
+    "energy_factor": ([-1, 2, 10000, "10", True], "10, 100", [1, 10, 1000]),
     "max_power_kw": ([0, 10001, "70", 70.0, False], "1 to 10000", [1, 10000]),
     "publish_interval_s": ([-1, 3601, "10", 1.5, True], "3600", [0, 1, 3600]),
     "publish_change_percent": ([0, 101, "10", None], "1 to 100", [1, 100]),
@@ -558,6 +560,9 @@ class Lists:
 
     published_readings = readings
     proven = True
+
+    def assumed_energy_factor(self) -> int:
+        return 0
 
     def maker(self) -> str:
         return ""

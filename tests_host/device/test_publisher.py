@@ -45,6 +45,9 @@ class Meter:
     def published_readings(self) -> Iterator[Reading]:
         return iter(self.now)
 
+    def assumed_energy_factor(self) -> int:
+        return 0
+
     def maker(self) -> str:
         return ""
 

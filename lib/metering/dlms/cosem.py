@@ -88,7 +88,7 @@ class Cosem:
         self.end = 0
         self.date_at = 0
         self.family = ""
-        self._scales = Scales()
+        self.family_scales = Scales()
 
     def parse_notification(self, buf, at, end):
         """Take the DataNotification at buf[at] apart; returns where it ends. Raises Malformed."""
@@ -219,7 +219,7 @@ class Cosem:
 
     def readings(self, buf):
         """Yields a Reading for each register, in the order sent."""
-        entries, scales = self.entries, self._scales
+        entries, scales = self.entries, self.family_scales
         scales.begin(buf, entries, self.family)
         for k in range(entries.n):
             if self.layout:

@@ -108,6 +108,12 @@ class Dlms(CompactingListener):
     def identity_for_proof(self):
         return self.system_title or CompactingListener.identity_for_proof(self)
 
+    def assumed_energy_factor(self):
+        return self._cosem.family_scales.assumed_energy_factor(self._cosem.family)
+
+    def set_energy_factor(self, factor):
+        self._cosem.family_scales.set_energy_factor(factor)
+
     def restore_counter(self, title, counter):
         """Take `counter` for the last one heard of the meter `title`."""
         self._get_security().replays.restore(title, counter)

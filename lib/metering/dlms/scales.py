@@ -59,6 +59,7 @@ class Scales:
         self._voltage = self._current = self._factor = None
         self._energy = self._power = 0
         self._kamstrup = None  # what its telegrams have shown, once one has come
+        self._told_energy = None  # the power of ten of Kamstrup's energies as the owner or a proof tells it
 
     def begin(self, buf, entries, family):
         """Choose for the registers in `entries` (metering.dlms.cosem) of a list of `family`."""
@@ -76,6 +77,16 @@ class Scales:
                 self._kamstrup = Kamstrup()
             self._kamstrup.weigh(buf, entries, self._current)
             self._voltage, self._power = self._kamstrup.voltage, self._kamstrup.power
+            if self._told_energy is not None:
+                self._energy = self._told_energy
+
+    def set_energy_factor(self, factor):
+        """A count of a Kamstrup's energy is worth `factor` Wh: 1, 10, 100 or 1000; 0: what the rule says."""
+        self._told_energy = len(str(factor)) - 1 if factor else None
+
+    def assumed_energy_factor(self, family):
+        """Wh that a count of an energy is worth in a list of `family`, 0 where nobody doubts it."""
+        return 10 ** (1 if self._told_energy is None else self._told_energy) if family.startswith("kamstrup") else 0
 
     def of_code(self, obis):
         """(unit, power of ten) of a register whose scale is not sent; (None, 0) where it is not known."""

@@ -106,7 +106,8 @@ class _Run:
         self._guard = importlib.import_module("metering.guard").Guard(settings["max_power_kw"] * 1000)
         publisher = module("reading.publisher")
         pace = publisher.Pace(settings["publish_interval_s"], settings["publish_change_percent"])
-        self._publisher = publisher.Publisher(self.listener, self._guard, self._outbox, self._announcer, pace)
+        parts = self.listener, self._guard, self._outbox, self._announcer, pace
+        self._publisher = publisher.Publisher(*parts, settings["energy_factor"])
 
     def play_all(self, parts: Sequence[tuple[bytes, Sequence[int]]]) -> None:
         """Take the recording; one of a lone telegram without a check twice, as the meter in front of a probe would
