@@ -29,7 +29,7 @@ class Meter:
 
     name_may_follow = False
     pin_needed = False
-    proven = vouched = True
+    proven = vouched = sealed = True
     name = "1OPT0014508515"
 
     def __init__(self, *readings: Reading) -> None:
