@@ -1,4 +1,4 @@
-"""The composition root: settings and board in, the running device out."""
+"""The running device: what its parts (firmware.composition) do side by side, and the diagnostics."""
 
 import asyncio
 import gc
@@ -7,54 +7,16 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from firmware.hardware.health import Health, call, chip_number
-from firmware.mqtt.homeassistant import Announcer
-from firmware.mqtt.outbox import Mailbox, Outbox, member
-from firmware.mqtt.session import Network
-from firmware.reading.line_driver import LineDriver
-from metering.line import Line
-from metering.protocols import BLINK
+from firmware.hardware.health import call
+from firmware.mqtt.outbox import member
 from metering.unload import unload
 
-_SETTINGS_FILE = "settings.json"
-_BOARD_FILE = "board.json"
 _DIAGNOSTICS_S = const(60)
 _RETRY_S = const(5)  # after a shortage of memory
 _LOOK_MS = const(500)
 _TOLD_S = const(180)
-_ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
-_CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
-
-
-def _load_settings():
-    """(values, problems); the code that checks them is dropped again."""
-    from firmware import settings
-
-    values, problems = settings.load(_SETTINGS_FILE)
-    settings.convert(values)
-    settings = None
-    unload("firmware.settings")
-    unload("firmware.store")
-    unload("metering.dlms")
-    return values, problems
-
-
-def _load_board():
-    """(name, head, led, problem) with None for what there is not; the code that reads the file is dropped again."""
-    from firmware.hardware import board
-
-    try:
-        name, head, led = board.load(_BOARD_FILE)
-        problem = None
-    except board.BoardError as error:
-        name = head = led = None
-        problem = str(error)
-    board = None
-    unload("firmware.hardware.board")
-    unload("firmware.store")
-    return name, head, led, problem
 
 
 class Services:
@@ -70,50 +32,18 @@ class Services:
         self.rested_s = 0  # uptime when a battery meter has rested from being asked often
 
 
-def _meter_of(settings, services):
-    """What reads the meter that the settings name, or whichever there is (firmware.reading.meter.Meter)."""
-    if settings["protocol"] == "auto":
-        from firmware.reading.supervisor import MeterSupervisor
-
-        return MeterSupervisor(settings, services)
-    if settings["protocol"] == BLINK:
-        from firmware.reading.pulse_meter import PulseMeter
-
-        return PulseMeter(settings, services)
-    from firmware.reading.meter import ReadingSettings
-    from firmware.reading.telegram_meter import TelegramMeter
-
-    return TelegramMeter(ReadingSettings(settings), services)
-
-
 class App:
     """One probe: its parts, and what they do side by side."""
 
     def __init__(self):
-        settings, problems = _load_settings()
-        board_name, head, self._led, problem = _load_board()
-        if problem:
-            problems.append(problem)
-        probe_id = settings["probe_id"] or "probe_" + chip_number()
-        health = Health()
-        outbox = Outbox()
-        announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
-        announcer.telegrams = settings["protocol"] != BLINK
-        self._mailbox = mailbox = Mailbox()
-        network = Network(settings, outbox, mailbox, announcer, probe_id, health)
-        for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
-            mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
-        driver = None if head is None else LineDriver(head, health)
-        self.services = services = Services(driver, health, outbox, announcer, network, self._on_published)
-        self._meter = None
         self._tool_runs = False  # the LED is its own then
-        if driver is not None:
-            try:
-                if settings["protocol"] != BLINK:  # it opens its own: what is opened anew loses flashes
-                    driver.open(Line(9600))
-                self._meter = _meter_of(settings, services)
-            except (ValueError, OSError) as error:
-                problems.append("board: this chip has no such UART (%s): choose another board" % error)
+        call("firmware.composition", self._compose)
+
+    def _compose(self, composition):
+        """Make the parts by that module, whose code is dropped again."""
+        settings, problems, board_name, self._led, self._mailbox, parts = composition.make_parts(self._on_published)
+        self.services = services = Services(*parts)
+        self._meter = composition.make_meter(settings, services, problems)
         self.diagnostics = Diagnostics(services, self._meter, board_name, problems)
         for sentence in problems:
             print("optoprobe: " + sentence)

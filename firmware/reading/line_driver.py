@@ -126,6 +126,7 @@ class LineDriver:
             try:
                 action = actions.send(answer)
             except StopIteration:
+                self._on_telegram = None  # or it keeps whom it belongs to, and all the code of theirs
                 return
             answer = await perform(action, self)
 

@@ -2,7 +2,6 @@
 
 from micropython import const
 
-from firmware.reading import detected_meter
 from firmware.reading.decoder_factory import build_decoder
 from firmware.reading.meter import Meter
 from metering.detection.search_story import Detection
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from firmware.reading.decoder_factory import Decoder
     from firmware.reading.meter import ReadingSettings
     from firmware.reading.supervisor import DetectedMeter
+    from metering.detection.candidates import Proven
 
 _AFTER_SHORTAGE_MS = const(2000)
 _SHORTAGES = const(3)  # fewer are the network side's, which composes something large at times
@@ -25,10 +25,8 @@ def _say(text):
 
 
 class Search(Meter):
-    """The meter while none is known. run() ends when one is found: `detected` then says what it is.
-
-    `decoder` hears it (None for an LED), `flashes` were seen of an LED; `telegram_ready`: the decoder's listener has a
-    telegram in hand.
+    """The meter while none is known. run() ends when one is found: `proven` then says what, and `decoder` hears it (but
+    for an LED).
     """
 
     def __init__(self, reading: "ReadingSettings", services: "Services", detected: "DetectedMeter"):
@@ -38,8 +36,7 @@ class Search(Meter):
         self._detected = detected
         self._shortages_before = driver.out_of_memory
         self.decoder: Decoder | None = None
-        self.flashes = 0
-        self.telegram_ready = False
+        self.proven: Proven | None = None
         line = None
         if detected.protocol and not detected.is_polled:
             line = detected.uart_line()
@@ -70,15 +67,7 @@ class Search(Meter):
             except MemoryError:  # begin anew
                 driver.count_shortage()
                 await driver.wait(_AFTER_SHORTAGE_MS)
-        proven = detection.proven
-        detected_meter.record(self._detected, proven)
-        detected_meter.apply(self._detected, self._reading, driver)
-        self.telegram_ready = proven.telegram_ready
-        self.flashes = proven.flashes
-        if proven.listener is None:
-            self.decoder = None
-        else:
-            proven.listener.line = self._reading.line
+        self.proven = detection.proven
 
     def notice(self):
         shortages = self._driver.out_of_memory - self._shortages_before

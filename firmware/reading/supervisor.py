@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from firmware.app import Services
     from firmware.reading.decoder_factory import Decoder
     from firmware.reading.meter_search import Search
+    from metering.detection.candidates import Proven
     from metering.guard import Guard
 
 SEARCHING = const(0)
@@ -79,8 +80,7 @@ class MeterSupervisor(Meter):
         self._presence = Presence()
         self._guard: Guard | None = None  # of the meter that was lost
         self._decoder: Decoder | None = None  # what the search has made of it,
-        self._flashes = 0  # or seen of an LED,
-        self._telegram_ready = False  # and whether the decoder has a telegram in hand
+        self._proven: Proven | None = None  # and what it has proven, until that is built
         self._meter: Meter | None = None
         self._search: Search | None = None
         self._task = None  # of _meter
@@ -90,6 +90,7 @@ class MeterSupervisor(Meter):
         self._detected = detected = DetectedMeter()
         self._detected_file().load(detected)
         if not detected.protocol:
+            self._unload_search()
             self._state = SEARCHING
             self._begin_search()
             return
@@ -141,33 +142,45 @@ class MeterSupervisor(Meter):
             self._begin_search()
         search = self._search
         assert search is not None
-        protocol = self._detected.protocol
         await search.run()
-        if self._detected.protocol != protocol:
-            self._guard = None
-        self._decoder, self._flashes, self._telegram_ready = search.decoder, search.flashes, search.telegram_ready
+        self._decoder, self._proven = search.decoder, search.proven
         self._search = search = None
         self._state = BUILDING
 
+    def _note_proven(self, proven):
+        """What the search has proven is what is read from now on, also after a restart."""
+        detected, reading, file = self._detected, self._reading, self._detected_file()
+        protocol = detected.protocol
+        file.record(detected, proven)
+        file.apply(detected, reading, self._services.driver)
+        if detected.protocol != protocol:
+            self._guard = None
+        if proven.listener is None:
+            self._decoder = None
+        else:
+            proven.listener.line = reading.line
+
     def _build(self):
         """BUILDING, to READING: the meter as `_reading` says."""
-        reading, services = self._reading, self._services
+        reading, services, proven = self._reading, self._services, self._proven
+        if proven is not None:
+            self._note_proven(proven)
+            self._unload_search()
         services.announcer.telegrams = reading.protocol != protocols.BLINK
         if reading.protocol == protocols.BLINK:
             from firmware.reading.pulse_meter import PulseMeter
 
             meter = PulseMeter(reading.owner, services)
-            if self._flashes:
-                meter.add(self._flashes)
+            if proven is not None and proven.flashes:
+                meter.add(proven.flashes)
         else:
             from firmware.reading.telegram_meter import TelegramMeter
 
             meter = TelegramMeter(reading, services, self._decoder, self._guard)
-            if self._telegram_ready:
-                self._telegram_ready = False
+            if proven is not None and proven.telegram_ready:
+                proven.telegram_ready = False  # whatever becomes of it, not twice
                 meter.publish()
-        self._flashes = 0
-        self._decoder = None
+        self._decoder = self._proven = None
         self._meter = meter
         self.protocol = meter.protocol
         self._state = READING

@@ -1,0 +1,95 @@
+"""The composition root: settings and board in, the device's parts out. Loaded at the start, and dropped again."""
+
+from micropython import const
+
+from firmware.hardware.health import Health, chip_number
+from firmware.mqtt.homeassistant import Announcer
+from firmware.mqtt.outbox import Mailbox, Outbox
+from firmware.mqtt.session import Network
+from firmware.reading.line_driver import LineDriver
+from metering.line import Line
+from metering.protocols import BLINK
+from metering.unload import unload
+
+_SETTINGS_FILE = "settings.json"
+_BOARD_FILE = "board.json"
+_ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
+_CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
+
+
+def _load_settings():
+    """(values, problems); the code that checks them is dropped again."""
+    from firmware import settings
+
+    values, problems = settings.load(_SETTINGS_FILE)
+    settings.convert(values)
+    settings = None
+    unload("firmware.settings")
+    unload("firmware.store")
+    unload("metering.dlms")
+    return values, problems
+
+
+def _load_board():
+    """(name, head, led, problem) with None for what there is not; the code that reads the file is dropped again."""
+    from firmware.hardware import board
+
+    try:
+        name, head, led = board.load(_BOARD_FILE)
+        problem = None
+    except board.BoardError as error:
+        name = head = led = None
+        problem = str(error)
+    board = None
+    unload("firmware.hardware.board")
+    unload("firmware.store")
+    return name, head, led, problem
+
+
+def make_parts(on_published):
+    """(settings, problems, board's name, LED, mailbox, what firmware.app.Services is made of)."""
+    settings, problems = _load_settings()
+    board_name, head, led, problem = _load_board()
+    if problem:
+        problems.append(problem)
+    probe_id = settings["probe_id"] or "probe_" + chip_number()
+    health = Health()
+    outbox = Outbox()
+    announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
+    announcer.telegrams = settings["protocol"] != BLINK
+    mailbox = Mailbox()
+    network = Network(settings, outbox, mailbox, announcer, probe_id, health)
+    for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
+        mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
+    driver = None if head is None else LineDriver(head, health)
+    return settings, problems, board_name, led, mailbox, (driver, health, outbox, announcer, network, on_published)
+
+
+def make_meter(settings, services, problems):
+    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it."""
+    driver = services.driver
+    if driver is None:
+        return None
+    try:
+        if settings["protocol"] != BLINK:  # it opens its own: what is opened anew loses flashes
+            driver.open(Line(9600))
+        return _meter_of(settings, services)
+    except (ValueError, OSError) as error:
+        problems.append("board: this chip has no such UART (%s): choose another board" % error)
+        return None
+
+
+def _meter_of(settings, services):
+    """What reads the meter that the settings name, or whichever there is."""
+    if settings["protocol"] == "auto":
+        from firmware.reading.supervisor import MeterSupervisor
+
+        return MeterSupervisor(settings, services)
+    if settings["protocol"] == BLINK:
+        from firmware.reading.pulse_meter import PulseMeter
+
+        return PulseMeter(settings, services)
+    from firmware.reading.meter import ReadingSettings
+    from firmware.reading.telegram_meter import TelegramMeter
+
+    return TelegramMeter(ReadingSettings(settings), services)
