@@ -9,7 +9,7 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, lookup
+from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, lookup
 
 _DIAGNOSTICS_EXPIRE_S = const(180)  # three of the one a minute
 

@@ -3,7 +3,7 @@ and a number by which the owner sets the reading that the meter shows.
 """
 
 from firmware.mqtt.homeassistant import Meter, register_component
-from metering.registers import CUMULATIVE, INSTANTANEOUS, Register
+from metering.register import CUMULATIVE, INSTANTANEOUS, Register
 
 _WH, _W = 30, 27  # DLMS unit codes
 _LIVE_EXPIRES_S = 60

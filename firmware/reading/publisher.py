@@ -8,7 +8,8 @@ from micropython import const
 from firmware.mqtt.homeassistant import Meter, slug
 from firmware.mqtt.outbox import member
 from metering.guard import MAX_REGISTERS
-from metering.registers import CLOCK, IDENTIFIER, INSTANTANEOUS, TEXT, describe, medium, unnamed
+from metering.register import CLOCK, IDENTIFIER, INSTANTANEOUS, TEXT, medium
+from metering.unload import unload
 
 _NAME_WAIT_S = const(12)  # Norwegian meters name themselves every 10 s
 _MOST_NAME = const(64)  # characters of a meter's name: it stands in every topic, and in hex up to three times as long
@@ -22,7 +23,7 @@ class RegisterList:
     """The registers that a meter has sent, each made at its first appearance.
 
     `shown`: what is announced, in the order sent. `beyond_limit` counts readings of registers past MAX_REGISTERS,
-    `changes` what was added or became better known.
+    `changes` what was added or became better known. `has_described`: is the code that does so loaded?
     """
 
     def __init__(self):
@@ -31,6 +32,7 @@ class RegisterList:
         self._media = {}  # channel -> what its meter measures
         self.beyond_limit = 0
         self.changes = 0
+        self.has_described = False
 
     def find(self, reading, is_vouched):
         """The reading's register; None past the limit, and for a code that no standard knows in a telegram that
@@ -60,6 +62,9 @@ class RegisterList:
         return register
 
     def _described(self, reading):
+        from metering.registers import describe, unnamed  # some 2.5 KB: publish() drops them
+
+        self.has_described = True
         register = describe(reading, self._media.get(reading.obis[1]))
         name = register.name()
         for other in self.shown:
@@ -68,6 +73,12 @@ class RegisterList:
             if other.name() == name:  # 1-1:1.8.0 beside 1-0:1.8.0
                 register.is_named_in_full = True
         return register
+
+    def drop_code(self):
+        """What describes registers makes room, where it was loaded."""
+        if self.has_described:
+            self.has_described = False
+            unload("metering.registers")
 
     def _is_better_known(self, register, reading):
         """May `reading` tell more of its register than was known when it was made?"""
@@ -186,6 +197,7 @@ class Publisher:
             self._begin_series(meter_id)
         live = bytearray()
         maker = self._take_values(live, uptime_s)
+        self._registers.drop_code()
         self._announce_changes(maker)
         if self._pace.take_due(uptime_s):
             if live:
@@ -213,6 +225,7 @@ class Publisher:
         for reading in listener.published_readings():
             if not reading.is_companion:
                 registers.find(reading, listener.vouched)
+        registers.drop_code()
         gc.collect()
 
     def _take_values(self, live, uptime_s):

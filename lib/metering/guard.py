@@ -26,7 +26,7 @@ never done lightly.
 from metering.compat import const
 from metering.obis import obis_text
 from metering.reading import decimal_text
-from metering.registers import CUMULATIVE, INSTANTANEOUS
+from metering.register import CUMULATIVE, INSTANTANEOUS
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 
 from metering.obis import obis_text
 from metering.reading import Reading, decimal_text
-from metering.registers import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, describe, unit_symbol
+from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, unit_symbol
+from metering.registers import describe
 from optoprobe import runtime
 from optoprobe.virtual.sml_encoder import obis_bytes
 

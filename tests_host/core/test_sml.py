@@ -16,7 +16,7 @@ from support import listener_harness as hearing
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
-from metering.registers import unit_symbol
+from metering.register import unit_symbol
 from metering.sml import BUFFER_SIZE, Sml
 from optoprobe import runtime
 from optoprobe.virtual import sml_encoder as sml

@@ -8,7 +8,8 @@ import pytest
 
 from metering.guard import Guard
 from metering.reading import Reading
-from metering.registers import describe, medium
+from metering.register import medium
+from metering.registers import describe
 
 WATT, WATT_HOUR, CUBIC_METRE = 27, 30, 13
 

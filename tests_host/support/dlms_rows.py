@@ -15,7 +15,7 @@ from support.listener_harness import in_pieces
 from metering.dlms.axdr import MAX_DEPTH
 from metering.dlms.push import BUFFER_SIZE, Dlms
 from metering.obis import obis_text
-from metering.registers import unit_symbol
+from metering.register import unit_symbol
 from optoprobe import runtime
 from optoprobe.virtual import dlms_encoder as enc
 from optoprobe.virtual.dlms_meter import KINDS, SECURITY, DlmsMeter

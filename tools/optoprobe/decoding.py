@@ -16,7 +16,8 @@ from metering.detection.candidates import load_probes, signature
 from metering.dlms.meter_key import KEY_DIGITS, key_bytes
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
-from metering.registers import describe, medium, unit_symbol
+from metering.register import medium, unit_symbol
+from metering.registers import describe
 
 AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"

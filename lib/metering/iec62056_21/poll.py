@@ -28,7 +28,6 @@ from metering.iec62056_21.data_sets import identifies
 from metering.iec62056_21.exchange import GAP_MS, RATES, SIGN_ON, Exchange
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
-from metering.registers import describe
 
 _HIGHEST = const(6)  # of the baud characters of mode C
 _REPEATS = const(2)  # NAKs for one block
@@ -155,6 +154,8 @@ class ReadOut:
         self.naming = []
         if not self._is_asked or not are_answered:
             return
+        from metering.registers import describe  # some 2.5 KB, for a moment
+
         for reading in listener.readings():
             if reading.is_companion or len(self.wanted) == _MOST_REGISTERS:
                 continue
@@ -164,6 +165,8 @@ class ReadOut:
             elif not describe(reading).known or reading.unit is None:
                 continue
             self.wanted.append(address)
+        describe = None
+        unload("metering.registers")
         character_us = 10000000 // RATES[self._exchange.rate]
         one_by_one_ms = len(self.wanted) * (_REGISTER_MS + _REGISTER_CHARACTERS * character_us // 1000)
         if listener.length * character_us // 1000 < _SLOW_MS + one_by_one_ms:

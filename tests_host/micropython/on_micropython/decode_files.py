@@ -21,7 +21,8 @@ from binascii import hexlify, unhexlify
 from metering import protocols
 from metering.listener import NOTHING, TELEGRAM
 from metering.obis import obis_text
-from metering.registers import describe, unit_symbol
+from metering.register import unit_symbol
+from metering.registers import describe
 
 
 def cipher(listener):
