@@ -28,6 +28,7 @@ from metering.iec62056_21.data_sets import identifies
 from metering.iec62056_21.exchange import GAP_MS, RATES, SIGN_ON, Exchange
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
+from metering.unload import unload
 
 _HIGHEST = const(6)  # of the baud characters of mode C
 _REPEATS = const(2)  # NAKs for one block
