@@ -92,4 +92,6 @@ def _meter_of(settings, services):
     from firmware.reading.meter import ReadingSettings
     from firmware.reading.telegram_meter import TelegramMeter
 
-    return TelegramMeter(ReadingSettings(settings), services)
+    meter = TelegramMeter(ReadingSettings(settings), services)
+    unload("metering.protocols")  # no other protocol will be asked for
+    return meter
