@@ -73,7 +73,7 @@ class Run:
 def run(folder: Path, meter: SmlMeter, probe: str, protocol: str) -> Run:
     with Broker(folder / "broker") as broker, OpticalServer(PausableMeter(meter)) as server:
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": probe}
-        settings["protocol"] = protocol
+        settings |= {"protocol": protocol, "publish_interval_s": 0}  # every telegram, as the most work
         heap_bytes = FOUND_BYTES if protocol == "auto" else NAMED_BYTES
         board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=heap_bytes)
         with Listener(broker.port) as listener:
