@@ -27,7 +27,7 @@ HARDWARE_BYTES = 6944
 # at a stroke), and for the network's faults, each with its limit; to find the meter, beside that; with IEC 62056-21 and
 # DLMS (data blocks, conversation, cipher, and the messages of the 31 registers of a P1 meter).
 BEYOND_BYTES = 4480 + 8 * 1024 + 512
-DETECTION_BYTES = 7 * 1024
+DETECTION_BYTES = 10 * 1024
 OTHERS_BYTES = 32 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
