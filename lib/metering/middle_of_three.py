@@ -12,7 +12,7 @@ stays passes, one that changes passes with the next telegram.
     second            of a counter             the lower one
     second            other                    nothing
     third and later   any                      the middle of three
-    any               of another type          nothing: it begins anew, as if it were the first
+    any               of another type or unit  nothing: it begins anew, as if it were the first
 
 Loaded by metering.guard with the first telegram of that kind: D0 and P1 without a CRC, blocks with a BCC but no parity,
 M-Bus frames, wrappers and APDUs without a frame, without a tag.
@@ -34,10 +34,10 @@ def _order(a, a_exponent, b, b_exponent):
 
 
 class MiddleOfThree:
-    """Remembers the two values before of each register; one list of four a register."""
+    """Remembers the two values before of each register; one list of five a register."""
 
     def __init__(self):
-        self._seen = {}  # OBIS -> [newer value, exponent, older value or None, exponent]
+        self._seen = {}  # OBIS -> [newer value, exponent, older value or None, exponent, unit]
         self._is_first = True  # has no register come twice yet?
 
     def settle(self, reading, is_counter):
@@ -47,13 +47,14 @@ class MiddleOfThree:
         if seen is None:
             if len(self._seen) >= MAX_REGISTERS:
                 return False
-            self._seen[obis] = [value, exponent, None, 0]
+            self._seen[obis] = [value, exponent, None, 0, reading.unit]
             return self._is_first
         self._is_first = False
-        newer, newer_exponent, older, older_exponent = seen
+        newer, newer_exponent, older, older_exponent, unit = seen
         seen[0], seen[1], seen[2], seen[3] = value, exponent, newer, newer_exponent
-        if type(value) is not type(newer):
+        if type(value) is not type(newer) or reading.unit != unit:
             seen[2] = None
+            seen[4] = reading.unit
             return False
         rise = _order(newer, newer_exponent, value, exponent)
         if not rise:

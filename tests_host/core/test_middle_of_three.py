@@ -76,6 +76,13 @@ def test_another_type_begins_anew():
     assert told([1, 1, True, 1, 1]) == [1, 1, None, None, 1]
 
 
+def test_another_unit_begins_anew():
+    """A damaged list shifts values into other registers: the value of the one with the unit of the other is wrong."""
+    middle = MiddleOfThree()
+    passed = [middle.settle(Reading(POWER, 5, 0, unit), False) for unit in (W, W, None, W, W)]
+    assert passed == [True, True, False, False, True]
+
+
 def test_a_register_twice_in_each_telegram_keeps_both_values():
     """Nothing tells the two apart; each is the middle of itself, the other and itself before."""
     assert told(["a", "b"] * 4) == ["a", None, "a", "b", "a", "b", "a", "b"]
