@@ -69,7 +69,7 @@ class App:
         while True:
             if announcements != services.network.discovery.announcements:
                 announcements = services.network.discovery.announcements
-                services.outbox.put(services.announcer.topic("alignment"), _ALIGNMENT_OFF, False)
+                services.outbox.put(services.announcer.topic("alignment"), _ALIGNMENT_OFF, True)
             command = self._mailbox.pop_command("alignment", "capture")
             if command is not None and meter is not None:
                 self._tool_runs = True

@@ -32,7 +32,6 @@ _DIAGNOSTICS = """+telegrams,Telegrams,,
 -restart_cause,Restart cause,,
 -free_heap_bytes,Free heap,B,data_size
 -wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
-_ALIGNMENT_EXPIRES_S = const(15)
 _OF_TELEGRAMS = const(5)  # of these, at their head
 
 
@@ -189,10 +188,9 @@ def _of_the_probe(prefix, first):
     yield "alignment", {
         "name": "Alignment",
         "stat_t": topic,
-        "val_tpl": "{{ value_json.score }}",
+        "val_tpl": "{{ value_json.score if value_json.mode == 'ON' else 0 }}",
         "json_attr_t": topic,
         "unit_of_meas": "%",
-        "exp_aft": _ALIGNMENT_EXPIRES_S,
         "ent_cat": "diagnostic",
     }
     yield "capture", {"p": "button", "name": "Capture", "cmd_t": prefix + "capture/set", "ent_cat": "diagnostic"}
@@ -208,6 +206,8 @@ def _of_the_probe(prefix, first):
             component["stat_cla"] = "total_increasing"
         if line.startswith("-"):
             component["en"] = False
+        if key == "seen":
+            component["val_tpl"] = "{{ value_json.seen | default('not looked for') }}"
         yield key, component
 
 

@@ -528,6 +528,15 @@ def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wa
     assert (component.get("ent_cat") == "diagnostic") is (key in ("serial_number", "public_key", "obis_1_0_96_50_2_6"))
 
 
+def test_what_the_hub_would_call_unknown(announcer: Any) -> None:
+    """Until somebody places the head or looks for the meter there is neither score nor sentence: both have a word."""
+    components = json.loads(b"".join(announcer.device_payload(None)))["cmps"]
+    score, seen = components["alignment"], components["seen"]
+    assert score["val_tpl"] == "{{ value_json.score if value_json.mode == 'ON' else 0 }}"
+    assert "exp_aft" not in score  # OFF is told once and stays true
+    assert seen["val_tpl"] == "{{ value_json.seen | default('not looked for') }}"
+
+
 def test_entities_alone_for_other_hubs(device: Any, announcer: Any, meter: Any) -> None:
     joined = json.loads(b"".join(announcer.device_payload(meter)))
     entities = device.homeassistant_entities.entities(announcer, meter)

@@ -52,7 +52,8 @@ class Picture:
 
     def retained_topics(self) -> list[str]:
         """Every topic where this probe leaves something at the broker."""
-        topics = [f"optoprobe/{self.probe_id}/status", self.discovery_topic(None)]
+        topics = [f"optoprobe/{self.probe_id}/{level}" for level in ("status", "alignment")]
+        topics.append(self.discovery_topic(None))
         for meter in self.meters:
             topics += [f"optoprobe/{self.probe_id}/{meter}/state", self.discovery_topic(meter)]
         return topics
