@@ -49,7 +49,7 @@ def test_the_score_of_a_well_placed_head(tmp_path: Path, name: str) -> None:
         began_s = probe.now_s
         probe.run_for(45)
         before = [message for message in probe.of("/alignment") if message.at_s <= began_s]
-        assert [(message.object()["mode"], message.retain) for message in before] == [("OFF", True)]  # a hub may be late
+        assert [(message.object()["mode"], message.retain) for message in before] == [("OFF", True)]  # late hubs
         scores = [message.object() for message in probe.of("/alignment", began_s)]
         assert 42 <= len(scores) <= 46  # one a second
         assert all(score["mode"] == "ON" for score in scores)
