@@ -344,3 +344,16 @@ def test_a_start_that_fails_ends_in_a_restart_that_is_told(
     board, diagnostics = boards[name].result()
     assert board.resets == [reset], board.log
     assert diagnostics["restarts"] == 1 and diagnostics["restart_cause"].startswith(cause), diagnostics
+
+
+def test_a_brokers_name_that_is_unknown_ends_nothing(tmp_path: Path) -> None:
+    """A computer's resolver overran a network thread's stack of 8 KiB, which is the chip's."""
+    settings = {"wifi_ssid": "home", "mqtt_host": "nowhere.invalid", "protocol": "sml"}
+    with OpticalServer(MeterSource(SmlMeter(seed=3))) as server:
+        board = VirtualBoard(tmp_path, settings, server.port, heap_bytes=200 * 1024)
+        with board:
+            until_s = time.monotonic() + 40
+            while not any("not resolved" in line for line in board.log) and time.monotonic() < until_s:
+                assert board.running, board.log
+                time.sleep(0.2)
+            assert board.running and any("nowhere.invalid is not resolved" in line for line in board.log), board.log
