@@ -591,7 +591,7 @@ def month(tmp_path: Path, settings: dict[str, Any], command: Callable[[Probe, in
             if not command(probe, n):
                 deaf.append(round(probe.now_s / DAY_S, 2))
         assert probe.now_s > 30 * DAY_S
-        assert probe.app.network.connects == 1  # one session all the while
+        assert probe.app.services.network.connects == 1  # one session all the while
     return deaf
 
 
