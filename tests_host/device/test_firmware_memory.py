@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from support.broker import LIVE_KEYS, Listener, Message, PausableMeter
 
-from optoprobe import runtime
+from optoprobe import runtime, source_tree
 from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer, Sent
@@ -38,7 +38,6 @@ FOUND_BYTES = NAMED_BYTES + DETECTION_BYTES
 HARDWARE = ("machine", "network", "umqtt.simple")
 LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")
 COMPOSED = "firmware.composition"  # dropped behind the start: what it imports stays
-HOST_ONLY = {"firmware.contracts"}
 MOST_ALWAYS_BYTES = 60 * 1024  # of code and constants with a named SML meter: measured, and 1.5 KiB
 
 # Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
@@ -200,9 +199,8 @@ def in_order(module: str, before: list[str]) -> list[str]:
 
 def modules() -> set[str]:
     """Every device module."""
-    paths = [path.relative_to(runtime.REPO) for path in runtime.REPO.glob("firmware/**/*.py")]
-    paths += [path.relative_to(runtime.REPO / "lib") for path in runtime.REPO.glob("lib/metering/**/*.py")]
-    return {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths} - HOST_ONLY
+    paths = [path.relative_to("lib") if path.parts[0] == "lib" else path for path in source_tree.device_modules()]
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
 
 
 def always() -> list[str]:
