@@ -127,3 +127,48 @@ def test_a_field_that_is_missing_is_no_meter(loaded: Any) -> None:
     for key in RECORD:
         if key not in ("protocol", "slug"):
             assert loaded(json.dumps({k: v for k, v in RECORD.items() if k != key}).encode()).protocol is None, key
+
+
+class Sealed:
+    """Of a listener what counters are kept of."""
+
+    key_check = 77
+    refuses_replays = False
+    system_title = b"OPT\0\0\0\0\1"
+    invocation_counter = 5000
+
+    def __init__(self) -> None:
+        self.restored: list[tuple[bytes, int]] = []
+
+    def set_keys(self, key: bytes, auth_key: bytes | None) -> None: ...
+
+    def restore_counter(self, title: bytes, counter: int) -> None:
+        self.restored.append((title, counter))
+
+
+def test_counters_cut_short_anywhere_are_none(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    device.store.Counters(Sealed(), b"k" * 16, None).keep()
+    file = tmp_path / "counters.json"
+    whole = file.read_bytes()
+    for n in range(len(whole) + 1):
+        file.write_bytes(whole[:n])
+        again = Sealed()
+        device.store.Counters(again, b"k" * 16, None)
+        assert again.restored == ([(Sealed.system_title, 5000)] if n == len(whole) else []), whole[:n]
+
+
+def test_totals_cut_short_anywhere_are_none(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new counter then, as on an empty flash: it asks the broker before it shows anything."""
+    monkeypatch.chdir(tmp_path)
+    totals = device.persistent_totals.PersistentTotals(1000)
+    totals.read_back(None, None, 0)
+    totals.add(1234)
+    totals.keep(4000)
+    whole = (tmp_path / "energy.json").read_bytes()
+    for n in range(len(whole) + 1):
+        (tmp_path / "energy.json").write_bytes(whole[:n])
+        (tmp_path / "rtc_memory").unlink(missing_ok=True)
+        again = device.persistent_totals.PersistentTotals(1000)
+        assert again.counted.count == (1234 if n == len(whole) else 0), whole[:n]
+        assert not again.settled and again.shown() == (None, None)
