@@ -163,6 +163,7 @@ def test_a_broker_that_lost_everything_has_all_of_it_again(outage: Outage) -> No
         [
             f"homeassistant/device/{object_id}/config",
             f"homeassistant/device/{object_id}_{meter}/config",
+            f"optoprobe/{outage.probe}/alignment",  # OFF, so that the hub knows it at once
             f"optoprobe/{outage.probe}/status",
             f"optoprobe/{outage.probe}/{meter}/state",
             f"optoprobe/{outage.probe}/{meter}/status",
