@@ -74,7 +74,7 @@ def test_a_period_that_cannot_be_is_refused(tmp_path: Path, period: str) -> None
 def test_one_push_without_a_check_makes_no_register_of_an_unknown_code(tmp_path: Path) -> None:
     """A lost point makes 1.28.0 of 1.2.8.0; a counter waits for the second telegram too, whatever its parity says.
 
-    A recording of one is played twice, as the meter would send another; two different ones are not.
+    A recording of one is played three times, as the meter would send others; two different ones are not.
     """
     push = b"/OPT5X1\r\n\r\n1-0:0.0.0(12345670)\r\n1-0:1.8.0(0012.345*kWh)\r\n1-0:28.0(0002.5*kWh)\r\n!\r\n"
     recording = tmp_path / "meter.bin"

@@ -265,7 +265,7 @@ for name in protocols.names():
     protocols.load_probe(name)
 assert {"metering.sml", "metering.dlms.gcm", "metering.iec62056_21.poll"} <= modules() - before
 protocols.unload_protocols()
-print(sorted(modules() ^ before))
+print(sorted(name for name in modules() ^ before if not name.startswith("metering.on_computer")))
 """
     path = {"PYTHONPATH": str(runtime.REPO / "lib")}
     done = subprocess.run([sys.executable, "-c", program], env=os.environ | path, capture_output=True, text=True)

@@ -204,4 +204,6 @@ def _check(title, counter):
 
 
 if SLICES_ARE_CHEAP:  # a computer
-    from metering.on_computer.library_gcm import Gcm  # noqa: F401 - in place of the one above
+    from metering.on_computer import library_gcm
+
+    globals()["Gcm"] = library_gcm.Gcm  # in place of the one above

@@ -280,7 +280,8 @@ class _Progress:
         self.began_s = self.began_s or now_s
         self._shown_s = now_s
         self._standing = True
-        text = f"{n_bytes:,} bytes, {n_values:,} registers, {now_s - self.began_s:.0f} s"
+        registers = f", {n_values:,} registers" if n_values else ""
+        text = f"{n_bytes:,} bytes{registers}, {now_s - self.began_s:.0f} s"
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def wipe(self) -> None:

@@ -28,7 +28,7 @@ HARDWARE_BYTES = 6944
 # DLMS (data blocks, conversation, cipher, and the messages of the 31 registers of a P1 meter).
 BEYOND_BYTES = 4480 + 8 * 1024 + 512
 DETECTION_BYTES = 10 * 1024
-OTHERS_BYTES = 32 * 1024
+OTHERS_BYTES = 44 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
