@@ -110,8 +110,8 @@ class _Run:
         self._publisher = publisher.Publisher(*parts, settings["energy_factor"])
 
     def play_all(self, parts: Sequence[tuple[bytes, Sequence[int]]]) -> None:
-        """Take the recording; one of a lone telegram without a check three times, as its meter would send others: nothing
-        of the first is believed alone (metering.middle_of_three).
+        """Take the recording; one of a lone telegram without a check three times, as its meter would send others:
+        nothing of the first is believed alone (metering.middle_of_three).
         """
         for data, pauses in parts:
             self.play(data, pauses)
