@@ -6,7 +6,6 @@ import json
 
 from micropython import const
 
-from firmware import VERSION
 from firmware.hardware.health import call
 from firmware.mqtt.outbox import member
 from metering.unload import unload
@@ -144,24 +143,9 @@ class Diagnostics:
 
     def counts(self):
         """The object published as `diagnostics`: plain counts, texts and nothing secret."""
-        services = self._services
-        health, network, outbox = services.health, services.network, services.outbox
-        counts = {
-            "version": VERSION,
-            "notice": self.notice() or "ok",
-            "uptime_s": health.uptime_s,
-            "restarts": health.restarts,
-            "restart_cause": health.restart_cause,
-            "longest_stall_ms": health.longest_stall_ms,
-            "wifi_rssi_dbm": network.rssi_dbm(),
-            "mqtt_connects": network.connects,
-            "mqtt_failures": network.failures,
-            "mqtt_last_fault": network.last_fault,
-            "mqtt_ignored_by_reason": network.mailbox.ignored,
-            "mqtt_given_up": network.mailbox.given_up,
-            "messages_replaced": outbox.replaced,
-            "messages_refused": outbox.refused,
-        }
+        services, notice = self._services, self.notice()
+        health = services.health
+        counts = call("firmware.device_counts", lambda device_counts: device_counts.counts_of(services, notice))
         grown = call("firmware.hardware.memory_figures", lambda figures: figures.count_into(counts, health.heap))
         if grown:
             self.tell(grown)

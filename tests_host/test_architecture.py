@@ -58,7 +58,7 @@ def room_of(module: str) -> tuple[str, str]:
         return "start", ""
     if len(parts) == 1:
         return "common", ""  # VERSION
-    if parts[1] == "composition":
+    if parts[1] in ("composition", "device_counts"):
         return "app", ""
     return (parts[1], "") if len(parts) == 2 or parts[1] in TABLE else ("unknown", "")
 

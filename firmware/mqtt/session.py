@@ -275,10 +275,10 @@ class Network:
         self._wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
         self._opened_s = self._health.uptime_s
-        self.has_news = True  # a subscription may be refused, or no more
         self._failed_in_a_row = 0
         self._outbox.discard_volatile()
         self.discovery.announce_all()
+        self.has_news = True  # a subscription may be refused, or no more; its code needs what announcing has taken
         while not self.mailbox.before_session:
             self._turn()
 

@@ -4,6 +4,7 @@ import time
 
 from micropython import const
 
+from firmware.hardware.health import call
 from firmware.reading.meter import Meter
 from firmware.reading.publisher import Pace, Publisher
 from metering.guard import Guard
@@ -116,19 +117,11 @@ class TelegramMeter(Meter):
         return self._publisher.notice or self.listener.advice
 
     def count_into(self, counts):
-        listener, guard = self.listener, self._judge
-        counts["protocol"] = self.protocol
-        counts["telegrams"] = listener.accepted
-        counts["rejected"] = sum(listener.rejected.values())
-        counts["rejected_by_reason"] = listener.rejected
-        counts["skipped_bytes"] = listener.skipped
-        counts["held"] = sum(guard.held.values())
-        counts["held_by_reason"] = guard.held
-        counts["held_last"] = guard.explanation
+        listener = self.listener
         counts["registers_beyond_limit"] = self._publisher.beyond_limit + listener.values_dropped
         counts["out_of_memory"] = self._services.driver.out_of_memory
         counts["meter_clock_off_s"] = self._clock_off_s
-        counts["attempts_failed"] = 0
-        if self.conversation:
-            counts["attempts_failed"] = self.conversation.failures
-            counts["failed_by_reason"] = self.conversation.failed
+        call(
+            "firmware.reading.telegram_counts",
+            lambda telegram_counts: telegram_counts.count_into(counts, listener, self._judge, self.conversation),
+        )

@@ -24,9 +24,8 @@ never done lightly.
 """
 
 from metering.compat import const
-from metering.obis import obis_text
-from metering.reading import decimal_text
 from metering.register import CUMULATIVE, INSTANTANEOUS
+from metering.unload import unload
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _is_limit(reading):
 
 
 def _code(reading):
-    return reading.address or obis_text(reading.obis)
+    return reading.address or reading.obis
 
 
 def _one_meter(followed, meter_id):
@@ -103,7 +102,7 @@ class _Value:
 class Guard:
     """Follows one meter's registers. `max_power_w`: what its connection can carry at the most.
 
-    `held` counts by reason; `explanation` says in one sentence what was held last and why, "" while nothing was.
+    `held` counts by reason.
     """
 
     def __init__(self, max_power_w):
@@ -114,10 +113,22 @@ class Guard:
         self._last = {}  # OBIS -> _Value that passed last
         self._waiting = {}  # OBIS -> _Value that the next telegram may confirm
         self.held = dict.fromkeys(REASONS, 0)
-        self.explanation = ""
+        self._held_last = None  # (reason, details)
         self.notice = ""  # what the owner must decide, "" for nothing
         self._scaled = None  # OBIS code of the register whose scale that is about
         self._middle: MiddleOfThree | None = None
+
+    @property
+    def explanation(self):
+        """One sentence of what was held last and why, "" while nothing was."""
+        if self._held_last is None:
+            return ""
+        from metering import verdicts
+
+        sentence = verdicts.explanation_of(*self._held_last)
+        verdicts = None
+        unload("metering.verdicts")
+        return sentence
 
     def admits_meter(self, meter_id):
         """Is this telegram of the meter that is followed? The first one is; another id must come twice in a row.
@@ -141,7 +152,7 @@ class Guard:
             self._middle = None
             return True
         self._next_meter = meter_id
-        return self._hold("other meter", "meter %s instead of %s: waiting for it again" % (meter_id, followed))
+        return self._hold("other meter", meter_id, followed)
 
     def admits(self, reading, register, now_s, proven=True, sealed=True):
         """May this reading be published? `now_s`: any clock in whole seconds that never goes back. `proven`: has a
@@ -160,7 +171,7 @@ class Guard:
         if not isinstance(reading.value, int) or isinstance(reading.value, bool):
             if register.kind not in (CUMULATIVE, INSTANTANEOUS):
                 return True
-            return self._hold("no number", "%s: %s is no number" % (_code(reading), reading.text()))
+            return self._hold("no number", _code(reading), reading.text())
         new = _Value(reading.value, reading.exponent, now_s)
         if register.kind == CUMULATIVE:
             return self._admits_counter(reading, new, proven)
@@ -169,10 +180,7 @@ class Guard:
             self._waiting[reading.obis] = new
             if waiting and waiting.is_like(new):
                 return True
-            return self._hold(
-                "too much power",
-                "%s: %s is beyond the connection's %d W" % (_code(reading), reading.text(), self._max_power_w),
-            )
+            return self._hold("too much power", _code(reading), new.value, new.exponent, self._max_power_w)
         return True
 
     def _admits_counter(self, reading, new, proven):
@@ -186,7 +194,7 @@ class Guard:
             new.gap_s = new.at_s - waiting.at_s
         if last is None:
             if obis not in self._waiting and len(self._last) + len(self._waiting) >= MAX_REGISTERS:
-                return self._hold("too many", "%s is past the %d counters followed" % (_code(reading), MAX_REGISTERS))
+                return self._hold("too many", _code(reading), MAX_REGISTERS)
             if agrees or proven and new.value:
                 return self._accept(obis, new)
             self._waiting[obis] = new
@@ -206,26 +214,19 @@ class Guard:
             return self._accept(obis, new)
         self._waiting[obis] = new
         if factor:
-            self._scaled = obis
-            self.notice = (
-                "%s became %d times what it was, %s after %s: held, as its scale has changed. Compare the display; if "
-                "it shows the new one, restart the probe, and Home Assistant books the difference"
-            ) % (_code(reading), factor, reading.text(), decimal_text(last.value, last.exponent))
-            return self._hold(
-                "scale", "%s became %d times what it was: its scale has changed" % (_code(reading), factor)
-            )
-        seconds = new.at_s - last.at_s
-        if unit in _ENERGIES:
-            return self._hold(
-                "jumped",
-                "%s rose by %s in %d s, more than %d W can bring: waiting for the next telegram"
-                % (_code(reading), decimal_text(rise, exponent), seconds, self._max_power_w),
-            )
-        return self._hold(
-            "jumped",
-            "%s rose by %s in %d s, more than a house can use: waiting until it has stood for a while"
-            % (_code(reading), decimal_text(rise, exponent), seconds),
-        )
+            if self._scaled is None:
+                self._notice_scale(_code(reading), factor, new, last)
+                self._scaled = obis
+            return self._hold("scale", _code(reading), factor)
+        most_w = self._max_power_w if unit in _ENERGIES else 0
+        return self._hold("jumped", _code(reading), rise, exponent, new.at_s - last.at_s, most_w)
+
+    def _notice_scale(self, code, factor, new, last):
+        from metering import verdicts
+
+        self.notice = verdicts.scale_notice(code, factor, new, last)
+        verdicts = None
+        unload("metering.verdicts")
 
     def _fell(self, reading, last, new, rise, exponent, agrees):
         if new.exponent > last.exponent and -rise < 10 ** (new.exponent - exponent):
@@ -236,11 +237,7 @@ class Guard:
             if agrees and lasts and new.agreed >= TELEGRAMS_TO_CORRECT:
                 return self._accept(reading.obis, new)
             self._waiting[reading.obis] = new
-        return self._hold(
-            "went back",
-            "%s fell from %s to %s: the higher one stands; restart the probe if the meter was reset"
-            % (_code(reading), decimal_text(last.value, last.exponent), reading.text()),
-        )
+        return self._hold("went back", _code(reading), last.value, last.exponent, new.value, new.exponent)
 
     def _accept(self, obis, new):
         self._last[obis] = new
@@ -250,9 +247,10 @@ class Guard:
             self.notice = ""
         return True
 
-    def _hold(self, reason, explanation):
+    def _hold(self, reason, *details):
+        """Always False; `details` are what metering.verdicts makes a sentence of."""
         self.held[reason] += 1
-        self.explanation = explanation
+        self._held_last = reason, details
         return False
 
     def _can_carry(self, old, new, unit, times=0):

@@ -1,0 +1,24 @@
+"""What the diagnostics tell of the device, whatever it reads. Loaded for a moment at a time."""
+
+from firmware import VERSION
+
+
+def counts_of(services, notice):
+    """A new object of plain counts, texts and nothing secret."""
+    health, network, outbox = services.health, services.network, services.outbox
+    return {
+        "version": VERSION,
+        "notice": notice or "ok",
+        "uptime_s": health.uptime_s,
+        "restarts": health.restarts,
+        "restart_cause": health.restart_cause,
+        "longest_stall_ms": health.longest_stall_ms,
+        "wifi_rssi_dbm": network.rssi_dbm(),
+        "mqtt_connects": network.connects,
+        "mqtt_failures": network.failures,
+        "mqtt_last_fault": network.last_fault,
+        "mqtt_ignored_by_reason": network.mailbox.ignored,
+        "mqtt_given_up": network.mailbox.given_up,
+        "messages_replaced": outbox.replaced,
+        "messages_refused": outbox.refused,
+    }
