@@ -4,6 +4,7 @@ A row is a story: what comes when, what passes, what is held and why. Nothing he
 """
 
 import random
+import sys
 from fractions import Fraction
 
 import pytest
@@ -428,6 +429,23 @@ def test_a_lasting_jump_to_another_scale_is_held_and_told(guard, factor):
     assert f"{factor} times" in guard.notice and "display" in guard.notice and "23062000" in guard.notice
     assert admits(guard, 2_306_210, 1, 3600 * 200)  # it was set right again
     assert guard.notice == ""
+
+
+def test_the_notice_stays_while_one_of_two_counters_has_another_scale(guard):
+    for code in (IMPORT, EXPORT):
+        assert admits(guard, 2_306_200, 1, 0, code) and admits(guard, 2_306_200, 1, 10, code)
+        assert not admits(guard, 23_062_000, 1, 20, code)
+    assert guard.notice.startswith("1-0:1.8.0*255 became 10 times")
+    assert admits(guard, 2_306_200, 1, 30)
+    assert not admits(guard, 23_062_000, 1, 30, EXPORT)
+    assert guard.notice.startswith("1-0:2.8.0*255 became 10 times")
+
+
+def test_the_code_of_the_words_is_dropped_again(guard):
+    assert admits(guard, 2_306_200, 1, 0) and admits(guard, 2_306_200, 1, 10)
+    assert not admits(guard, 23_062_000, 1, 20)
+    assert guard.notice and guard.explanation
+    assert "metering.verdicts" not in sys.modules
 
 
 def test_a_small_counter_has_no_scale_to_tell(guard):

@@ -38,7 +38,7 @@ FOUND_BYTES = NAMED_BYTES + DETECTION_BYTES
 HARDWARE = ("machine", "network", "umqtt.simple")
 LISTENED = ("metering.sml", "firmware.hardware.head", "firmware.reading.telegram_meter", "firmware.app")
 COMPOSED = "firmware.composition"  # dropped behind the start: what it imports stays
-MOST_ALWAYS_BYTES = 54 * 1024  # of code and constants with a named SML meter: measured, and 1.5 KiB
+MOST_ALWAYS_BYTES = 53 * 1024 - 256  # of code and constants with a named SML meter: measured, and 1.5 KiB
 
 # Prints the bytes each module leaves on the heap, in the order given; each has what it imports before it.
 MEASURE = """
