@@ -14,9 +14,8 @@ from optoprobe import source_tree
 
 MOST_LINES = 450  # of a module
 MOST_FIELDS = 25  # of a class
-LARGER = {"metering.pulses.Pulses"}  # until it is split
 # Modules of lib/metering that are families by themselves; other families are folders.
-FLAT_FAMILIES = ("sml", "sml_probe", "power_direction", "pulses", "energy_total", "signal_quality")
+FLAT_FAMILIES = ("sml", "sml_probe", "power_direction", "pulses", "pulse_parts", "energy_total", "signal_quality")
 
 # Room -> rooms it may import. A family is "family"; which one, `may_import` looks at.
 TABLE = {
@@ -32,8 +31,9 @@ TABLE = {
     "app": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner", "app"},
     "start": {"hardware", "app"},
 }
-# Families that carry another one: M-Bus frames carry DLMS.
+# Families that carry another one (M-Bus frames carry DLMS), or are its parts.
 BESIDE = {("dlms", "mbus"), ("sml", "power_direction"), ("pulses", "energy_total"), ("energy_total", "pulses")}
+BESIDE |= {("pulses", "pulse_parts")}
 
 
 def sources() -> dict[str, str]:
@@ -137,7 +137,7 @@ def too_large(texts: dict[str, str]) -> list[str]:
         if n > MOST_LINES:
             found.append(f"{module} has {n} lines: more than {MOST_LINES}, split it")
         for node in ast.walk(ast.parse(source)):
-            if not isinstance(node, ast.ClassDef) or f"{module}.{node.name}" in LARGER:
+            if not isinstance(node, ast.ClassDef):
                 continue
             if len(fields_of(node)) > MOST_FIELDS:
                 found.append(f"{module}.{node.name} has {len(fields_of(node))} fields: more than {MOST_FIELDS}")

@@ -121,7 +121,7 @@ class PulseMeter(Meter):
         pulses.tick(ticks_ms, driver.light())
         n = driver.read()
         while n:
-            pulses.over(time.ticks_ms())  # a stall may have come before the read: then so many more flashes are in it
+            pulses.end_read(time.ticks_ms())  # a stall may have come before the read: more flashes are in it then
             pulses.feed(driver.data, 0, n)
             n = driver.read()
         if pulses.rate != self._rate:

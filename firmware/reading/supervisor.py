@@ -40,7 +40,7 @@ LOST = const(3)
 
 _CODE_OF_METERS = (
     "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.pulse_meter metering.pulses"
-    " metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
+    " metering.pulse_parts metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
     " firmware.hardware.rtc_record"
 )
 _LOOK_MS = const(1000)

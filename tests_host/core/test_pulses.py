@@ -79,14 +79,14 @@ class Bench:
                 self._holes.pop(0)
                 self.now_ms += self._hole_ms
                 kept += self._see(self.now_ms * MS)
-            pulses.over((self._ticks_from + self.now_ms) & 0x3FFFFFFF)
+            pulses.end_read((self._ticks_from + self.now_ms) & 0x3FFFFFFF)
             assert pulses.feed(kept, 0, len(kept)) == len(kept)
-            if pulses._window_ms < open_ms:  # a window was closed with what was seen up to the look before
+            if pulses.window.ms < open_ms:  # a window was closed with what was seen up to the look before
                 closed_ms, before_ms = last_ms, closed_ms
-                if held[0] and held == (pulses.interval_count, pulses.interval_ms):
+                if held[0] and held == (pulses.interval.count, pulses.interval.ms):
                     self.intervals.append((before_ms, *held))
-                held = pulses._held_interval_count, pulses._held_interval_ms
-            open_ms = pulses._window_ms
+                held = pulses.interval.held_count, pulses.interval.held_ms
+            open_ms = pulses.window.ms
             self.looks += struct.pack(">HBH", self.now_ms - last_ms, self._light, len(kept)) + kept
             last_ms = self.now_ms
             kept = b""

@@ -30,7 +30,7 @@ BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
 _LOADED_FIRST = (
     r"firmware/(app|store)\.py",
     r"firmware/(hardware|mqtt|reading)/(?!pulse|persistent|homeassistant_|board|search|detected|meter_search).*\.py",
-    r"lib/metering/(?!pulses|energy_total|signal_quality)\w+\.py",
+    r"lib/metering/(?!pulse|energy_total|signal_quality)\w+\.py",
     r"lib/metering/detection/.*\.py",
     r"firmware/reading/(meter_search|detected_meter)\.py",
 )

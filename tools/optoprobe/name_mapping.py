@@ -32,7 +32,8 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 EVERYWHERE, ESP32, ELSEWHERE = "everywhere", "esp32", "elsewhere"
-_FLAT_FAMILIES = ("sml", "pulses", "energy_total", "signal_quality")  # of one module; the others are folders
+# Families of one module, each; the others are folders.
+_FLAT_FAMILIES = ("sml", "pulses", "pulse_parts", "energy_total", "signal_quality")
 _BY_TEXT = ("getattr", "setattr", "hasattr", "delattr")  # builtins that take a name as a text
 
 # A line of a traceback, or a restart's cause ("TypeError in app, line 3, in run"): where, in which function.

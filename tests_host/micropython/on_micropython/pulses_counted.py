@@ -33,7 +33,7 @@ def main(path, pulses, plant):
         if plant:
             plant = [at]
         pulses.tick(ticks, bool(data[at + 2]))
-        pulses.over(ticks)
+        pulses.end_read(ticks)
         pulses.feed(data, at + 5, at + 5 + n)
         heap_unlock()
         at += 5 + n
