@@ -35,7 +35,7 @@ demo-setup: .venv/.installed-base
 
 # One worker more than there are processors, as many tests wait; a file stays with one worker.
 test: setup
-	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 1 )) --dist loadfile --no-loadscope-reorder
+	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 1 )) --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	@$(RUN) -m pytest tests_host/test_code_rules.py

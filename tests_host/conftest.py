@@ -53,23 +53,20 @@ def device() -> Iterator[Any]:
         del sys.modules[name]
 
 
-# Files that wait most of the time begin first, side by side with those that compute; so do the linters' processes.
-_BEGIN_FIRST = (
-    "test_firmware_outages",
-    "test_firmware_iec62056_21",
-    "test_firmware_pulses",
-    "test_broker_faults",
-    "test_demo",
-    "test_firmware_dlms",
-    "test_firmware_memory",
-    "test_deploy",
-    "test_code_rules",
-    "test_pulses",
-    "test_read",
+# Files whose scenes start many boards wait most of the time, but not at their start: two of them at once are enough for
+# two processors. Each row is one worker's, in this order; it begins first, beside those that compute.
+_SCENES = (
+    ("test_firmware_outages", "test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_read"),
+    ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_demo", "test_deploy"),
 )
+_BEGIN_NEXT = ("test_code_rules", "test_pulses")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in their order, and put the files in that order."""
-    rank = {name: k for k, name in enumerate(_BEGIN_FIRST)}
+    """Keep a file's tests in their order and on one worker, and put the files in the order of the tables above."""
+    group = {stem: f"scenes {k}" for k, row in enumerate(_SCENES) for stem in row}
+    order = [stem for row in _SCENES for stem in row] + list(_BEGIN_NEXT)
+    rank = {stem: k for k, stem in enumerate(order)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # stable: what is not listed stays as it was
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group.get(item.path.stem, item.path.stem)))
