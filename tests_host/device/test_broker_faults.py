@@ -24,6 +24,7 @@ from optoprobe.virtual.sml_meter import SmlMeter
 
 LONGEST_S = 55
 HEAP_BYTES = 160 * 1024  # memory is not what is tried here
+ANNOUNCED_S = 20  # after which a session publishes for sure, on a shared machine too
 EDGES_S = 4  # of a capture: the meter is not read, its light is sampled
 PREFIX = "optoprobe/cellar/"
 ALIGNMENT, CAPTURE, HUB = PREFIX + "alignment/set", PREFIX + "capture/set", "homeassistant/status"
@@ -306,4 +307,5 @@ def test_a_broker_that_goes_wrong(scenes: dict[str, Future[Seen]], name: str) ->
         assert diagnostics["held"] == diagnostics["overruns"] == 0 and diagnostics["rejected"] <= given_s
         assert diagnostics["telegrams"] >= diagnostics["uptime_s"] - 3 - given_s  # one a second, none lost
         last = seen.of("/live")[-1]
-        assert last.connection >= min(len(SCENES[name][0]), len(seen.broker.connections) - 1)  # published again
+        settled = [at_s for at_s in seen.broker.connections if at_s < seen.ended_s - ANNOUNCED_S]
+        assert last.connection >= min(len(SCENES[name][0]), len(settled) - 1)  # published again
