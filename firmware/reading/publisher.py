@@ -193,12 +193,13 @@ class Publisher:
                 return False
         if not self._guard.admits_meter(meter_id):
             return False
-        if self.meter is None or self._series != self._guard.series:
-            self._begin_series(meter_id)
+        meter = self.meter
+        if meter is None or self._series != self._guard.series:
+            meter = self._begin_series(meter_id)
         live = bytearray()
-        maker = self._take_values(live, uptime_s)
+        maker = self._take_values(live, uptime_s) or meter.maker
         self._registers.drop_code()
-        self._announce_changes(maker)
+        self._announce_changes(meter, maker)
         if self._pace.take_due(uptime_s):
             if live:
                 live += b"}"
@@ -209,9 +210,9 @@ class Publisher:
         return True
 
     def _begin_series(self, meter_id):
-        """Another meter is read from now on."""
+        """Another meter is read from now on; returns it, not announced yet."""
         self._series = self._guard.series
-        self.meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
+        self.meter = meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
         self._registers = registers = RegisterList()
         self._announced_changes = 0
         self._texts = {}
@@ -227,11 +228,12 @@ class Publisher:
                 registers.find(reading, listener.vouched)
         registers.drop_code()
         gc.collect()
+        return meter
 
     def _take_values(self, live, uptime_s):
-        """Put what the guard admits into `live` and the texts of the state; returns the meter's maker."""
+        """Put what the guard admits into `live` and the texts of the state; returns the maker, where it tells one."""
         listener = self._listener
-        maker = listener.maker() or self.meter.maker
+        maker = listener.maker()
         self.clock = ""
         self._pace.begin(uptime_s)
         is_vouched = listener.proven and listener.vouched
@@ -259,9 +261,8 @@ class Publisher:
             scale.end_telegram(uptime_s, bool(self._guard.notice))
         return maker
 
-    def _announce_changes(self, maker):
+    def _announce_changes(self, meter, maker):
         """Announce the meter where anything of it is new."""
-        meter = self.meter
         expires_s = max(_LIVE_EXPIRES_S, 3 * self.pause_s)
         changes = self._registers.changes
         if changes != self._announced_changes or maker != meter.maker or expires_s != meter.live_expires_s:

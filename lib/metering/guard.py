@@ -187,8 +187,9 @@ class Guard:
         obis, unit = reading.obis, reading.unit
         last = self._last.get(obis)
         waiting = self._waiting.get(obis)
-        agrees = waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new, unit, 1)
-        if agrees:
+        agrees = False
+        if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new, unit, 1):
+            agrees = True
             new.since_s = waiting.since_s
             new.agreed = waiting.agreed + 1
             new.gap_s = new.at_s - waiting.at_s

@@ -215,6 +215,8 @@ class Detection:
     def _judge_samples(self):
         """What the light runs tell: the rate, or where to sample next."""
         candidates, runs = self._candidates, self._runs
+        if runs is None:
+            return self._go_home()
         verdict = runs.verdict(candidates.rejected_baud)
         if verdict > 0:
             return self._find(verdict)
@@ -229,9 +231,10 @@ class Detection:
 
     def _end_samples(self):
         """The bytes ended amid a sample: what is known by now has to do."""
-        if self._runs.count >= _LEAST_RUNS:
+        runs = self._runs
+        if runs is None or runs.count >= _LEAST_RUNS:
             return self._judge_samples()
-        return self._guess() if self._runs.index < _USUAL or self._candidates.is_short else self._go_home()
+        return self._guess() if runs.index < _USUAL or self._candidates.is_short else self._go_home()
 
     def _find(self, baud):
         self.say("light seen: %d baud" % baud)
@@ -308,7 +311,7 @@ class Detection:
             self.listener.on_idle()
         if quiet_ms >= GAP_MS and self._bursts.n:
             self._end_burst()
-        elif quiet_ms >= GAP_MS and self._is_sampling and (self._candidates.is_short or self._runs.count):
+        elif quiet_ms >= GAP_MS and self._is_sampling and (self._candidates.is_short or self._runs and self._runs.count):
             self._step = _SAMPLES_ENDED
         elif self._idle.is_other(quiet_ms):
             self._step = _FLIPPING_POLARITY
@@ -325,7 +328,7 @@ class Detection:
         n = end - start
         bursts = self._bursts
         quiet_ms = self._clock.end_quiet() - n * 10000 // self.line.baud  # they took some of it
-        if self._is_sampling:
+        if self._is_sampling and self._runs is not None:
             if self._runs.add(data, start, end):
                 self._step = _JUDGING_SAMPLES
             return
