@@ -1,6 +1,7 @@
 """Fixtures that suites of several rooms share."""
 
 import asyncio
+import gc
 import importlib
 import importlib.util
 import sys
@@ -20,6 +21,22 @@ from optoprobe.virtual.board import FAKES
 def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the core as bytecode, as it is put on a board."""
     return core_on_micropython.install(tmp_path_factory.mktemp("core"))
+
+
+@pytest.fixture(autouse=True)
+def same_modules() -> Iterator[None]:
+    """What a test unloads and loads anew is put back: a test module's own imports are of the family that was there."""
+    before = {name: module for name, module in sys.modules.items() if name.startswith("metering")}
+    yield
+    lost = [name for name, module in before.items() if sys.modules.get(name) is not module]
+    if not lost:
+        return
+    for name in [name for name in sys.modules if name.startswith("metering") and name not in before]:
+        del sys.modules[name]
+    for name in lost:
+        sys.modules[name] = before[name]
+        parent, _, child = name.rpartition(".")
+        setattr(before[parent], child, before[name])
 
 
 # --- the device's modules on CPython ---------------------------------------------------------------------------------
@@ -70,3 +87,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # stable: what is not listed stays as it was
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group.get(item.path.stem, item.path.stem)))
+
+
+def pytest_collection_finish() -> None:
+    """Firmware collects garbage again and again; here it need not walk over pytest's own five thousand items."""
+    gc.collect()
+    gc.freeze()

@@ -9,7 +9,7 @@ def unload(prefix):
 
     Objects made of that code keep working and keep it alive until they go themselves. A name that is not loaded is
     left alone. Allocates a list of the names it drops, and collects the garbage where there were any: 5 ms and more
-    on a chip.
+    on a chip. A computer's goes by itself; there a collection would walk over the whole program's objects.
     """
     below = prefix + "."
     names = [name for name in sys.modules if name == prefix or name.startswith(below)]
@@ -18,5 +18,5 @@ def unload(prefix):
         parent, _, child = name.rpartition(".")
         if parent in sys.modules and hasattr(sys.modules[parent], child):
             delattr(sys.modules[parent], child)
-    if names:
+    if names and hasattr(gc, "mem_free"):
         gc.collect()
