@@ -1,7 +1,6 @@
 """A client on the broker that hears everything, and what the plainest simulated meter's telegrams look like there."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import paho.mqtt.client as mqtt
 import pytest
 
+from optoprobe.virtual.broker import free_port
 from optoprobe.virtual.optical_server import MeterSource, Transmission
 from optoprobe.virtual.sml_meter import Expected
 
@@ -138,8 +138,4 @@ def published(expected: Expected) -> tuple[dict[str, str], dict[str, str]]:
     return state, live
 
 
-def closed_port() -> int:
-    """A port of 127.0.0.1 nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+closed_port = free_port  # nobody listens there

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -58,7 +59,7 @@ class Broker:
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.port = port if port is not None else _free_port()
+        self.port = port if port is not None else free_port()
         self.log_file = directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
         program = runtime.mosquitto()
@@ -144,7 +145,13 @@ class Broker:
         self.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port() -> int:
+    """A port of 127.0.0.1 nobody listens on, below those that systems give to who connects."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
