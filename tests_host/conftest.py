@@ -79,6 +79,7 @@ _SCENES = (
 _BEGIN_NEXT = ("test_code_rules", "test_pulses")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in their order and on one worker, and put the files in the order of the tables above."""
     group = {stem: f"scenes {k}" for k, row in enumerate(_SCENES) for stem in row}
