@@ -7,8 +7,8 @@ stand-ins for what only an ESP32 has. No ESP32 has confirmed a deployment yet.
 import hashlib
 import json
 import os
-import re
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -502,7 +502,8 @@ def test_mpremote_carries_it_out_on_an_empty_board(board, settings, tmp_path):
     assert (code, errors) == (0, ""), out
     found = listing(board)
     assert found == as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", settings)
-    assert board.ask("import sys; sys.path.insert(0, 'probe'); import sml, dlms.gcm; print(sml.__name__)").strip() == "sml"
+    loaded = "import sys; sys.path.insert(0, 'probe'); import sml, dlms.gcm; print(sml.__name__)"
+    assert board.ask(loaded).strip() == "sml"
     assert board.soft_resets == 1
     assert board.stop() == ["reset"]
 

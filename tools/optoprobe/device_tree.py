@@ -58,8 +58,8 @@ def build(
     """Build a device's files below `target`, made if need be; returns them relative to it, sorted.
 
     `board` and `settings` are the objects themselves or their JSON files; with settings None none are written (and
-    those already in `target` stay). compiled=False copies the .py files instead, in their packages. `on_esp32`: may names be mapped onto
-    those that only an ESP32's image holds? Raises BuildError.
+    those already in `target` stay). compiled=False copies the .py files instead, in their packages. `on_esp32`:
+    may names be mapped onto those that only an ESP32's image holds? Raises BuildError.
     """
     if target.resolve() in (source_tree.CLONE, source_tree.ROOT):
         raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
