@@ -311,7 +311,11 @@ class Detection:
             self.listener.on_idle()
         if quiet_ms >= GAP_MS and self._bursts.n:
             self._end_burst()
-        elif quiet_ms >= GAP_MS and self._is_sampling and (self._candidates.is_short or self._runs and self._runs.count):
+        elif (
+            quiet_ms >= GAP_MS
+            and self._is_sampling
+            and (self._candidates.is_short or self._runs and self._runs.count)
+        ):
             self._step = _SAMPLES_ENDED
         elif self._idle.is_other(quiet_ms):
             self._step = _FLIPPING_POLARITY
