@@ -12,6 +12,7 @@ from metering.unload import unload
 
 _DIAGNOSTICS_S = const(60)
 _RETRY_S = const(5)  # after a shortage of memory
+_AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
 _LOOK_MS = const(500)
 _TOLD_S = const(180)
 # The hub's switch must not stay unknown till somebody uses it.
@@ -98,9 +99,12 @@ class Diagnostics:
         self._told_until_s = 0  # and for how long it is of interest
 
     async def run(self):
-        """Publish every minute, and at once when the notice changes or the hub was told of us anew. Never ends."""
+        """Publish every minute, at once when the notice changes, and at once and once more when the hub was told of us
+        anew. Never ends.
+        """
         network, health = self._services.network, self._services.health
         last_reported = None
+        announcements = 0
         due_s = retry_s = 0
         while True:
             try:
@@ -112,7 +116,8 @@ class Diagnostics:
                     retry_s = uptime_s + _RETRY_S
                     self._publish()
                     last_reported = news
-                    due_s = uptime_s + _DIAGNOSTICS_S
+                    due_s = uptime_s + (_DIAGNOSTICS_S if news[1] == announcements else _AGAIN_S)
+                    announcements = news[1]
                     retry_s = 0
             except MemoryError:  # tell it in a moment
                 gc.collect()

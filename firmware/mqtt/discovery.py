@@ -45,6 +45,7 @@ class DiscoveryPublisher:
             self.announce_all()
         elif self._outbox.meter() is not self._announced:
             self._announce_meter()
+            time.sleep_ms(_SUBSCRIBED_MS)  # a meter asked once an hour has no second message soon
 
     def announce_all(self):
         """The probe's and the meter's entities, and then whatever is retained once more."""

@@ -16,6 +16,8 @@ import pytest
 from support.scripted_broker import publish
 from support.virtual_time import LightOnly, Probe
 
+from optoprobe.virtual.sml_meter import SmlMeter
+
 SETTINGS = {
     "wifi_ssid": "home",
     "wifi_password": "wifi secret",
@@ -619,6 +621,27 @@ def test_a_reading_that_is_typed_is_heard_for_a_month(tmp_path: Path) -> None:
         return any(b"%d.5" % (1000 + n) in said.payload for said in probe.of("/state", since_s))
 
     assert month(tmp_path, {"protocol": "blink"}, command) == []
+
+
+def test_the_diagnostics_come_twice_behind_an_announcement(tmp_path: Path) -> None:
+    """A busy hub subscribes late, and its entities would be unavailable for a minute."""
+    with Probe(tmp_path, LightOnly(()), {"protocol": "sml"}) as probe:
+        probe.run_for(30)
+        probe.say("homeassistant/status", "online")
+        assert probe.run_for(10, done=lambda: probe.of("cellar/config", 30))
+        announced_s = probe.now_s
+        probe.run_for(50)
+        told_s = [round(message.at_s - announced_s) for message in probe.of("/diagnostics", announced_s)]
+        assert len(told_s) == 2 and told_s[0] <= 1 and 9 <= told_s[1] <= 12, told_s
+
+
+def test_a_meters_first_values_wait_until_the_hub_has_subscribed(tmp_path: Path) -> None:
+    """A heat meter's next ones come in an hour."""
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        probe.run_for(5)
+        config = next(message for message in probe.of("/config") if message.topic.count("_") > 1)
+        assert "optoprobe_cellar_" in config.topic
+        assert probe.of("/live")[0].at_s - config.at_s >= 0.5
 
 
 def test_a_flood_of_the_hub_puts_the_announcement_off_no_more(tmp_path: Path) -> None:
