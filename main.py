@@ -3,6 +3,7 @@
 Whatever ends it ends in a restart: by an exception, with its place kept; else by the watchdog, which boot.py has armed.
 """
 
+import gc
 import sys
 
 try:
@@ -11,6 +12,7 @@ try:
     main()
 except Exception as error:  # Ctrl-C is none: a computer has stopped it
     sys.print_exception(error)
+    gc.collect()  # memory may be what it has ended for
     from firmware.hardware.restarts import restart_by
 
     restart_by(error)

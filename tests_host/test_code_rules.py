@@ -167,6 +167,7 @@ PLAIN = {
 CORE = {"metering", "struct", "micropython", "array"}  # array: the CRC table in half of a tuple's bytes
 # Beyond its room's rule, with the reason.
 EXTRA = {
+    "boot.py": {"machine"},  # the watchdog, where the firmware cannot be loaded
     "lib/metering/protocols.py": {"sys"},  # the registry asks whether a module is loaded
     "lib/metering/unload.py": {"sys", "gc"},  # drops modules
     "lib/metering/dlms/aes.py": {"cryptolib", "cryptography"},  # AES itself: the board's, or the computer's

@@ -2,6 +2,7 @@
 
 import asyncio
 import binascii
+import gc
 import time
 
 import machine
@@ -75,6 +76,7 @@ class Health:
         watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         last = time.ticks_ms()
         part_ms = 0
+        row_ended = False
         while True:
             await asyncio.sleep_ms(_CHECK_MS)
             now = time.ticks_ms()
@@ -85,10 +87,14 @@ class Health:
             while part_ms >= 1000:
                 part_ms -= 1000
                 self.uptime_s += 1
-                if self.uptime_s == _QUICK_S:
-                    call("firmware.hardware.restarts", lambda restarts: restarts.end_row())
             if self.well():
                 watchdog.feed()
-            if self._network_used and self.uptime_s - self.session_s >= _SESSION_LOST_S:
-                self.session_s += _LOOK_AGAIN_S
-                call("firmware.hardware.memory_figures", lambda figures: figures.restart_without_wifi_memory())
+            try:
+                if not row_ended and self.uptime_s >= _QUICK_S:
+                    call("firmware.hardware.restarts", lambda restarts: restarts.end_row())
+                    row_ended = True
+                if self._network_used and self.uptime_s - self.session_s >= _SESSION_LOST_S:
+                    self.session_s += _LOOK_AGAIN_S
+                    call("firmware.hardware.memory_figures", lambda figures: figures.restart_without_wifi_memory())
+            except MemoryError:  # for their code; in a second there may be some
+                gc.collect()

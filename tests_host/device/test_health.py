@@ -13,6 +13,7 @@ from support.scripted_broker import ScriptedBroker
 from support.virtual_time import Probe, WatchdogBites
 
 from optoprobe import device_tree
+from optoprobe.runtime import REPO
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
@@ -152,6 +153,38 @@ def test_a_story_that_cannot_be_written_stops_no_restart(chip: Any) -> None:
     assert chip.resets == 1 and chip.restarts.told() == (1, "error")
 
 
+def boot(monkeypatch: pytest.MonkeyPatch, health: Any) -> list[int]:
+    """Run boot.py, for which firmware.hardware.health is `health`; what the watchdog was armed with, in ms."""
+    import gc
+    import sys
+
+    armed: list[int] = []
+    monkeypatch.setattr(gc, "threshold", lambda n: None, raising=False)
+    monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
+    monkeypatch.setitem(sys.modules, "machine", SimpleNamespace(WDT=lambda timeout: armed.append(timeout)))
+    monkeypatch.setitem(sys.modules, "firmware", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "firmware.hardware", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "firmware.hardware.health", health)
+    if health is not None:
+        sys.modules["firmware.hardware"].health = health
+        health.armed = armed
+    exec(compile((REPO / "boot.py").read_text(), "boot.py", "exec"), {})
+    return armed
+
+
+def test_a_boot_that_cannot_load_the_firmware_arms_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torn copy: nothing is there, or what is there fails, before it has armed the watchdog or behind that."""
+    well = SimpleNamespace(note_start=lambda: well.armed.append(1))
+    assert boot(monkeypatch, well) == [1] and not hasattr(well, "note_start")
+    assert boot(monkeypatch, None) == [30000]
+
+    def fail() -> None:
+        raise MemoryError
+
+    assert boot(monkeypatch, SimpleNamespace(note_start=fail)) == [30000]
+    assert boot(monkeypatch, SimpleNamespace()) == [30000]
+
+
 # --- what feeds the watchdog -----------------------------------------------------------------------------------------
 
 
@@ -199,6 +232,24 @@ def test_the_watchdog_bites_where_the_network_stands_still(tmp_path: Path) -> No
         with pytest.raises(WatchdogBites):
             probe.run_for(300)
         assert 148 < probe.now_s - began_s < 153
+
+
+def test_a_shortage_of_memory_is_no_end_of_the_watchdogs_task(tmp_path: Path) -> None:
+    """The row of quick restarts is ended as soon as there is memory for it again."""
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        health = probe.modules.load("firmware.hardware.health")
+        really, asked_s = health.call, []
+
+        def call(path: str, ask: Any) -> Any:
+            if path == "firmware.hardware.restarts":
+                asked_s.append(round(probe.now_s))
+                if len(asked_s) < 4:
+                    raise MemoryError
+            return really(path, ask)
+
+        health.call = call
+        probe.run_for(66)
+        assert asked_s == [60, 61, 62, 63]
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -291,8 +342,8 @@ import main""",
     "raises": """import boot, os
 if "once" not in os.listdir():
     open("once", "w").close()
-    from firmware import app
-    app.main = None
+    import firmware.app
+    firmware.app.main = None
 import main""",
     # without a session for 180 s, and 340 bytes left for Wi-Fi
     "starves": """import boot, os, sys
@@ -318,7 +369,6 @@ def live(folder: Path, port: int, start: str) -> tuple[VirtualBoard, dict[str, A
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "protocol": "sml"}
         settings["probe_id"] = "cellar"
         start = device_tree.name_map(False).apply("firmware/mqtt/session.py", start)  # it names what is ours
-        start = device_tree.on_board(start)
         board = VirtualBoard(folder, settings, port, heap_bytes=200 * 1024, start=start)
         with board:
             until_s = time.monotonic() + 55
