@@ -9,7 +9,7 @@ import json
 from micropython import const
 
 from firmware import VERSION
-from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, lookup
+from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, lookup
 
 _DIAGNOSTICS_EXPIRE_S = const(180)  # three of the one a minute
 
@@ -38,7 +38,10 @@ _OF_TELEGRAMS = const(5)  # of these, at their head
 class Meter:
     """What is announced of a meter: `meter_id` its name, `slug` the same fit for topics, `maker` and `model` or "",
     `registers`, and after how many seconds without a telegram its instantaneous values are unknown again.
+    `is_model_only`: `meter_id` is that of all meters of this model.
     """
+
+    is_model_only = False
 
     def __init__(self, meter_id, slug, maker, model, registers, live_expires_s):
         self.meter_id = meter_id
@@ -113,7 +116,9 @@ class Announcer:
             "name": ("Meter " + meter.meter_id).strip(),
             "via_device": self.object_id(None),
         }
-        if meter.meter_id:
+        if meter.is_model_only:
+            device["name"] += " (model)"
+        elif meter.meter_id:
             device["sn"] = meter.meter_id
         if meter.maker:
             device["mf"] = meter.maker
@@ -132,6 +137,8 @@ class Announcer:
         component.setdefault("p", "sensor")
         component["uniq_id"] = "%s_%s" % (object_id, key)
         component["def_ent_id"] = ("%s.%s_%s" % (component["p"], object_id, key)).lower().replace("-", "_")
+        if "dev_cla" not in component:  # whose picture the hub knows
+            component.setdefault("ic", "mdi:counter" if "unit_of_meas" in component else "mdi:information")
         if component["p"] != "button":
             template = "{{ value_json.%s | default('') }}" % key
             if component["p"] == "sensor" and "stat_cla" not in component and "unit_of_meas" not in component:
@@ -192,8 +199,10 @@ def _of_the_probe(prefix, first):
         "json_attr_t": topic,
         "unit_of_meas": "%",
         "ent_cat": "diagnostic",
+        "ic": "mdi:target",
     }
-    yield "capture", {"p": "button", "name": "Capture", "cmd_t": prefix + "capture/set", "ent_cat": "diagnostic"}
+    topic = prefix + "capture/set"
+    yield "capture", {"p": "button", "name": "Capture", "cmd_t": topic, "ent_cat": "diagnostic", "ic": "mdi:record-rec"}
     topic = prefix + "diagnostics"
     for line in _DIAGNOSTICS.split("\n")[first:]:
         key, name, unit, device_class = line[1:].split(",")
@@ -244,8 +253,9 @@ def register_component(register, state, live, live_expires_s):
         component["ent_cat"] = "diagnostic"
         if register.kind == IDENTIFIER:
             component["ic"] = "mdi:identifier"
+        if register.kind == TEXT and not register.key.endswith("_time"):
+            component["en"] = False
     if not register.known:
         component["ent_cat"] = "diagnostic"
-    if not register.known or register.kind not in (CUMULATIVE, INSTANTANEOUS, IDENTIFIER):
         component["en"] = False
     return component

@@ -23,6 +23,7 @@ class BlinkingMeter(Meter):
         registers.append(rate)
         super().__init__("", slug, "", "", tuple(registers), _LIVE_EXPIRES_S)
         self._number_key = number_key
+        self._has_reading = reading_key is not None
         self._command = command
 
     def components(self, state, live):
@@ -36,11 +37,14 @@ class BlinkingMeter(Meter):
             component["stat_t"] = live
             component["ent_cat"] = "diagnostic"
             yield key, component
+        # It is never unknown: what was counted from 0 on stands for a reading that was not set yet, and one that is
+        # held back for a while stays as it was.
+        other = "this.state | float('None')" if self._has_reading else "value_json.%s" % self.registers[0].key
         yield "set_reading", {
             "p": "number",
             "name": "Reading on the display",
             "stat_t": state,
-            "val_tpl": "{{ value_json.%s | default('None') }}" % self._number_key,
+            "val_tpl": "{{ value_json.%s | default(%s) | default('None') }}" % (self._number_key, other),
             "cmd_t": self._command,
             "min": 0,
             "max": 99999999,

@@ -8,13 +8,14 @@ from micropython import const
 from firmware.mqtt.homeassistant import Meter, slug
 from firmware.mqtt.outbox import member
 from metering.guard import MAX_REGISTERS
-from metering.register import CLOCK, IDENTIFIER, INSTANTANEOUS, TEXT, medium
+from metering.register import CLOCK, CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, medium
 from metering.unload import unload
 
 _NAME_WAIT_S = const(12)  # Norwegian meters name themselves every 10 s
 _MOST_NAME = const(64)  # characters of a meter's name: it stands in every topic, and in hex up to three times as long
 _LIVE_EXPIRES_S = const(60)  # the slowest meter met that talks by itself sends every 30 s
 _WATT = const(27)
+_FALLS_TOLD = const(3)  # telegrams in a row of which all counters fell
 _LEAST_CHANGE_W = const(100)  # a share of less is noise: 2 W of 8
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
@@ -164,6 +165,9 @@ class Publisher:
         self.meter = None  # homeassistant.Meter, replaced when anything of it changes
         self.pause_s = 0  # between two read-outs of a meter that is asked
         self._series = 0  # of the guard
+        self._falls = 0  # telegrams in a row of which all counters fell,
+        self._fall_notice = ""  # and what the owner must decide about it
+        self._peak_times = None  # firmware.reading.peak_times, where the meter tells of maxima
         self._nameless_s = None  # when the first telegram came, if it did not name the meter
         self._registers = RegisterList()
         self._announced_changes = 0
@@ -207,12 +211,16 @@ class Publisher:
             self._put_state()
         notice = self._scale.notice if self._scale else ""
         self.notice = PIN_NEEDED if listener.pin_needed else notice or self._guard.notice
+        if self._falls >= _FALLS_TOLD:
+            self.notice = self.notice or self._fall_notice
         return True
 
     def _begin_series(self, meter_id):
         """Another meter is read from now on; returns it, not announced yet."""
         self._series = self._guard.series
         self.meter = meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
+        self._falls = 0
+        self._peak_times = None
         self._registers = registers = RegisterList()
         self._announced_changes = 0
         self._texts = {}
@@ -238,14 +246,26 @@ class Publisher:
         self._pace.begin(uptime_s)
         is_vouched = listener.proven and listener.vouched
         scale = self._scale
+        held = self._guard.held
+        n_counters, n_fell = 0, held["went back"]
         for reading in listener.published_readings():
             if scale and scale.holds(reading):
-                self._guard.held["scale"] += 1
+                held["scale"] += 1
                 continue
-            register = None if reading.is_companion else self._registers.find(reading, listener.vouched)
-            if register is None or not self._guard.admits(
-                reading, register, uptime_s, is_vouched, listener.sealed
-            ):
+            register = None
+            if not reading.is_companion:
+                register = self._registers.find(reading, listener.vouched)
+            elif reading.obis[3:4] == b"\x06":  # D: of a maximum
+                if self._peak_times is None:
+                    from firmware.reading.peak_times import PeakTimes
+
+                    self._peak_times = PeakTimes(self._registers)
+                reading, register = self._peak_times.take(reading)
+            if register is None:
+                continue
+            if register.kind == CUMULATIVE:
+                n_counters += 1
+            if not self._guard.admits(reading, register, uptime_s, is_vouched, listener.sealed):
                 continue
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
@@ -257,6 +277,14 @@ class Publisher:
                 self._texts[register.key] = text
                 if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
                     maker = text
+        n_fell = held["went back"] - n_fell
+        self._falls = self._falls + 1 if n_fell and n_fell == n_counters else 0
+        if self._falls == _FALLS_TOLD:
+            from metering.verdicts import fall_notice
+
+            self._fall_notice = fall_notice(listener.names_model_only)
+            fall_notice = None
+            unload("metering.verdicts")
         if scale:
             scale.end_telegram(uptime_s, bool(self._guard.notice))
         return maker
@@ -269,8 +297,9 @@ class Publisher:
             self._announced_changes = changes
             model = self._listener.model() or meter.model
             shown = tuple(self._registers.shown)
-            self.meter = Meter(self._guard.meter_id, meter.slug, maker, model, shown, expires_s)
-            self._outbox.announce(self.meter)
+            self.meter = meter = Meter(self._guard.meter_id, meter.slug, maker, model, shown, expires_s)
+            meter.is_model_only = self._listener.names_model_only
+            self._outbox.announce(meter)
 
     def _put_state(self):
         state = bytearray()

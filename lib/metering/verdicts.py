@@ -8,6 +8,8 @@ _NOTICE = (
     "new one, restart the probe, and Home Assistant books the difference"
 )
 
+_FALL = "all counters fell and are held: %s; if so, restart the probe, and Home Assistant books the whole new reading"
+
 
 def _code_text(code):
     return code if isinstance(code, str) else obis_text(code)
@@ -47,3 +49,10 @@ def scale_notice(code, factor, new, last):
     """What the owner must decide where a counter's scale has changed; `new` and `last` are values of the guard's."""
     before, after = decimal_text(last.value, last.exponent), decimal_text(new.value, new.exponent)
     return _NOTICE % (_code_text(code), factor, after, before)
+
+
+def fall_notice(is_model_only):
+    """What the owner must decide where all of a meter's counters have fallen; `is_model_only`: it tells no number."""
+    if is_model_only:
+        return _FALL % "this may be another meter of the same model, as it tells no number"
+    return _FALL % "the meter may have been reset"

@@ -553,6 +553,7 @@ class Lists:
     """Of a listener what the publisher looks at: lists of one meter, some with its name."""
 
     name_may_follow = True
+    names_model_only = False
     n_values = 1
     pin_needed = False
     proven = vouched = sealed = True

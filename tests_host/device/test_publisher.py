@@ -29,6 +29,7 @@ class Meter:
     """A listener with the telegram in hand that a test gives it."""
 
     name_may_follow = False
+    names_model_only = False
     pin_needed = False
     proven = vouched = sealed = True
     name = "1OPT0014508515"
@@ -174,7 +175,140 @@ def test_a_name_of_any_length_is_cut(device: Any) -> None:
     assert scene.outbox.meter().slug == "x" * 64
 
 
+def test_where_only_the_model_is_known_the_device_says_so(device: Any) -> None:
+    """And it has no serial number; one that tells its number has."""
+    meter = Meter()
+    meter.name = "ABC MODEL-5"
+    scene = Scene(device, meter)
+    for meter.names_model_only in (True, False):
+        scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR))
+        told = json.loads(b"".join(scene.announcer.device_payload(scene.outbox.meter())))["dev"]
+        assert told["name"] == "Meter ABC MODEL-5" + (" (model)" if meter.names_model_only else "")
+        assert told.get("sn") == (None if meter.names_model_only else "ABC MODEL-5")
+        scene = Scene(device, meter)
+
+
+# --- what a fall of all counters means -------------------------------------------------------------------------------
+
+
+def counters(*values: int) -> list[Reading]:
+    return [reading(f"1-0:{c}.8.0", value, 0, WATT_HOUR) for c, value in zip((1, 2), values, strict=True)]
+
+
+@pytest.mark.parametrize("is_model_only", [True, False])
+def test_a_fall_of_all_counters_is_told_at_the_third_telegram(device: Any, is_model_only: bool) -> None:
+    scene = Scene(device, Meter())
+    scene.meter.names_model_only = is_model_only
+    power = reading("1-0:16.7.0", 300, 0, WATT)
+    for second in range(3):
+        scene.say(second, *counters(5000, 600), power)
+    notices = []
+    for second in range(3, 7):
+        assert "state" not in scene.say(second, *counters(70, 8), power)
+        notices.append(scene.publisher.notice)
+    assert notices[:2] == ["", ""] and notices[2] == notices[3]
+    assert notices[2].startswith("all counters fell") and "restart the probe" in notices[2]
+    assert ("another meter of the same model" in notices[2]) is is_model_only
+    scene.say(7, *counters(5001, 600), power)  # the old one is back
+    assert scene.publisher.notice == ""
+
+
+def test_a_fall_of_one_counter_is_no_other_meter(device: Any) -> None:
+    scene = Scene(device, Meter())
+    for second in range(3):
+        scene.say(second, *counters(5000, 600))
+    for second in range(3, 9):
+        scene.say(second, *counters(5000, 8))
+    assert scene.publisher.notice == "" and scene.publisher._guard.held["went back"] == 6
+
+
+# --- the time of a peak ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("printed", "text"),
+    [
+        ("230203174500W", "2023-02-03 17:45"),
+        ("230803174500S", "2023-08-03 17:45"),
+        ("1703182015", "2017-03-18 20:15"),
+        ("16-02-29,18:00", "2016-02-29 18:00"),
+        ("2016-02-29 18:00:00", "2016-02-29 18:00"),
+        ("0000000000", ""),
+        ("00-00-00,00:00", ""),
+        ("1713182015", ""),  # month 13
+        ("1703322015", ""),
+        ("1703182515", ""),
+        ("1703182060", ""),
+        ("170318201", ""),
+        ("002.468", ""),
+        ("088*C", ""),
+        ("", ""),
+        ("W", ""),
+        ("1" * 300, ""),
+        ("17031820\u00e915", ""),
+    ],
+)
+def test_when_a_maximum_was_reached(device: Any, printed: str, text: str) -> None:
+    assert device.peak_times.peak_time(printed) == text
+
+
+def companion(text: str, value: str) -> Reading:
+    beside = reading(text, value)
+    beside.is_companion = True
+    beside.address = text
+    return beside
+
+
+def test_a_peak_has_its_time(device: Any) -> None:
+    """As P1 prints it, the time in front of its value; only the running maximum has one, and nothing else."""
+    scene = Scene(device, Meter())
+    peak = companion("1-0:1.6.0", "230203174500W"), reading("1-0:1.6.0", 4329, 0, WATT)
+    peak[1].address = peak[0].address
+    gas = companion("0-1:24.2.3", "230203174500W"), reading("0-1:24.2.3", 981443, -3, CUBIC_METRE)
+    sent = scene.say(0, *peak, *gas)
+    assert sent["live"] == {"power_import_max": "4329"}
+    assert sent["state"]["power_import_max_time"] == "2023-02-03 17:45"
+    component = scene.components()["power_import_max_time"]
+    assert component["name"] == "Power import max time" and component.get("en", True)
+    assert [key for key in scene.components() if key.endswith("_time")] == ["power_import_max_time"]
+    sent = scene.say(10, companion("1-0:1.6.0", "0000000000"), peak[1])  # a new month: no peak yet
+    assert "state" not in sent
+
+
 # --- what the hub is offered -----------------------------------------------------------------------------------------
+
+
+def test_every_entity_has_a_picture_of_its_own_or_by_its_class(device: Any) -> None:
+    scene = Scene(device, Meter())
+    scene.say(
+        0,
+        *counters(5, 6),
+        reading("1-0:9.8.0", 5, 0, 31),  # kVAh, which has no class
+        reading("1-0:81.7.1", 120, 0, 8),
+        reading("1-0:96.1.0", b"\x01\x02"),
+        reading("1-0:96.14.0", "0002"),
+        reading("1-0:99.1.2", 5, 0, 24),
+        companion("1-0:1.6.0", "230203174500W"),
+        reading("1-0:1.6.0", 4329, 0, WATT),
+    )
+    blink = device.homeassistant_blink.BlinkingMeter("meter", "energy_counted", None, "energy_import", "set")
+    bare = []
+    for meter in (None, blink, scene.outbox.meter()):
+        payload = json.loads(b"".join(scene.announcer.device_payload(meter)))
+        assert len(payload["cmps"]) >= 7
+        bare += [key for key, component in payload["cmps"].items() if not {"dev_cla", "ic"} & set(component)]
+        for component in payload["cmps"].values():
+            assert component.get("ic", "mdi:").startswith("mdi:") and not {"dev_cla", "ic"} <= set(component)
+    assert bare == []
+
+
+@pytest.mark.parametrize("reading_key", [None, "energy_import"])
+def test_the_number_that_sets_a_reading_is_never_unknown(device: Any, reading_key: str | None) -> None:
+    """Until one is set, what was counted stands for it; one that is held back for a while stays what it was."""
+    blink = device.homeassistant_blink.BlinkingMeter("meter", "energy_counted", reading_key, "energy_import", "set")
+    template = dict(blink.components("state", "live"))["set_reading"]["val_tpl"]
+    other = "this.state | float('None')" if reading_key else "value_json.energy_counted"
+    assert template == "{{ value_json.energy_import | default(" + other + ") | default('None') }}"
 
 
 def test_tariffs_wait_disabled_where_the_total_is_there(device: Any) -> None:
