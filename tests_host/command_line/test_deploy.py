@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import device_check, device_tree, runtime, source_tree
+from optoprobe import device_tree, runtime, source_tree
 from optoprobe.commands import deploy
 from optoprobe.device_tree import BuildError
 
@@ -232,49 +232,13 @@ def test_settings_that_no_probe_could_live_with_stop_it(tmp_path, change, said):
     assert (code, out) == (2, "") and said in errors
 
 
-def board_like_virtual(**changes):
-    data = json.loads((runtime.REPO / "board_configs" / "virtual.json").read_text())
-    for key, value in changes.items():
-        part, _, rest = key.partition("__")
-        if rest:
-            data.setdefault(part, {})[rest] = value
-        else:
-            data[part] = value
-    return data
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"uart__rx": None}, "rx must be a pin number"),
-        ({"uart__rx": "4"}, "rx must be a pin number"),
-        ({"uart__id": 7}, "uart.id must be 0, 1 or 2"),
-        ({"uart__rx_pul": "up"}, "uart.rx_pul is nothing that is read: did you mean uart.rx_pull?"),
-        ({"uart__rx_pull": "sideways"}, "uart.rx_pull must be up, down or none"),
-        ({"uart__tx": 4, "uart__rx": 4}, "uart.rx and uart.tx name the same pin 4"),
-        ({"led": {"pin": 5, "active_low": "yes"}}, "led.active_low must be true or false"),
-        ({"leds": {"pin": 5}}, "leds is nothing that is read: did you mean led?"),
-        ({"uart": []}, "describes no uart"),
-    ],
-)
-def test_a_board_file_that_the_firmware_would_not_take_whole_stops_it(tmp_path, changes, said):
-    file = tmp_path / "mine.json"
-    file.write_text(json.dumps(board_like_virtual(**changes)))
-    code, out, errors = command("--board", file, "--dry-run")
-    assert (code, out) == (2, "")
-    assert said in errors and "mine.json" in errors and len(errors.splitlines()) == 1
-
-
 def test_a_board_file_of_ones_own_is_taken(tmp_path):
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps(board_like_virtual(uart__rx=19, led={"pin": 2, "active_low": True})))
+    data = json.loads((runtime.REPO / "board_configs" / "virtual.json").read_text())
+    data["uart"]["rx"] = 19
+    file.write_text(json.dumps(data | {"led": {"pin": 2, "active_low": True}}))
     code, out, errors = command("--board", file, "--dry-run")
     assert (code, errors) == (0, "") and "board.json" in out
-
-
-@pytest.mark.parametrize("name", sorted(source_tree.board_files()))
-def test_each_board_that_comes_along_passes(name):
-    assert device_check.board_problems(source_tree.board_files()[name]) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What is wrong with a board file or with settings, before they are copied.
 
 That is what the firmware's own check says, run here, and what a device lets be, so that any version can read the file
-of any other: a misspelt key, a pin named twice, no broker.
+of any other: a misspelt key, a pin named twice or not to be had on the chip, no broker.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import board_check
 from .source_tree import ROOT
 
-_BOARD_KEYS = {"name", "source", "confirmed", "uart", "led", "button"}
-_UART_KEYS = {"id", "rx", "tx", "invert_rx", "invert_tx", "rx_pull", "buffer_bytes"}
-_LED_KEYS = {"pin", "active_low", "rgb"}
 _NEEDED = (("wifi_ssid", "the name of your Wi-Fi"), ("mqtt_host", "the name or address of your MQTT broker"))
-_ALIKE = 0.75  # as difflib counts: wifi_sid and wifi_ssid
 
 
 def board_problems(file: Path) -> list[str]:
@@ -30,23 +27,16 @@ def board_problems(file: Path) -> list[str]:
     data, problem = _object_in(file)
     if data is None:
         return [problem]
-    problems = [_unknown(key, _BOARD_KEYS, "") for key in sorted(set(data) - _BOARD_KEYS)]
-    uart, led = data.get("uart"), data.get("led", {})
-    if isinstance(uart, dict):
-        problems += [_unknown(key, _UART_KEYS, "uart.") for key in sorted(set(uart) - _UART_KEYS)]
-    if isinstance(led, dict):
-        problems += [_unknown(key, _LED_KEYS, "led.") for key in sorted(set(led) - _LED_KEYS)]
-        if "active_low" in led and not isinstance(led["active_low"], bool):
-            problems.append("led.active_low must be true or false")
-        if not isinstance(led.get("rgb", []), list):
-            problems.append("led.rgb must be a list of three pins")
+    problems = board_check.problems(data)
+    if problems:
+        return problems
     with device_modules():
         board = importlib.import_module("firmware.hardware.board")
         try:
             board.load(str(file))
         except board.BoardError as error:
-            problems.append(str(error).removeprefix("board: "))
-    return problems or _pins_used_twice(data)
+            return [str(error).removeprefix("board: ")]
+    return []
 
 
 def settings_problems(file: Path) -> tuple[list[str], list[str]]:
@@ -59,8 +49,8 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
         _, problems = settings.load(str(file))
         known = set(settings.check({})[0])
     unknown = sorted(set(data) - known)
-    misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, _ALIKE)]
-    problems += [_unknown(key, known, "") for key in misspelt]
+    misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, board_check.ALIKE)]
+    problems += [board_check.unknown(key, known, "") for key in misspelt]
     if not problems:
         problems += [f"{key} is missing: give {words}" for key, words in _NEEDED if not data.get(key)]
     return problems, [key for key in unknown if key not in misspelt]
@@ -76,24 +66,6 @@ def _object_in(file: Path) -> tuple[dict[str, Any] | None, str]:
     except ValueError:
         return None, "it is not JSON"
     return (data, "") if isinstance(data, dict) else (None, "it holds no object of keys and values")
-
-
-def _unknown(key: str, known: set[str], prefix: str) -> str:
-    alike = difflib.get_close_matches(key, known, 1, _ALIKE)
-    meant = f"did you mean {prefix}{alike[0]}?" if alike else "remove it"
-    return f"{prefix}{key} is nothing that is read: {meant}"
-
-
-def _pins_used_twice(data: dict[str, Any]) -> list[str]:
-    led = data.get("led", {})
-    named = [("uart.rx", data["uart"].get("rx")), ("uart.tx", data["uart"].get("tx"))]
-    named += [("button", data.get("button")), ("led.pin", led.get("pin"))]
-    named += [("led.rgb", pin) for pin in led.get("rgb", [])]
-    by_pin: dict[object, list[str]] = {}
-    for what, pin in named:
-        if pin is not None:
-            by_pin.setdefault(pin, []).append(what)
-    return [f"{' and '.join(names)} name the same pin {pin}" for pin, names in by_pin.items() if len(names) > 1]
 
 
 class _Kind(type):

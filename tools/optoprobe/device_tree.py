@@ -35,7 +35,7 @@ _LOADED_FIRST = (
     r"firmware/reading/(meter_search|detected_meter)\.py",
 )
 _COMPILE_TIMEOUT_S = 60
-_NOT_FOR_THE_DEVICE = ("source", "confirmed")  # of a board file: they would only take heap when it is read
+_NOT_FOR_THE_DEVICE = ("chip", "about", "source", "confirmed")  # of a board file: only heap
 
 
 _MAPPING = threading.Lock()  # ast.parse() in two threads at once ends in SystemError on CPython 3.11

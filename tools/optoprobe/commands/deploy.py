@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if not args.port and not args.dry_run:
             raise DeployError("name the board's serial port with --port, or see the plan alone with --dry-run")
-        board = _board_file(args.board)
+        board = board_file(args.board)
         if args.settings is not None:
             unknown = check_settings(args.settings)
             if unknown:
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _board_file(name: str) -> Path:
+def board_file(name: str) -> Path:
     """The file of a board that comes with this program, or one of the owner's own. Raises DeployError."""
     from ..device_check import board_problems
     from ..source_tree import board_files
