@@ -8,9 +8,12 @@ from support import iec_rows
 
 from metering import sml
 from metering.checksum import ARC, CCITT, crc_table
+from metering.dlms import cosem, push
 from metering.iec62056_21 import data_block, data_sets
 from metering.listener import NOTHING, TELEGRAM, Listener
-from metering.on_computer import library_crc, printed_runs
+from metering.on_computer import cosem_learned, library_crc, printed_runs
+from optoprobe.virtual.dlms_lists import LAYOUTS
+from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
@@ -133,3 +136,32 @@ def test_sml(monkeypatch, any_crc):
             n_told += len(told[0])
             n_values += sum(isinstance(one, tuple) and len(one) == 4 for one in told[0])
     assert n_told > 2000 and n_values > 500
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "p1"])
+def test_dlms(monkeypatch, layout):
+    """Any byte of an APDU without a check, changed: what is compared with a form is read as what is taken apart."""
+    meter = DlmsMeter(framing="raw", layout=layout, security=0, seed=5)
+    telegrams = [meter.telegram(60 * k) for k in range(3)]
+    chance = random.Random(layout)
+    stream = b"".join(telegrams)
+    for at in range(5, len(telegrams[0])):
+        telegram = bytearray(chance.choice(telegrams))
+        telegram[min(at, len(telegram) - 1)] ^= 1 << chance.randrange(8)
+        stream += bytes(telegram) * 2 + telegrams[at % 3]
+    told = []
+    for kind in (cosem_learned.Cosem, cosem.Cosem):
+        monkeypatch.setattr(push, "Cosem", kind)
+        told.append(events(push.Dlms(), stream, 5000))
+    assert told[0] == told[1]
+
+
+def test_forms_of_dlms_come_again(monkeypatch):
+    """A meter's next telegram is of the form learned, with other numbers and another clock; nothing is taken apart."""
+    meter = DlmsMeter(framing="hdlc", layout="kaifa18", security=0, seed=5)
+    listener = push.Dlms()
+    events(listener, meter.telegram(0), 5000)
+    monkeypatch.setattr(cosem.Cosem, "parse", None)
+    for k in range(1, 5):
+        told = events(listener, meter.telegram(60 * k), 5000)
+        assert sum(isinstance(one, tuple) and len(one) == 4 for one in told) > 10

@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 
 import pytest
-from support import dlms_rows, iec_rows
+from support import dlms_rows, iec_rows, two_pythons
 from support.core_on_micropython import micropython, printed, printed_by_cpython
 
 from metering import protocols
@@ -199,6 +199,15 @@ def test_corpus_of_dlms(core, tmp_path):
         wanted = map(dlms_rows.wanted_of, content["telegrams"]) if dlms_rows.is_read(content) else ()
         assert dlms_rows.as_numbers(found[name]) == list(wanted), name
     assert (len(found), out.count("rejected key needed 0 ")) == (84, 7)
+
+
+@pytest.mark.parametrize("name", ["SML", "P1, CRC", "iec_mode_c.hex", "DLMS raw lg", "DLMS hdlc kaifa18"])
+def test_damaged_telegrams_give_the_same_events(core, name):
+    """A hundred of each; `python -m support.two_pythons` takes 100,000 of all."""
+    source = next(source for source in two_pythons.sources() if source.name == name)
+    telegrams, rejected, told = two_pythons.compare(source, core, 100, 2)
+    assert not told, "\n".join(told)
+    assert telegrams > 20 and rejected > 20
 
 
 def test_texts_are_the_same_and_exact(core):

@@ -17,7 +17,7 @@ telegram that neither a CRC nor a tag vouches for must be built like those befor
 """
 
 from metering.compacting_listener import CompactingListener
-from metering.compat import const, copy_bytes, hex_text, signed
+from metering.compat import SLICES_ARE_CHEAP, const, copy_bytes, hex_text, signed
 from metering.dlms import hdlc  # before frames, which loads it too: each level of loading takes stack
 from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.cosem import Cosem
@@ -27,6 +27,9 @@ from metering.dlms.reassembly import COMPLETE, GATHER, MAX_APDU, NO_LAST, NO_STA
 from metering.line import LISTEN, SWITCH, Line
 from metering.listener import NOTHING, TELEGRAM
 from metering.reading import Reading
+
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.cosem_learned import Cosem
 
 # The longest telegram met has 752 bytes on the wire (general block transfer), 560 as an APDU.
 BUFFER_SIZE = const(3072)
