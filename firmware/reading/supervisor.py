@@ -43,6 +43,10 @@ _CODE_OF_METERS = (
     " metering.pulse_parts metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
     " firmware.hardware.rtc_record"
 )
+_CODE_OF_SEARCH = (
+    "firmware.reading.detected_meter firmware.reading.meter_search firmware.reading.decoder_factory firmware.store"
+    " metering.detection"
+)
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)
 _SAVE_S = const(600)  # at the least between two writes of which meter's entities there are: flash wears
@@ -109,9 +113,8 @@ class MeterSupervisor(Meter):
 
     @staticmethod
     def _unload_search():
-        for module in ("reading.detected_meter", "reading.meter_search", "reading.decoder_factory", "store"):
-            unload("firmware." + module)
-        unload("metering.detection")
+        for module in _CODE_OF_SEARCH.split():
+            unload(module)
 
     def _begin_search(self):
         from firmware.reading.meter_search import Search

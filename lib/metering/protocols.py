@@ -64,7 +64,7 @@ def load_probe(name):
 
 def is_asked(name):
     """Can a meter of protocol `name` (or BLINK) be asked? Raises KeyError for an unknown name."""
-    return name != BLINK and module_path(name, _CONVERSATION) != "metering.-"
+    return name != BLINK and not module_path(name, _CONVERSATION).endswith("-")
 
 
 def module_path(name, part):

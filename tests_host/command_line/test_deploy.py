@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -46,13 +47,24 @@ def command(*arguments, extra=None):
 
 
 def sources():
-    """Module paths of the device's packages, without suffix."""
+    """Paths of the modules of the device's packages."""
     names = [
         path.relative_to(runtime.REPO)
         for package in ("firmware", "lib/metering")
         for path in (runtime.REPO / package).rglob("*.py")
     ]
-    return sorted(name.with_suffix("").as_posix() for name in names if source_tree.is_deployed(name))
+    return sorted(filter(source_tree.is_deployed, names))
+
+
+def compiled():
+    """The files on a board that are made of them."""
+    families = ("dlms", "iec62056_21", "detection", "mbus")
+    found = []
+    for path in sources():
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        family = f"{path.parent.name}/" if path.parent.name in families else ""
+        found.append(f"probe/{family}{name}.mpy")
+    return found
 
 
 def stand_in(folder, source):
@@ -70,16 +82,16 @@ def test_the_tree_holds_bytecode_starters_and_data(tmp_path, settings):
     board = runtime.REPO / "board_configs" / "virtual.json"
     files = device_tree.build(tmp_path / "tree", board, settings)
     names = [file.as_posix() for file in files]
-    compiled = [f"{name}.mpy" for name in sources()]
-    assert names == sorted(compiled + ["board.json", "boot.py", "main.py", "settings.json"], key=Path)
+    assert names == sorted(compiled() + ["board.json", "boot.py", "main.py", "settings.json"], key=Path)
     for name in names:
         content = (tmp_path / "tree" / name).read_bytes()
         if name.endswith(".mpy"):
             assert content[:2] == b"M\x06" and content[2] >> 2 == 0  # .mpy version 6, for no single architecture
-            if not name.endswith("__init__.mpy"):  # a name MicroPython has built in
-                assert Path(name).stem.encode() in content  # for tracebacks
+            assert Path(name).stem.encode() in content  # for tracebacks
         elif name.endswith(".py"):
-            assert content == (runtime.REPO / name).read_bytes()
+            source = (runtime.REPO / name).read_text()
+            source = source.replace("from firmware.hardware import health", "import health")
+            assert content.decode() == re.sub(r"from firmware\.(?:\w+\.)?(\w+) import", r"from \1 import", source)
     assert json.loads((tmp_path / "tree" / "settings.json").read_text(encoding="utf-8")) == SETTINGS
     there = json.loads((tmp_path / "tree" / "board.json").read_text())
     assert there["uart"] == json.loads(board.read_text())["uart"] and "source" not in there
@@ -88,7 +100,7 @@ def test_the_tree_holds_bytecode_starters_and_data(tmp_path, settings):
 def test_sources_instead_of_bytecode_and_nothing_left_of_the_other(tmp_path):
     device_tree.build(tmp_path, {"uart": {}}, None)
     files = device_tree.build(tmp_path, {"uart": {}}, None, compiled=False)
-    assert [file.as_posix() for file in files if len(file.parts) > 1] == [f"{name}.py" for name in sources()]
+    assert [file.as_posix() for file in files if len(file.parts) > 1] == [path.as_posix() for path in sources()]
     assert not list(tmp_path.rglob("*.mpy")) and not (tmp_path / "settings.json").exists()
 
 
@@ -130,9 +142,9 @@ def test_the_plan_is_shown_without_a_port_and_touches_nothing(settings, tmp_path
     extra = stand_in(tmp_path, "raise SystemExit('touched')")
     code, out, errors = command("--board", "hichi_c3", "--settings", settings, "--dry-run", extra=extra)
     assert (code, errors) == (0, "")
-    for name in [*(f"{name}.mpy" for name in sources()), "board.json", "settings.json", "boot.py", "main.py"]:
+    for name in [*compiled(), "board.json", "settings.json", "boot.py", "main.py"]:
         assert f" bytes  {name}\n" in out
-    assert "mpremote connect PORT resume fs cp -r TREE/firmware :\n" in out
+    assert "mpremote connect PORT resume fs cp -r TREE/probe :\n" in out
     assert "mpremote connect PORT resume reset\n" in out
     assert out.endswith("Nothing was touched.\n")
 
@@ -152,7 +164,7 @@ def test_what_is_printed_is_what_is_carried_out(settings, tmp_path):
     code, out, errors = command(*options, extra=extra)
     assert (code, errors) == (0, "")
     called = [json.loads(line) for line in calls.read_text().splitlines()]
-    tree = next(Path(argument).parent for argument in called[2] if argument.endswith("/firmware"))
+    tree = next(Path(argument).parent for argument in called[2] if argument.endswith("/probe"))
     assert not tree.exists(), "the built files, passwords among them, must not stay behind"
     steps = deploy.plan("/dev/ttyX", tree, device_files())
     assert called == [list(step.arguments) for step in steps]
@@ -428,6 +440,7 @@ walk("")
 
 EARLIER = """
 import os
+import re
 for folder in ("firmware", "firmware/gone", "lib", "lib/metering", "lib/other"):
     os.mkdir(folder)
 files = ("firmware/gone/x.py", "firmware/app.py", "lib/metering/sml.py", "lib/other/mine.py", "settings.json", "log")
@@ -453,7 +466,8 @@ def test_mpremote_carries_it_out_on_an_empty_board(board, settings, tmp_path):
     assert (code, errors) == (0, ""), out
     found = listing(board)
     assert found == as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", settings)
-    assert board.ask("import metering.sml, firmware; print(metering.sml.__name__)").strip() == "metering.sml"
+    loaded = "import sys; sys.path.insert(0, 'probe'); import sml, dlms.gcm; print(sml.__name__)"
+    assert board.ask(loaded).strip() == "sml"
     assert board.soft_resets == 1
     assert board.stop() == ["reset"]
 
@@ -465,5 +479,5 @@ def test_mpremote_brings_a_running_probe_up_to_date(board, tmp_path):
     assert (code, errors) == (0, ""), out
     kept = {path: before[path] for path in ("/lib/other/mine.py", "/settings.json", "/log")}
     assert listing(board) == kept | as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", None)
-    assert board.ask("import os; print(os.listdir('firmware').count('gone'))").strip() == "0"
+    assert board.ask("import os; print('firmware' in os.listdir(), os.listdir('lib'))").strip() == "False ['other']"
     assert board.stop() == ["memory b''", "watchdog 600000", "reset"]

@@ -476,10 +476,10 @@ LOADED_BYTES = 3072  # measured beside the rest of a device, whose names it shar
 MEASURE = """
 import gc, sys, json, asyncio, binascii, errno, os, random, select, socket, struct, time, _thread, micropython
 import machine, network, umqtt.simple
-import metering.sml, firmware.hardware.head, firmware.reading.telegram_meter, firmware.app
+import sml, head, telegram_meter, app
 gc.collect()
 before = gc.mem_alloc()
-import metering.signal_quality
+import signal_quality
 gc.collect()
 print(gc.mem_alloc() - before)
 """
@@ -487,7 +487,7 @@ print(gc.mem_alloc() - before)
 
 def test_it_is_small(tmp_path):
     VirtualBoard(tmp_path, {}, 1)
-    environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))
+    environment = dict(os.environ, MICROPYPATH=":".join(["probe", "", "lib", "hardware", ".frozen"]))
     command = [str(runtime.micropython()), "-X", "heapsize=200000", "-c", MEASURE]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     print(f"metering.signal_quality: {done.stdout.strip()} bytes loaded")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from support.broker import LIVE_KEYS, Listener, Message, PausableMeter
 
-from optoprobe import runtime, source_tree
+from optoprobe import device_tree, runtime, source_tree
 from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer, Sent
@@ -170,7 +170,7 @@ def test_a_telegram_reaches_the_broker_at_once(seen: Run) -> None:
 def source_of(module: str) -> Path | None:
     """The file of a device module, None where there is none of that name."""
     path = (runtime.REPO if module.startswith("firmware") else runtime.REPO / "lib").joinpath(*module.split("."))
-    candidates = (path / "__init__.py", path.with_suffix(".py"), path)  # a folder is a package without a file
+    candidates = (path / "__init__.py", path.with_suffix(".py"))
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
@@ -179,8 +179,6 @@ def imports_of(module: str) -> list[str]:
     source = source_of(module)
     assert source is not None, module
     found: list[str] = []
-    if source.is_dir():
-        return found
     for node in ast.parse(source.read_text(encoding="utf-8")).body:  # a function imports when it is called
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("firmware", "metering"):
             found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -191,8 +189,7 @@ def in_order(module: str, before: list[str]) -> list[str]:
     """`before` and then `module`, each after all it imports."""
     if module in before:
         return before
-    package, _, _ = module.rpartition(".")
-    for needed in ([package] if package else []) + imports_of(module):
+    for needed in imports_of(module):
         before = in_order(needed, before)
     return before if module in before else [*before, module]
 
@@ -219,8 +216,8 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     names = list(HARDWARE)
     for module in [*always(), *sorted(modules())]:
         names += [name for name in in_order(module, []) if name not in names]
-    script = MEASURE.format(n=len(names), names=repr(tuple(names)))
-    environment = dict(os.environ, MICROPYPATH=":".join(["", "lib", "hardware", ".frozen"]))
+    script = MEASURE.format(n=len(names), names=device_tree.on_board(json.dumps(names)))
+    environment = dict(os.environ, MICROPYPATH=":".join(["probe", "", "lib", "hardware", ".frozen"]))
     command = [str(runtime.micropython()), "-X", "heapsize=400000", "-c", script]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr

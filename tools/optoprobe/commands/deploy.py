@@ -33,7 +33,7 @@ _WATCHDOG_MS = 600_000  # 50 KB take about half a minute at 115200 baud
 _PREPARE = f"""\
 import os, sys
 print(sys.platform, sys.implementation.name, *sys.implementation.version[:2])
-if "firmware" in os.listdir():
+if "firmware" in os.listdir() or "probe" in os.listdir():
     import machine
     machine.RTC().memory(b"")
     machine.WDT(timeout={_WATCHDOG_MS})
@@ -52,7 +52,11 @@ def clean(folder, keep):
             os.remove(path)
             print("removed", path)
 for folder in {folders}:
-    clean(folder, {keep})
+    try:
+        clean(folder, {keep})
+        os.rmdir(folder)
+    except OSError:  # there is none, or it is not empty
+        pass
 """
 
 
@@ -144,7 +148,7 @@ def check_settings(file: Path) -> list[str]:
 
 def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
     """The calls of mpremote that bring `files` below `tree` onto the board at `port`."""
-    from ..device_tree import PACKAGES
+    from ..device_tree import FOLDERS
 
     def step(purpose: str, *arguments: str, resume: bool = True, checks_board: bool = False) -> Step:
         # `resume` keeps mpremote from soft-resetting the board before each call.
@@ -153,7 +157,7 @@ def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
     top = [str(tree / name) for name in files if len(name.parts) == 1]
     folders = sorted({name.parts[0] for name in files if len(name.parts) > 1})
     keep = tuple(name.as_posix() for name in files if len(name.parts) > 1)
-    remove_stale = _REMOVE_STALE.format(folders=PACKAGES, keep=keep)
+    remove_stale = _REMOVE_STALE.format(folders=FOLDERS, keep=keep)
     return [
         step("See what the board runs, and have its watchdog wait", "exec", _PREPARE, checks_board=True),
         step("End what is running", "soft-reset", resume=False),
