@@ -12,8 +12,6 @@ try:
     health.note_start()
     del health.note_start  # its code is not needed again
 except Exception as error:  # a torn copy: main.py will tell of it, and what hangs there must end in a restart too
-    import sys
-
     import machine
 
     sys.print_exception(error)

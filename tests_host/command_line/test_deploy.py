@@ -177,7 +177,7 @@ def test_what_is_printed_is_what_is_carried_out(settings, tmp_path):
 
 
 def device_files():
-    names = ["board.json", "boot.py", "main.py", "settings.json", *(f"{name}.mpy" for name in sources())]
+    names = ["board.json", "boot.py", "main.py", "settings.json", *compiled()]
     return sorted(map(Path, names))
 
 
