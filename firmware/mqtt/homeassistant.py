@@ -38,10 +38,12 @@ _OF_TELEGRAMS = const(5)  # of these, at their head
 class Meter:
     """What is announced of a meter: `meter_id` its name, `slug` the same fit for topics, `maker` and `model` or "",
     `registers`, and after how many seconds without a telegram its instantaneous values are unknown again.
-    `is_model_only`: `meter_id` is that of all meters of this model.
+    `is_model_only`: `meter_id` is that of all meters of this model. `serial`: the number printed on it, where that is
+    another than `meter_id`.
     """
 
     is_model_only = False
+    serial = ""
 
     def __init__(self, meter_id, slug, maker, model, registers, live_expires_s):
         self.meter_id = meter_id
@@ -111,15 +113,16 @@ class Announcer:
     def _device(self, meter):
         if meter is None:
             return {"ids": [self.object_id(None)], "name": self._probe_name, "mdl": "optoprobe", "sw": VERSION}
+        number = meter.serial or meter.meter_id
         device = {
             "ids": [self.object_id(meter)],
-            "name": ("Meter " + meter.meter_id).strip(),
+            "name": ("Meter " + number).strip(),
             "via_device": self.object_id(None),
         }
         if meter.is_model_only:
             device["name"] += " (model)"
-        elif meter.meter_id:
-            device["sn"] = meter.meter_id
+        elif number:
+            device["sn"] = number
         if meter.maker:
             device["mf"] = meter.maker
         if meter.model:
@@ -253,7 +256,7 @@ def register_component(register, state, live, live_expires_s):
         component["ent_cat"] = "diagnostic"
         if register.kind == IDENTIFIER:
             component["ic"] = "mdi:identifier"
-        if register.kind == TEXT and not register.key.endswith("_time"):
+        if register.kind == TEXT and "_max_time" not in register.key:
             component["en"] = False
     if not register.known:
         component["ent_cat"] = "diagnostic"

@@ -30,7 +30,9 @@ ENDING = const(2)
 
 _LOOK_MS = const(200)
 _RESERVE_BYTES = const(4096)  # for what is composed meanwhile: a state of 22 registers, an announcement
-_CODE_BYTES = const(2048)  # of the smaller tool: with less the heap may grow into Wi-Fi's memory while it is loaded
+# What a tool's code takes, measured: with less the heap may grow into Wi-Fi's memory while it is loaded.
+_ALIGNMENT_BYTES = const(4608)
+_CAPTURE_BYTES = const(2048)
 _REST_FACTOR = const(72)  # a battery meter's rest: twenty minutes of being asked often a day
 _MOST_REST_S = const(86400)
 
@@ -94,7 +96,7 @@ class OwnerCommands:
         elif self._meter.spares_battery() and services.rested_s - services.health.uptime_s > _MOST_REST_S:
             refusal = "the meter runs on a battery and has been asked often: try again tomorrow"
         else:
-            free = _room() - _CODE_BYTES
+            free = _room() - (_ALIGNMENT_BYTES if name == ALIGNMENT else _CAPTURE_BYTES)
             try:
                 if free >= _RESERVE_BYTES:
                     tool = self._load(name, payload)

@@ -61,7 +61,7 @@ class PeakTimes:
         registers = self._registers
         for maximum in registers.shown:
             if maximum.address == address and "_max" in maximum.key and len(registers.shown) < MAX_REGISTERS:
-                register = Register(maximum.key + "_time", TEXT, None, True)
+                register = Register(maximum.key.replace("_max", "_max_time"), TEXT, None, True)
                 registers.shown.append(register)
                 registers.changes += 1
                 return register

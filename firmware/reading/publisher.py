@@ -295,10 +295,14 @@ class Publisher:
         changes = self._registers.changes
         if changes != self._announced_changes or maker != meter.maker or expires_s != meter.live_expires_s:
             self._announced_changes = changes
-            model = self._listener.model() or meter.model
+            listener = self._listener
+            model = listener.model() or meter.model
+            number = listener.printed_id()[:_MOST_NAME] if listener.sealed else ""
+            serial = meter.serial if number in ("", listener.meter_id()) else number
             shown = tuple(self._registers.shown)
             self.meter = meter = Meter(self._guard.meter_id, meter.slug, maker, model, shown, expires_s)
-            meter.is_model_only = self._listener.names_model_only
+            meter.serial = serial
+            meter.is_model_only = listener.names_model_only
             self._outbox.announce(meter)
 
     def _put_state(self):

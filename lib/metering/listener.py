@@ -116,6 +116,10 @@ class Listener:
         """The text that names the meter of the telegram in hand, "" where it does not say."""
         raise NotImplementedError
 
+    def printed_id(self):
+        """The number printed on the meter, "" where the telegram in hand does not tell it."""
+        return self.meter_id()
+
     def assumed_energy_factor(self):
         """Wh that a count of an energy is worth where a rule says so, which may be wrong; 0: the meter says so."""
         return 0

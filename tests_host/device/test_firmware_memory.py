@@ -8,6 +8,7 @@ are those of the README.
 import ast
 import json
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -228,6 +229,14 @@ def test_no_more_is_granted_for_the_hardware_than_it_takes(taken: dict[str, int]
     hardware = sum(taken[name] for name in HARDWARE)
     assert all(taken[name] > 0 for name in HARDWARE)
     assert HARDWARE_BYTES <= hardware, f"{hardware} bytes measured: HARDWARE_BYTES grants too much"
+
+
+def test_a_tool_of_the_owners_is_asked_for_no_less_than_it_takes(taken: dict[str, int]) -> None:
+    source = (runtime.REPO / "firmware" / "owner" / "owner_commands.py").read_text()
+    asked = dict(re.findall(r"^_(ALIGNMENT|CAPTURE)_BYTES = const\((\d+)\)", source, re.MULTILINE))
+    alignment = taken["firmware.owner.alignment_task"] + taken["metering.signal_quality"]
+    for name, code_bytes in (("ALIGNMENT", alignment), ("CAPTURE", taken["firmware.owner.capture_task"])):
+        assert code_bytes <= int(asked[name]) <= code_bytes + 1024, f"{name}: {code_bytes} bytes measured"
 
 
 def test_every_module_was_measured(taken: dict[str, int]) -> None:

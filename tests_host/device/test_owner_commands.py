@@ -290,7 +290,7 @@ def test_no_command_is_lost(desk: Any) -> None:
 
 def test_a_tool_that_does_not_fit_is_refused_in_a_sentence(desk: Any) -> None:
     for free, is_short in ((4095, False), (0, False), (0, True)):
-        desk.free = 50_000 if is_short else free + 2048  # the tool's own code is not loaded yet
+        desk.free = 50_000 if is_short else free + 4608  # the tool's own code is not loaded yet
         desk.is_short = is_short
         desk.say("alignment ON")
         desk.step()
@@ -301,6 +301,15 @@ def test_a_tool_that_does_not_fit_is_refused_in_a_sentence(desk: Any) -> None:
         topic, payload, retain = desk.outbox.pop_unsent()
         shown = json.loads(bytes(payload))
         assert (topic, retain, shown["mode"]) == (b"it/alignment", False, "OFF") and "too few" in shown["words"]
+
+
+@pytest.mark.parametrize(("command", "code_bytes"), [("alignment ON", 4608), ("capture 5", 2048)])
+def test_each_tool_is_asked_for_its_own_size(desk: Any, command: str, code_bytes: int) -> None:
+    for beyond in (-1, 0):
+        desk.free = 4096 + code_bytes + beyond
+        desk.say(command)
+        desk.step()
+        assert len(desk.tools) == (beyond == 0) and len(desk.told) == 1
 
 
 def test_a_capture_waits_for_the_one_that_is_sent(desk: Any) -> None:

@@ -565,6 +565,8 @@ class Lists:
     def meter_id(self) -> str:
         return self.name
 
+    printed_id = meter_id
+
     def readings(self) -> Iterator[Reading]:
         yield self.reading
 

@@ -44,6 +44,11 @@ class Meter:
     def meter_id(self) -> str:
         return self.name
 
+    def printed_id(self) -> str:
+        return self.number
+
+    number = ""
+
     def published_readings(self) -> Iterator[Reading]:
         return iter(self.now)
 
@@ -188,6 +193,20 @@ def test_where_only_the_model_is_known_the_device_says_so(device: Any) -> None:
         scene = Scene(device, meter)
 
 
+def test_the_number_printed_on_the_meter_is_its_serial_number(device: Any) -> None:
+    """Its ids and topics follow what every list tells; the number may come later, or in some lists only."""
+    scene = Scene(device, Meter())
+    told = []
+    lists = ((True, ""), (False, "3"), (True, "30000001"), (True, ""))
+    for c, (scene.meter.sealed, scene.meter.number) in enumerate(lists):
+        scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR), reading(f"1-0:{3 + c}.7.0", 5, 0, WATT))
+        payload = json.loads(b"".join(scene.announcer.device_payload(scene.outbox.meter())))["dev"]
+        assert payload["ids"] == ["optoprobe_cellar_1OPT0014508515"]
+        assert payload["name"] == "Meter " + payload["sn"]
+        told.append(payload["sn"])
+    assert told == ["1OPT0014508515"] * 2 + ["30000001"] * 2
+
+
 # --- what a fall of all counters means -------------------------------------------------------------------------------
 
 
@@ -273,6 +292,20 @@ def test_a_peak_has_its_time(device: Any) -> None:
     assert [key for key in scene.components() if key.endswith("_time")] == ["power_import_max_time"]
     sent = scene.say(10, companion("1-0:1.6.0", "0000000000"), peak[1])  # a new month: no peak yet
     assert "state" not in sent
+
+
+def test_the_time_of_a_peak_is_named_as_its_peak_is(device: Any) -> None:
+    """Of a meter whose registers are all 1-1:, and of a tariff."""
+    scene = Scene(device, Meter())
+    peaks = [reading(f"1-1:1.6.{e}", 4329, 0, WATT) for e in (0, 1)]
+    for e, peak in enumerate(peaks):
+        peak.address = f"1-1:1.6.{e}"
+    scene.say(0, *peaks, *(companion(peak.address, "1703182015") for peak in peaks))
+    told = {key: component["name"] for key, component in scene.components().items() if "time" in key}
+    assert told == {
+        "power_import_max_time_b1": "Power import max time",
+        "power_import_max_time_t1_b1": "Power import max time T1",
+    }
 
 
 # --- what the hub is offered -----------------------------------------------------------------------------------------

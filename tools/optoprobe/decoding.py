@@ -200,7 +200,7 @@ def telegram(listener: Any) -> Telegram:
     return Telegram(
         listener.NAME,
         listener.offset,
-        getattr(listener, "printed_id", listener.meter_id)() or None,
+        listener.printed_id() or None,
         _date_time_text(listener.date_time())
         if hasattr(listener, "date_time")
         else _utc_text(time)
