@@ -90,7 +90,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group.get(item.path.stem, item.path.stem)))
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Firmware collects garbage again and again; here it need not walk over pytest's own five thousand items."""
     gc.collect()
     gc.freeze()
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        pytest.exit("the groups are not heeded: this pytest-xdist cannot mark the names of this pytest's tests", 4)
