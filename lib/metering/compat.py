@@ -10,11 +10,7 @@ except ImportError:  # CPython
         return value
 
 
-try:
-    memoryview(b"").tobytes  # noqa: B018 - only CPython has it
-    SLICES_ARE_CHEAP = True
-except AttributeError:  # MicroPython, where every slice is an allocation
-    SLICES_ARE_CHEAP = False
+SLICES_ARE_CHEAP = hasattr(memoryview, "tobytes")  # False: MicroPython, where every slice is an allocation
 
 
 def copy_bytes(target, at, source, start, n):

@@ -15,7 +15,7 @@ import pytest
 from optoprobe import device_tree, runtime, source_tree
 from optoprobe.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
 
-SOURCES = {name.as_posix(): source_tree.source(name).read_text() for name in source_tree.device_modules()}
+SOURCES = {name.as_posix(): device_tree.lean_text(name) for name in source_tree.device_modules()}
 # Interns every name given, then prints those that were not in flash.
 ASK = """
 import micropython, sys

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from . import source_tree
 from .flat_layout import FOLDER, FlatLayout, LayoutError
+from .lean_source import LeanSources
 from .name_mapping import MappingError, NameMap
 from .source_tree import PACKAGES, STARTERS
 
@@ -114,7 +115,7 @@ def name_map(on_esp32: bool = True) -> NameMap:
 
 @functools.cache
 def _name_map(_root: Path, on_esp32: bool) -> NameMap:
-    sources = {name.as_posix(): _text(name) for name in source_tree.device_modules()}
+    sources = {name.as_posix(): _lean_text(_root, name) for name in source_tree.device_modules()}
     first = [path for names in _LOADED_FIRST for path in sources if re.fullmatch(names, path)]
     try:
         return NameMap(sources, [_text(name) for name in STARTERS], first, on_esp32)
@@ -140,6 +141,21 @@ def on_board(text: str) -> str:
     return layout().apply(text)
 
 
+def lean_text(name: Path) -> str:
+    """The module's source as a board gets it, but for the names in it."""
+    return _lean_text(source_tree.ROOT, name)
+
+
+def _lean_text(root: Path, name: Path) -> str:
+    return _lean_sources(root).apply(name.as_posix())
+
+
+@functools.cache
+def _lean_sources(_root: Path) -> LeanSources:
+    sources = {name.as_posix(): _text(name) for name in source_tree.device_modules()}
+    return LeanSources(sources, [_text(name) for name in STARTERS])
+
+
 def _text(name: str | Path) -> str:
     return source_tree.source(name).read_text(encoding="utf-8")
 
@@ -148,7 +164,8 @@ def _install(name: Path, place: Path, mapped: NameMap | None) -> Path:
     source = source_tree.source(name)
     if mapped is None:
         return Path(shutil.copy(source, place.with_suffix(".py")))
-    return install(source, place.parent, True, on_board(mapped.apply(name.as_posix(), _text(name))), place.name)
+    text = _lean_text(source_tree.ROOT, name)
+    return install(source, place.parent, True, on_board(mapped.apply(name.as_posix(), text)), place.name)
 
 
 def install(

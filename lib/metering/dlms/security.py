@@ -82,7 +82,7 @@ class Security:
         self.control = 0
         self.authenticated = False
         if buf[at + 1] != _TITLE or end - at < 2 + _TITLE:
-            return self._fail("security", "no system title")
+            return self._refuse("security", "no system title")
         title = bytes(view[at + 2 : at + 2 + _TITLE])
         return self._unwrap(buf, view, at + 2 + _TITLE, end, title)
 
@@ -98,10 +98,10 @@ class Security:
             if length > end - at or length < _HEAD:
                 raise Malformed("ciphered length longer than data")
         except Malformed as error:
-            return self._fail("structure", str(error))
+            return self._refuse("structure", str(error))
         behind = at + length
         if behind < end and not is_llc(buf, behind, end):  # a segment came twice
-            return self._fail("structure", "ciphered length shorter than data")
+            return self._refuse("structure", "ciphered length shorter than data")
         end = behind
         control = buf[at]
         counter = bytes(view[at + 1 : at + _HEAD])
@@ -110,15 +110,15 @@ class Security:
         self.counter = int.from_bytes(counter, "big")
         at += _HEAD
         if control & _COMPRESSED or control & _SUITE > 1:
-            return self._fail("security", "security control 0x%02X is not known" % control)
+            return self._refuse("security", "security control 0x%02X is not known" % control)
         gcm = self._gcm
         if control & _ENCRYPTED and gcm is None:
-            return self._fail("key needed", "encrypted, key needed (%s)" % self.title_text())
+            return self._refuse("key needed", "encrypted, key needed (%s)" % self.title_text())
         nonce = title or bytes(_TITLE)
         if control & _AUTHENTICATED:
             end -= _TAG
             if end < at:
-                return self._fail("structure", "no room for the tag")
+                return self._refuse("structure", "no room for the tag")
             if self._auth_key is not None and gcm is not None:
                 aad = bytes((control,)) + self._auth_key
                 n = end - at
@@ -126,18 +126,18 @@ class Security:
                     aad += bytes(view[at:end])
                     n = 0
                 if not gcm.tag_holds(buf, at, n, nonce, counter, aad, bytes(view[end : end + _TAG])):
-                    return self._fail("tag", "key wrong or telegram changed: GCM tag mismatch")
+                    return self._refuse("tag", "key wrong or telegram changed: GCM tag mismatch")
                 self.authenticated = True
         if gcm is not None:
             if control & _ENCRYPTED:
                 gcm.decrypt(buf, at, end - at, nonce, counter)
             elif not self.authenticated:
-                return self._fail("security", "neither encrypted nor with a tag that holds, though there is a key")
+                return self._refuse("security", "neither encrypted nor with a tag that holds, though there is a key")
         self.plain_at, self.plain_end = at, end
         self.behind = behind
         return ""
 
-    def _fail(self, reason, detail):
+    def _refuse(self, reason, detail):
         self.detail = detail
         return reason
 
