@@ -4,12 +4,14 @@ goes again.
 
 import importlib
 import re
+import sys
 from collections import Counter
 
 import pytest
 
 from metering import protocols
-from metering.listener import Listener
+from metering.listener import REJECTED, Listener
+from metering.unload import unload
 from optoprobe import runtime
 
 PARTS = ("listener", "conversation", "probe")
@@ -112,3 +114,15 @@ def test_what_a_row_names_is_loaded_and_dropped_again() -> None:
     for load in (protocols.load, protocols.load_conversation, protocols.load_probe, protocols.is_asked):
         with pytest.raises(KeyError):
             load("nobodys")
+
+
+def test_what_a_computer_adds_goes_with_its_family() -> None:
+    """Loaded anew, it is made of the new family's classes: an error of the old ones would not be caught."""
+    old = importlib.import_module("metering.on_computer.cosem_learned")
+    unload("metering.dlms")
+    listener = importlib.import_module("metering.dlms.push").Dlms()
+    assert sys.modules["metering.on_computer.cosem_learned"] is not old
+    damaged = bytearray(b"\x0f\x40\x00\x00\x00\x00\x01\x7f\x02\x02\x09\x06\x01\x01\x00\x02\x81\xff")
+    listener.feed(damaged, 0, len(damaged))
+    listener.on_idle()
+    assert listener.next_event() == REJECTED  # more elements than bytes

@@ -70,9 +70,7 @@ def schema() -> dict[str, Any]:
 
 def schema_problems(value: Any, rule: Mapping[str, Any] | None = None, key: str = "") -> Iterator[str]:
     """What `value`, of `key` in the file, has against `rule` (all of the schema)."""
-    rule = schema() if rule is None else rule
-    if "$ref" in rule:
-        rule = schema()["$defs"][rule["$ref"].rpartition("/")[2]]
+    rule = _rule_of(schema() if rule is None else rule)
     if not _is_of(value, rule):
         yield f"{key or 'the file'} {rule['errorMessage']}"
     elif isinstance(value, dict):

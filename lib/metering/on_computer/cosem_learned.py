@@ -130,7 +130,7 @@ class Cosem(cosem.Cosem):
 
     def readings(self, buf):
         form = self._form
-        if form is None or form.readings is None:
+        if form is None or form.readings is None or form.values is None:
             yield from cosem.Cosem.readings(self, buf)
             return
         for (obis, exponent, unit), value in zip(form.readings, form.values.unpack_from(buf, form.at)):
