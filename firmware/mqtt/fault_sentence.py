@@ -14,7 +14,7 @@ _CLOSED = (errno.ECONNREFUSED, errno.ECONNRESET, -1)  # -1 is umqtt's for a clos
 
 
 def explain(network):
-    """Put the news of `network` (firmware.mqtt.session.Network) into its words; another fault is printed."""
+    """Put the news of `network` (firmware.mqtt.session.Network) into its words; print a session and another fault."""
     network.has_news = False
     fault = network.fault
     if fault is not None:
@@ -27,6 +27,8 @@ def explain(network):
         if was_session:
             by_broker = isinstance(error, OSError) and _detail(error) in _CLOSED
             network.ended_early = network.ended_early + 1 if by_broker else 0
+    elif network.opened_s is not None:
+        print("optoprobe: " + _connected(network.settings))
     network.notice = ""
     if network.ended_early >= _TAKEN_OVER:
         network.notice = "the broker ends each session soon: another probe or program has the probe_id %s" % (
@@ -37,13 +39,21 @@ def explain(network):
         network.notice = "the broker refuses the subscription to %s: let the probe read it" % topic
 
 
+def _connected(settings):
+    return "connected: the Wi-Fi %s, %s" % (settings["wifi_ssid"], _broker(settings))
+
+
+def _broker(settings):
+    return "the broker at %s:%d" % (settings["mqtt_host"], settings["mqtt_port"])
+
+
 def _detail(error):
     return error.args[0] if error.args else 0
 
 
 def _sentence(error, was_session, settings):
     detail = _detail(error)
-    broker = "the broker at %s:%d" % (settings["mqtt_host"], settings["mqtt_port"])
+    broker = _broker(settings)
     if isinstance(error, NoWifi):
         return "the Wi-Fi %s cannot be joined: check its name and password" % settings["wifi_ssid"]
     if isinstance(error, umqtt.MQTTException) and detail in _REFUSALS:

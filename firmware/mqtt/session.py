@@ -229,7 +229,7 @@ class Network:
         self.discovery = DiscoveryPublisher(settings, announcer, outbox, session, health)
         self._backoff = Backoff()
         self._failed_in_a_row = 0
-        self._opened_s = None  # uptime at the session's begin, None without one
+        self.opened_s = None  # uptime at the session's begin, None without one
         self.ended_early = 0  # sessions in a row that the broker has ended soon
         self.fault = None  # (exception, did it end a session?), of the latest failure
         self.has_news = False
@@ -264,7 +264,7 @@ class Network:
             except Exception as error:  # on odd answers umqtt also raises AssertionError, IndexError and TypeError
                 failed = True
                 self._note_failure(error)
-            self._opened_s = None
+            self.opened_s = None
             self.session.close()
             wait_ms = self._backoff.next_ms(self._health.uptime_s - began_s)
             if failed:
@@ -274,7 +274,7 @@ class Network:
         """From the Wi-Fi to a session's end: whoever leaves a `before_session` in it wants one before the next."""
         self._wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
-        self._opened_s = self._health.uptime_s
+        self.opened_s = self._health.uptime_s
         self._failed_in_a_row = 0
         self._outbox.discard_volatile()
         self.discovery.announce_all()
@@ -294,7 +294,7 @@ class Network:
         session.publish(message)
         uptime_s = self._health.uptime_s
         self._health.session_s = uptime_s
-        if self.ended_early and uptime_s - self._opened_s > _SETTLED_S:
+        if self.ended_early and uptime_s - self.opened_s > _SETTLED_S:
             self.ended_early = 0
             self.has_news = True
         if message is None:
@@ -305,7 +305,7 @@ class Network:
     def _note_failure(self, error):
         self.failures += 1
         self._failed_in_a_row += 1
-        self.fault = error, self._opened_s is not None
+        self.fault = error, self.opened_s is not None
         self.has_news = True
 
     def _rest(self, wait_ms):

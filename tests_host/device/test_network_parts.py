@@ -264,6 +264,10 @@ def test_a_fault_is_printed_once_and_nothing_when_it_is_over(
     net.fault_sentence.explain(thread)
     assert capsys.readouterr().out == "optoprobe: the broker at broker:1883 refuses or has closed the connection\n"
     assert thread.last_fault and not thread.notice
+    thread.opened_s = 7
+    net.fault_sentence.explain(thread)
+    said = capsys.readouterr().out
+    assert said.startswith("optoprobe: connected: the Wi-Fi ") and said.endswith(", the broker at broker:1883\n")
 
 
 def test_two_probes_of_one_id_are_told_after_three_short_sessions_and_no_more_after_a_long_one(
@@ -271,7 +275,7 @@ def test_two_probes_of_one_id_are_told_after_three_short_sessions_and_no_more_af
 ) -> None:
     for n in range(3):
         assert not thread.notice, n
-        thread._opened_s = 0
+        thread.opened_s = 0
         thread._note_failure(OSError(-1))
         net.fault_sentence.explain(thread)
     assert "another probe or program has the probe_id cellar" in thread.notice

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import capture, decode, demo, deploy, image, monitor, read, simulate, traceback
+from .commands import capture, decode, demo, deploy, flash, monitor, read, simulate, traceback
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "decode": decode,
         "capture": capture,
         "deploy": deploy,
-        "image": image,
+        "flash": flash,
         "read": read,
         "monitor": monitor,
         "simulate": simulate,

@@ -1,0 +1,450 @@
+"""`optoprobe flash`: the whole way with esptool against a chip's boot ROM played on a pty, and each failure's sentence.
+
+The MicroPython that is written is a stand-in (tests_host/support/stock_image.py); where real ones lie they are taken
+apart too. No chip has confirmed a flash yet.
+"""
+
+import errno
+import json
+import os
+import pty
+import subprocess
+import threading
+import time
+import tty
+from types import SimpleNamespace
+
+import pytest
+from support import stock_image
+from support.mock_chip import MockChip
+
+from optoprobe import cli, device_tree, flasher, flasher_console, flasher_files, flasher_stock, runtime, source_tree
+from optoprobe.commands import flash
+from optoprobe.flasher_error import FlashError
+from optoprobe.virtual.board import VirtualBoard
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.optical_server import OpticalServer
+from optoprobe.virtual.sml_meter import SmlMeter
+
+SECRETS = ("correct horse", "battery staple")
+SETTINGS = {
+    "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
+}  # fmt: skip
+BLOCKS = 176  # of the small file systems most tests write
+BOARDS = {"esp32": "esp32_devkit", "esp32c3": "hichi_c3"}
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory):
+    tree = tmp_path_factory.mktemp("application")
+    files = device_tree.build(tree, source_tree.board_files()["hichi_c3"], None)
+    return {name.as_posix(): (tree / name).read_bytes() for name in files}
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch, application):
+    """A directory with settings; the application is built once for all tests, and nothing is asked."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def built(board, settings):
+        return application | ({} if settings is None else {"settings.json": settings.read_bytes()})
+
+    monkeypatch.setattr(flash, "_application", built)
+    monkeypatch.setattr(flash, "_asks", lambda: False)
+    (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    return tmp_path
+
+
+def stock(folder, chip="esp32c3", **options):
+    file = folder / f"{chip}.bin"
+    file.write_bytes(stock_image.make(chip, **{"vfs_blocks": BLOCKS} | options))
+    return file
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of `optoprobe flash`, which must not show a secret."""
+    code = cli.main(["flash", *map(str, arguments)])
+    said = capsys.readouterr()
+    assert not any(secret in said.out + said.err for secret in SECRETS)
+    assert code == 0 or len(said.err.splitlines()) == 1 and said.err.startswith("optoprobe flash: "), said
+    return code, said.out, said.err
+
+
+def files_of(chip, n_blocks=BLOCKS):
+    """Every file in the chip's file system."""
+    data = bytes(chip.flash.data)
+    found = {}
+    flasher_files_ours = flasher_files._OURS
+    flasher_files._OURS = ()
+    try:
+        found = flasher_files.owners_files(lambda at, n: data[stock_image.VFS_AT + at :][:n], n_blocks)
+    finally:
+        flasher_files._OURS = flasher_files_ours
+    return found
+
+
+# --- the whole way ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp32s3"])
+def test_a_new_board_gets_micropython_and_the_files(capsys, there, application, chip):
+    board = BOARDS.get(chip) or source_tree.board_files()["virtual"]
+    image = stock(there, chip)
+    with MockChip(chip) as mock:
+        options = ("--port", mock.port, "--board", board, "--micropython", image, "--no-watch")
+        code, out, error = run(capsys, *options, "--settings", there / "settings.json")
+        assert code == 0 and "All is written and verified" in out and mock.openings == 1, error
+        at = stock_image.LOADER_AT.get(chip, 0)
+        content = image.read_bytes()
+        assert mock.flash.data[at : at + len(content)] == content
+        assert files_of(mock) == application | {"settings.json": (there / "settings.json").read_bytes()}
+
+
+def test_micropython_mounts_what_was_packed(there, application):
+    image = there / "vfs.img"
+    image.write_bytes(flasher_files.pack(application | {"settings.json": b"{}"}, stock_image.VFS_BLOCKS))
+    script = f"""
+import vfs
+class Flash:
+    def __init__(self):
+        self.file = open({str(image)!r}, "r+b")
+    def readblocks(self, n, buf, off=0):
+        self.file.seek(n * 4096 + off)
+        self.file.readinto(buf)
+    def writeblocks(self, n, buf, off=0):
+        self.file.seek(n * 4096 + off)
+        self.file.write(buf)
+    def ioctl(self, op, arg):
+        return {stock_image.VFS_BLOCKS} if op == 4 else 4096 if op == 5 else 0
+vfs.mount(vfs.VfsLfs2(Flash()), "/board")
+import sys, os
+sys.path[:] = ["/board/probe", "/board"]
+import sml
+with open("/board/totals.json", "w") as file:
+    file.write("[1]")
+print(open("/board/settings.json").read(), sml.__name__, len(os.listdir("/board/probe")))
+"""
+    done = subprocess.run([runtime.micropython(), "-c", script], capture_output=True, text=True, timeout=30)
+    n = len({name.split("/")[1] for name in application if name.startswith("probe/")})
+    assert done.stdout == f"{{}} sml {n}\n", done.stderr
+
+
+def test_the_same_files_give_the_same_bytes(application):
+    assert flasher_files.pack(application, BLOCKS) == flasher_files.pack(dict(reversed(application.items())), BLOCKS)
+
+
+def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
+    own = {"settings.json": b'{"wifi_ssid": "old"}', "counters.json": b"[]", "lib/other/mine.py": b"x = 1\n"}
+    gone = ("firmware/gone.mpy", "lib/metering/gone.mpy", "probe/gone.mpy")
+    before = own | dict.fromkeys(gone, b"old") | {"board.json": b"{}"}
+    with MockChip("esp32c3") as mock:
+        content = stock_image.make("esp32c3", vfs_blocks=BLOCKS) + b"\xff" * (4 << 20)
+        mock.flash.data[: 4 << 20] = content[: 4 << 20]
+        image = flasher_files.pack(before, BLOCKS)
+        mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
+        mock.flash.data[0x9000:0x9004] = b"nvs!"
+        options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
+        code, out, _ = run(capsys, *options)
+        assert code == 0 and "Kept of the board: counters.json, lib/other/mine.py, settings.json" in out
+        assert files_of(mock) == application | own
+        assert mock.flash.data[0x9000:0x9004] == b"nvs!", "what is not replaced must not be erased"
+        code, _, _ = run(capsys, *options, "--settings", there / "settings.json")
+        assert code == 0 and files_of(mock) == application | own | {
+            "settings.json": (there / "settings.json").read_bytes()
+        }
+        code, _, _ = run(capsys, *options, "--settings", there / "settings.json", "--erase")
+        assert code == 0 and set(files_of(mock)) == {*application, "settings.json"}
+        assert mock.flash.data[0x9000:0x9004] == b"\xff" * 4
+
+
+def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, application):
+    own = {"settings.json": b'{"wifi_ssid": "old", "wifi_password": "correct horse"}', "totals.json": b"[1]"}
+    with MockChip("esp32c3") as mock:
+        mock.flash.data[: 64 << 10] = stock_image.make("esp32c3", vfs_blocks=BLOCKS)[: 64 << 10]
+        image = flasher_files.pack(own, BLOCKS)
+        mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
+        options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
+        mock.unplug_after = 5
+        code, _, error = run(capsys, *options)
+        assert code == 1 and "the board was lost in writing" in error and "run the same command again" in error
+        kept = list((there / "cache").rglob("kept-*.json"))
+        assert len(kept) == 1 and kept[0].stat().st_mode & 0o077 == 0
+        mock.unplug_after = None
+        code, out, _ = run(capsys, *options)
+        assert code == 0 and "cut short" in out
+        assert files_of(mock) == application | own
+        assert not list((there / "cache").rglob("kept-*"))
+
+
+def test_the_plan_fits_a_screen_and_touches_nothing(capsys, there):
+    options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
+    code, out, _ = run(capsys, *options, "--dry-run", "--port", "/dev/no-such-port")
+    assert code == 0 and out.endswith("Nothing was touched.\n")
+    assert len(out.splitlines()) <= 25 and max(map(len, out.replace(str(there), "").splitlines())) < 80
+    assert "ESP32-C3 with 2 MB of flash is at /dev/no-such-port" in out and "  MicroPython 1.26\n" in out
+    assert "Read the board's own files" in out and "Erase" not in out
+    _, out, _ = run(capsys, *options, "--dry-run", "--erase")
+    assert " 2. Erase everything\n" in out
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
+    boards = [name for name, file in source_tree.board_files().items() if '"chip": "esp32c3"' in file.read_text()]
+    answers = iter(["", "77", str(1 + boards.index("hichi_c3")), "", "b", "", "Häuschen", "192.168.1.5", "me"])
+    passwords = iter(["x", SECRETS[0], SECRETS[1]])
+    monkeypatch.setattr(flash, "_asks", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    monkeypatch.setattr(flash.getpass, "getpass", lambda _: next(passwords))
+    with MockChip("esp32c3") as mock:
+        monkeypatch.setattr(flasher, "find_ports", lambda: [(mock.port, "USB JTAG/serial")])
+        code, out, _ = run(capsys, "--micropython", stock(there), "--no-watch")
+        assert code == 0 and "Which board is it?" in out and "Hichi IR WiFi v2" in out and "LOLIN D32" not in out
+        assert "wifi_ssid is missing" in out
+        assert json.loads(files_of(mock)["settings.json"]) == {
+            "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "192.168.1.5", "mqtt_user": "me",
+            "mqtt_password": SECRETS[1],
+        }  # fmt: skip
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ports", "code", "said"),
+    [
+        ([], 1, "no port of a board is found: plug it in with a cable that carries data"),
+        ([("/dev/ttyUSB0", ""), ("/dev/ttyUSB1", "")], 2, "several ports: name one with --port (/dev/ttyUSB0, "),
+    ],
+)
+def test_no_port_or_several(capsys, there, monkeypatch, ports, code, said):
+    monkeypatch.setattr(flasher, "find_ports", lambda: ports)
+    found, _, error = run(capsys, "--board", "hichi_c3", "--micropython", stock(there))
+    assert found == code and said in error
+
+
+def test_a_port_that_is_not_there(capsys, there):
+    options = ("--board", "hichi_c3", "--micropython", stock(there))
+    code, _, error = run(capsys, *options, "--port", "/dev/ttyUSB77")
+    assert code == 1 and "there is no port /dev/ttyUSB77: plug the board in" in error
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "you may not use {port}: run `sudo usermod -aG dialout $USER`"),
+        (errno.EBUSY, "close other programs"),
+    ],
+)
+def test_a_port_that_may_not_be_opened(capsys, there, monkeypatch, number, said):
+    image = stock(there)
+    with MockChip("esp32c3") as mock:
+
+        def refuse(path, flags, *more):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(flasher.os, "open", refuse)
+        options = ("--board", "hichi_c3", "--micropython", image, "--port", mock.port)
+        code, _, error = run(capsys, *options)
+        monkeypatch.undo()
+    assert code == 1 and said.format(port=mock.port) in error
+
+
+def test_a_chip_that_is_not_in_boot_mode(capsys, there, monkeypatch):
+    monkeypatch.setattr(flasher, "_CONNECT_ATTEMPTS", 1)
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    try:
+        options = ("--board", "hichi_c3", "--micropython", stock(there), "--port", os.ttyname(slave))
+        code, _, error = run(capsys, *options)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert code == 1 and "no chip answers" in error and "hold the button BOOT" in error and "9 on a C3" in error
+
+
+def test_another_chip_and_another_boards_file(capsys, there):
+    with MockChip("esp32s3") as mock:
+        options = ("--micropython", stock(there), "--port", mock.port)
+        code, _, error = run(capsys, "--board", "hichi_c3", *options)
+        assert code == 1 and "wrong chip: the board at" in error and "has an ESP32-S3" in error
+        assert mock.flash.data == b"\xff" * len(mock.flash.data)
+    code, _, error = run(capsys, "--board", "esp32_devkit", *options)
+    assert code == 2 and "the board esp32_devkit has an ESP32, and the MicroPython is for an ESP32-C3" in error
+
+
+def test_too_small_a_flash(capsys, there, monkeypatch):
+    from esptool import cmds
+
+    monkeypatch.setattr(cmds, "detect_flash_size", lambda esp: "2MB")
+    with MockChip("esp32c3") as mock:
+        code, _, error = run(capsys, "--board", "hichi_c3", "--micropython", stock(there), "--port", mock.port)
+        assert code == 1 and "wrong flash size: the flash is 2 MB" in error
+        assert mock.flash.data == b"\xff" * len(mock.flash.data)
+
+
+def test_flash_that_does_not_hold_what_was_written(capsys, there):
+    with MockChip("esp32c3") as mock:
+        write = mock.flash.write_defl_block
+
+        def stuck(payload):
+            write(payload)
+            mock.flash.data[0x10005] = 0x55
+
+        mock.flash.write_defl_block = stuck
+        options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
+        code, _, error = run(capsys, *options, "--port", mock.port)
+    assert code == 1 and "verify failed" in error and "another cable" in error
+
+
+def damaged(content, at):
+    return content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: None, "no MicroPython file is named: fetch the .bin of MicroPython 1.25 or newer"),
+        (lambda c: b"", "this is no MicroPython for an ESP32"),
+        (lambda c: b"\x7fELF" + c[4:], "this is no MicroPython for an ESP32"),
+        (lambda c: c[:-1000], "its application is damaged or cut short: fetch the file again"),
+        (lambda c: damaged(c, 0x10300), "its application is damaged or cut short"),
+        (lambda c: damaged(c, 100), "its boot loader is damaged or cut short"),
+        (lambda c: damaged(c, 0x8005), "its partition table is damaged"),
+        (lambda c: c[:12] + b"\x77\0" + c[14:], "is for a chip with the number 119"),
+        (lambda c: stock_image.make(version="1.24.0"), "it is MicroPython 1.24: take 1.25 or newer"),
+        (lambda c: c.replace(b"MicroPython v", b"CircuitPytho "), "its application is damaged"),
+    ],
+)
+def test_a_micropython_file_that_cannot_be_used(capsys, there, change, said):
+    content = change(stock_image.make())
+    arguments = []
+    if content is not None:
+        (there / "m.bin").write_bytes(content)
+        arguments = ["--micropython", there / "m.bin"]
+    code, out, error = run(capsys, "--board", "hichi_c3", "--dry-run", *arguments)
+    assert (code, out) == (2, "") and said in error
+
+
+def test_every_byte_of_loader_table_and_application_is_covered():
+    content = stock_image.make(app_bytes=300)
+    for at in (*range(0, 700, 61), *range(0x8000, 0x8080, 7), *range(0x10018, len(content), 53)):
+        with pytest.raises(flasher_stock.StockError):
+            flasher_stock.parse(damaged(content, at))
+
+
+@pytest.mark.parametrize("file", stock_image.real_images(), ids=lambda file: file.name)
+def test_real_images_are_taken_apart(file):
+    try:
+        found = flasher_stock.parse(file.read_bytes())
+    except flasher_stock.StockError as error:
+        assert "take" in str(error)
+    else:
+        assert found.vfs.size >= 1 << 20
+
+
+def test_more_files_than_there_is_room_for(capsys, there):
+    with MockChip("esp32c3") as mock:
+        options = ("--settings", there / "settings.json", "--port", mock.port)
+        image = stock(there, vfs_blocks=60)
+        code, _, error = run(capsys, "--board", "hichi_c3", "--micropython", image, *options)
+        assert code == 2 and "do not fit into the board's 245,760" in error
+        assert mock.flash.data == b"\xff" * len(mock.flash.data)
+
+
+def test_without_settings_nothing_is_written(capsys, there):
+    with MockChip("esp32c3") as mock:
+        options = ("--board", "hichi_c3", "--micropython", stock(there), "--port", mock.port)
+        code, _, error = run(capsys, *options)
+        assert code == 2 and "give your Wi-Fi and broker with --settings" in error
+        assert mock.flash.data == b"\xff" * len(mock.flash.data)
+
+
+# --- the first start -------------------------------------------------------------------------------------------------
+
+
+def test_from_flash_to_the_broker_and_the_light(capsys, there, monkeypatch):
+    """What was written runs: the files are taken out of the mock chip's flash and put onto the virtual board."""
+    with (
+        Broker(there / "broker") as broker,
+        OpticalServer(SmlMeter(period_s=1)) as light,
+        MockChip("esp32c3") as mock,
+    ):
+        settings = SETTINGS | {"mqtt_host": "127.0.0.1", "mqtt_port": broker.port}
+        (there / "settings.json").write_text(json.dumps(settings))
+        board = VirtualBoard(there / "board", None, light.port)
+
+        def boot(master):
+            for name, content in files_of(mock).items():
+                (there / "board" / name).parent.mkdir(parents=True, exist_ok=True)
+                (there / "board" / name).write_bytes(content)
+            with board:
+                shown = 0
+                while board.running and not mock._stop.is_set():
+                    for text in board.log[shown:]:
+                        os.write(master, text.encode() + b"\r\n")
+                        shown += 1
+                    time.sleep(0.05)
+
+        mock.console = boot
+        options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
+        code, out, _ = run(capsys, *options, "--port", mock.port)
+        assert code == 0, board.log
+        connected = f"connected: the Wi-Fi Häuschen, the broker at 127.0.0.1:{broker.port}"
+        assert f"Done: {connected}. The light: light seen" in out
+
+
+class Talker:
+    """A pty on which the lines are said again and again."""
+
+    def __init__(self, said):
+        self._said = said
+        self._stop = threading.Event()
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self._thread = threading.Thread(target=self._talk, daemon=True)
+
+    def _talk(self):
+        while not self._stop.wait(0.05):
+            os.write(self._master, self._said)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(5)
+        os.close(self._master)
+        os.close(self._slave)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"optoprobe: the Wi-Fi x cannot be joined: check its name and password\r\n", "the Wi-Fi x cannot be joined"),
+        (b"ESP-ROM:esp32c3\r\nrubbish \xff\x1b[31m\r\n", "has not told of its broker"),
+    ],
+)
+def test_a_probe_that_does_not_get_there_is_said_in_its_words(capsys, monkeypatch, said, expected):
+    monkeypatch.setattr(flash, "_WATCH_S", 0.6)
+    with Talker(said) as talker, pytest.raises(FlashError, match=expected) as caught:
+        flash._watch(talker.port)
+    assert caught.value.code == 1 and "\x1b" not in capsys.readouterr().out
+
+
+def test_a_console_that_stays_away(monkeypatch):
+    monkeypatch.setattr(flasher_console, "_GONE_S", 0.2)
+    with pytest.raises(FlashError, match="does not come back: plug the board out and in"):
+        flasher_console.watch("/dev/no-such-port", 5, print)
+
+
+def test_only_bridges_of_boards_are_taken_for_one(monkeypatch):
+    from serial.tools import list_ports
+
+    ports = [("/dev/ttyACM0", 0x303A), ("/dev/ttyS0", None), ("/dev/ttyUSB0", 0x10C4), ("/dev/ttyACM1", 0x1234)]
+    rows = [SimpleNamespace(device=device, vid=vid, description=None) for device, vid in ports]
+    monkeypatch.setattr(list_ports, "comports", lambda: rows)
+    assert flasher.find_ports() == [("/dev/ttyACM0", ""), ("/dev/ttyUSB0", "")]

@@ -1,0 +1,159 @@
+"""A board that runs MicroPython, on a pty: the unix port behind a raw REPL, its file system a littlefs in RAM."""
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+import tty
+
+from optoprobe import runtime
+
+# Runs on the unix port: executes what comes on stdin (length in a line, then the code) and answers as a raw REPL does.
+# Written to stderr: what the board was asked to do to itself.
+BOARD = r"""
+import io, sys, vfs
+
+class Flash:
+    SIZE = 512
+    def __init__(self, blocks):
+        self.data = bytearray(blocks * self.SIZE)
+    def readblocks(self, n, buf, off=0):
+        at = n * self.SIZE + off
+        buf[:] = self.data[at : at + len(buf)]
+    def writeblocks(self, n, buf, off=None):
+        at = n * self.SIZE + (off or 0)
+        self.data[at : at + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // self.SIZE if op == 4 else self.SIZE if op == 5 else 0
+
+class Named:
+    def __init__(self, **names):
+        self.__dict__.update(names)
+
+def note(*words):
+    print(*words, file=sys.stderr)
+
+class Gone(Exception):
+    pass
+
+class Machine:
+    def reset(self):
+        note("reset")
+        raise Gone()
+    def WDT(self, timeout):
+        note("watchdog", timeout)
+    def RTC(self):
+        return self
+    def memory(self, data):
+        note("memory", data)
+
+class System:
+    platform = "esp32"
+    implementation = sys.implementation
+    path = sys.path
+
+real = sys
+flash = Flash(600)
+vfs.VfsLfs2.mkfs(flash)
+vfs.umount("/")
+vfs.mount(vfs.VfsLfs2(flash), "/")
+real.path[:] = ["", "/lib"]
+real.modules["machine"] = Machine()
+real.modules["sys"] = System()
+scope = {}
+while True:
+    line = real.stdin.buffer.readline()
+    if not line:
+        break
+    code = real.stdin.buffer.read(int(line))
+    real.stdout.buffer.write(b"OK")
+    error = io.StringIO()
+    try:
+        exec(code, scope)
+    except Gone:  # a board that resets says nothing more
+        continue
+    except Exception as e:
+        real.print_exception(e, error)
+    real.stdout.buffer.write(b"\x04" + error.getvalue().encode() + b"\x04>")
+"""
+RAW = b"raw REPL; CTRL-B to exit\r\n>"
+
+
+class PtyBoard:
+    """A board at `port`. `notes`: what it was asked to do to itself, `soft_resets`: how often."""
+
+    def __init__(self):
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self.soft_resets = 0
+        self._board = subprocess.Popen(
+            [runtime.micropython(), "-X", "heapsize=2m", "-c", BOARD],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._answer)]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self):
+        """The raw REPL's control characters; code goes to the board."""
+        assert self._board.stdin is not None
+        code = bytearray()
+        raw = False
+        while True:
+            try:
+                data = os.read(self._master, 4096)
+            except OSError:  # closed
+                return
+            for byte in data:
+                if byte == 0x01:  # Ctrl-A; behind Ctrl-E it is the end of a request for raw paste, which we decline
+                    raw = True
+                    if code[:1] == b"\x05":
+                        os.write(self._master, b"R\x00")
+                    else:
+                        os.write(self._master, RAW)
+                    code.clear()
+                elif byte == 0x02:
+                    raw = False
+                    code.clear()
+                elif byte == 0x03:
+                    code.clear()
+                elif byte == 0x04 and raw and not code:
+                    self.soft_resets += 1
+                    os.write(self._master, b"OK\r\nMPY: soft reboot\r\n" + RAW)
+                elif byte == 0x04 and raw:
+                    self._board.stdin.write(b"%d\n" % len(code) + code)
+                    self._board.stdin.flush()
+                    code.clear()
+                elif raw and (code or byte not in b"\r"):
+                    code.append(byte)
+
+    def _answer(self):
+        assert self._board.stdout is not None
+        while data := os.read(self._board.stdout.fileno(), 4096):
+            os.write(self._master, data)
+
+    @property
+    def is_running(self):
+        return self._board.poll() is None
+
+    def ask(self, code):
+        """What `code` prints on the board, through mpremote."""
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", self.port, "resume", "exec", code],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def stop(self):
+        """Ends it; returns what it was asked to do to itself, a line each."""
+        assert self._board.stdin is not None and self._board.stderr is not None
+        self._board.stdin.close()
+        notes = self._board.stderr.read().decode().splitlines()
+        self._board.wait(10)
+        self._threads[1].join(10)
+        os.close(self._slave)
+        os.close(self._master)
+        return notes

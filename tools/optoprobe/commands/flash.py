@@ -1,0 +1,306 @@
+"""`optoprobe flash`: MicroPython and the application onto a board, in one go, and what the probe says then.
+
+    find the port, ask the chip  ──►  keep the owner's files  ──►  write, compare  ──►  watch
+
+What cannot go well is refused before anything is written. What the board has beside our own files (settings, totals,
+counters) is read first and written again; a flash that was cut short finds it on this computer the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .. import terminal
+from ..flasher_error import FlashError
+from ..flasher_stock import BLOCK, LEAST_VERSION, Part, Stock, StockError
+from .deploy import DeployError, board_file, check_settings
+
+_WATCH_S = 120.0
+_SETTINGS = "settings.json"
+_MOST_SHOWN = 4  # of the kept files
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "flash",
+        help="MicroPython and the application onto a new board",
+        description="Writes MicroPython, the application, the board's description and your settings into a board of "
+        "the ESP32 family, and shows what the probe says at its first start. What is not given is asked. Settings that "
+        "the board has stay, unless you give others or --erase.",
+        epilog="Exit code 0 when the probe has reached its broker (or with --no-watch, when all is written and "
+        "verified), 1 when the board or the probe would not, 2 for wrong usage or a file that cannot be used.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
+    parser.add_argument("--board", metavar="NAME", help="a board that comes along, or your own file")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file")
+    parser.add_argument("--micropython", type=Path, metavar="FILE", help="MicroPython for the chip, a .bin file")
+    parser.add_argument("--erase", action="store_true", help="erase everything first, the board's settings too")
+    parser.add_argument("--no-watch", action="store_true", help="end when all is written and verified")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and touch nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..device_tree import BuildError
+
+    try:
+        return _flash(args)
+    except (FlashError, DeployError, BuildError) as error:
+        print(f"optoprobe flash: {error}.", file=sys.stderr)
+        return 2 if isinstance(error, BuildError) else error.code
+
+
+def _flash(args: argparse.Namespace) -> int:
+    board = board_file(args.board) if args.board else None
+    if args.settings is not None:
+        for key in check_settings(args.settings):
+            print(f"The setting {key} is not known to this version, and is written all the same.")
+    stock = _micropython(args.micropython)
+    if board is not None:
+        _check_chip(board, stock)
+    if args.dry_run:
+        print("\n".join(_plan(args, board, stock)))
+        return 0
+    from ..flasher import Chip
+
+    with Chip(args.port or _find_port()) as chip:
+        print(f"{chip.name} with {chip.flash_bytes // 2**20} MB of flash at {chip.port}")
+        _check_fit(chip, stock)
+        board = board or _ask_board(chip.chip)
+        _write(args, chip, board, stock)
+        port = chip.port
+    return 0 if args.no_watch else _watch(port)
+
+
+def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> None:
+    from ..flasher_files import Keeping, pack
+
+    keeping = Keeping(chip.number)
+    kept = {} if args.erase else _owners_files(chip, keeping)
+    if args.settings is None and _SETTINGS not in kept:
+        kept[_SETTINGS] = _asked_settings()
+    elif args.settings is not None:
+        kept.pop(_SETTINGS, None)
+    files = kept | _application(board, args.settings)
+    image = pack(files, stock.vfs.size // BLOCK)
+    parts = [*stock.parts, Part("files", stock.vfs.offset, image)]
+    if not args.erase:
+        keeping.save(kept)
+    else:
+        with _Progress("erase everything") as progress:
+            chip.erase()
+            progress(1, 1)
+    for part in parts:
+        with _Progress(f"write {part.what}") as progress:
+            chip.write(part, progress)
+    with _Progress("verify") as progress:
+        chip.verify(parts)
+        progress(1, 1)
+    keeping.drop()
+    chip.restart()
+    print("All is written and verified; the board restarts as a probe.", flush=True)
+
+
+def _owners_files(chip: Any, keeping: Any) -> dict[str, bytes]:
+    """What the board has beside our own files, and what an earlier flash, cut short, has kept of it."""
+    from ..flasher_files import NoFiles, owners_files
+    from ..flasher_stock import TABLE_AT, parse_table
+
+    kept = keeping.load()
+    if kept:
+        print(f"An earlier flash of this board was cut short: its files are taken from {keeping.file}")
+        return kept
+    try:
+        vfs = next(row for row in parse_table(chip.read(TABLE_AT, 0xC00)) if row.name == "vfs")
+        found = owners_files(lambda at, size: chip.read(vfs.offset + at, size), vfs.size // BLOCK)
+    except (StockError, StopIteration, NoFiles):
+        return {}  # new, or it runs something else
+    if found:
+        names = ", ".join(sorted(found)[:_MOST_SHOWN])
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        print(f"Kept of the board: {names}{more}")
+    return found
+
+
+def _application(board: Path, settings: Path | None) -> dict[str, bytes]:
+    from ..device_tree import build
+
+    with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:  # readable for its owner only
+        tree = Path(folder)
+        return {name.as_posix(): (tree / name).read_bytes() for name in build(tree, board, settings)}
+
+
+# --- what is checked -------------------------------------------------------------------------------------------------
+
+
+def _micropython(file: Path | None) -> Stock:
+    from ..flasher_stock import parse
+
+    if file is None:
+        least = ".".join(map(str, LEAST_VERSION))
+        raise FlashError(
+            f"no MicroPython file is named: fetch the .bin of MicroPython {least} or newer for the board's chip from "
+            "MicroPython's download page, and give it with --micropython FILE", 2
+        )  # fmt: skip
+    try:
+        return parse(file.read_bytes())
+    except OSError as error:
+        raise FlashError(f"{file} cannot be read ({error.strerror}): check its name", 2) from error
+    except StockError as error:
+        raise FlashError(f"{file}: {error}", 2) from error
+
+
+def _check_chip(board: Path, stock: Stock) -> None:
+    chip = json.loads(board.read_text(encoding="utf-8")).get("chip")
+    if chip and chip != stock.chip:
+        why = f"the board {board.stem} has an {_spelt(chip)}, and the MicroPython is for an {_spelt(stock.chip)}"
+        raise FlashError(f"{why}: take the .bin file for an {_spelt(chip)}", 2)
+
+
+def _check_fit(chip: Any, stock: Stock) -> None:
+    if chip.chip != stock.chip:
+        why = f"wrong chip: the board at {chip.port} has an {chip.name}, and the MicroPython is for an"
+        raise FlashError(f"{why} {_spelt(stock.chip)}: take the other file, or another --port")
+    if chip.flash_bytes < stock.flash_bytes:
+        needs = f"this MicroPython needs {stock.flash_bytes // 2**20} MB"
+        has = f"{chip.flash_bytes / 2**20:g} MB" if chip.flash_bytes else "of a size it does not say"
+        raise FlashError(f"wrong flash size: the flash is {has}, and {needs}: take another board")
+
+
+def _spelt(chip: str) -> str:
+    """esp32c3 as ESP32-C3."""
+    return "ESP32" + ("-" + chip[5:].upper() if chip[5:] else "")
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _find_port() -> str:
+    from ..flasher import find_ports
+
+    ports = find_ports()
+    if not ports:
+        cure = "plug it in with a cable that carries data, not one for charging alone, or name its port with --port"
+        raise FlashError(f"no port of a board is found: {cure}")
+    if len(ports) == 1:
+        return ports[0][0]
+    if not _asks():
+        raise FlashError(f"there are several ports: name one with --port ({', '.join(port for port, _ in ports)})", 2)
+    return ports[_choose("Which port is the board's?", [f"{port}  {about}" for port, about in ports])][0]
+
+
+def _ask_board(chip: str) -> Path:
+    from ..source_tree import board_files
+
+    rows = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in board_files().items()}
+    rows = {name: row for name, row in rows.items() if row.get("chip") == chip}
+    if not _asks() or not rows:
+        raise FlashError(f"name the board with --board ({', '.join(rows) or 'your own file.json'})", 2)
+    shown = [f"{row['name']}{'' if row['confirmed'] else '*'}: {row['about']}" for row in rows.values()]
+    question = "Which board is it? (*: its pins are its maker's or other projects', no chip has confirmed them yet)"
+    return board_file(list(rows)[_choose(question, shown)])
+
+
+def _choose(question: str, answers: list[str]) -> int:
+    print(question)
+    for number, answer in enumerate(answers, 1):
+        print(f"  {number}  {answer}")
+    while True:
+        text = input(f"1 to {len(answers)}: ").strip()
+        if text.isdecimal() and 1 <= int(text) <= len(answers):
+            return int(text) - 1
+
+
+def _asked_settings() -> bytes:
+    """Wi-Fi and broker, as the owner types them; passwords are not shown."""
+    from ..device_check import settings_problems
+
+    if not _asks():
+        raise FlashError("the board has no settings yet: give your Wi-Fi and broker with --settings FILE", 2)
+    while True:
+        print("Your Wi-Fi (2.4 GHz) and your MQTT broker (in Home Assistant: the add-on Mosquitto):")
+        given: dict[str, object] = {"wifi_ssid": input("  Wi-Fi's name: ").strip()}
+        given["wifi_password"] = getpass.getpass("  Wi-Fi's password (not shown): ")
+        given["mqtt_host"] = input("  broker's name or address: ").strip()
+        given["mqtt_user"] = input("  broker's user (empty for none): ").strip()
+        given["mqtt_password"] = getpass.getpass("  broker's password (not shown): ") if given["mqtt_user"] else ""
+        content = json.dumps(given, ensure_ascii=False, indent=1).encode() + b"\n"
+        with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:
+            file = Path(folder, _SETTINGS)
+            file.write_bytes(content)
+            problems, _ = settings_problems(file)
+        if not problems:
+            return content
+        print(f"{'; '.join(problems)}.")
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[str]:
+    from ..flasher_files import pack
+
+    chip = f"an {_spelt(stock.chip)} with {stock.flash_bytes // 2**20} MB of flash"
+    keep = "Erase everything" if args.erase else "Read the board's own files (settings, totals), to keep them"
+    shown = ["Plan:", f" 1. See that {chip} is at {args.port or 'the port'}", f" 2. {keep}"]
+    rows = [(part.what, part.offset, len(part.data)) for part in stock.parts]
+    if board is not None:
+        files = _application(board, args.settings)
+        pack(files, stock.vfs.size // BLOCK)
+        rows.append((f"{len(files)} files for {board.stem}", stock.vfs.offset, sum(map(len, files.values()))))
+    else:
+        rows.append(("files for the board that you will be asked for", stock.vfs.offset, stock.vfs.size))
+    shown.append(" 3. Write, a piece of 64 KB erased at a time:")
+    shown += [f"      {offset:#9x}  {size:9,} bytes  {what}" for what, offset, size in rows]
+    settings = args.settings or ("asked" if args.erase else "those that the board has, else asked")
+    shown.append(f"    Settings: {settings}")
+    shown.append(" 4. Verify each by its MD5, computed by the chip")
+    shown.append(" 5. Restart" + ("" if args.no_watch else f", and show for {_WATCH_S:.0f} s what the probe says"))
+    return [*shown, "Nothing was touched."]
+
+
+class _Progress:
+    """A bar that is written over on a terminal, a line at the end elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._live = terminal.LiveLines() if terminal.is_terminal() else None
+
+    def __enter__(self) -> _Progress:
+        if self._live is not None:
+            self._live.show([f"{self._what} ..."])
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._live is not None:
+            full = 30 * done // total
+            mark = "#" if self._live.is_ascii else "█"
+            self._live.show([f"{mark * full:30} {100 * done // total:3} %  {self._what}"])
+        elif done == total:
+            print(f"{self._what}: done", flush=True)
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _watch(port: str) -> int:
+    from ..flasher_console import watch
+
+    print(f"What the probe says (up to {_WATCH_S:.0f} s, Ctrl-C ends):", flush=True)
+    heard = watch(port, _WATCH_S, lambda sentence: print(f"  {sentence}", flush=True))
+    if heard.connected:
+        print(f"Done: {heard.connected}." + (f" The light: {heard.light}." if heard.light else ""))
+        return 0
+    if heard.trouble:
+        raise FlashError(f"the probe runs, but {heard.trouble}; give others with --settings")
+    cure = "press RESET, and give other settings with --settings if it says nothing of its broker"
+    raise FlashError(f"the probe at {port} has not told of its broker within {_WATCH_S:.0f} s: {cure}")

@@ -1,0 +1,101 @@
+"""What a board says on its console while it starts for the first time: its sentences begin with "optoprobe: "."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from .flasher_error import FlashError
+from .terminal import printable
+
+_SAID = "optoprobe: "
+_BAUD = 115_200
+_MOST_LINE = 400
+_OPEN_AGAIN_S = 0.2  # a chip with USB of its own vanishes while it restarts
+_GONE_S = 10.0
+_SETTLED_S = 40.0  # from the broker reached to what the light looks like
+_LIGHT = ("light seen", "the light stays", "dark", "answers when asked", "flashes seen")
+
+
+class FirstWords:
+    """What was heard so far: `connected`, `light` and `trouble` are sentences, "" for nothing yet."""
+
+    def __init__(self) -> None:
+        self.connected = self.light = self.trouble = ""
+
+    def take(self, sentence: str) -> None:
+        if sentence.startswith("connected: "):
+            self.connected, self.trouble = sentence, ""
+        elif sentence.startswith(_LIGHT):
+            self.light = sentence
+        elif sentence.startswith(("settings: ", "board: ", "the Wi-Fi ", "the broker", "the network")):
+            self.trouble = sentence
+
+
+def watch(port: str, within_s: float, show: Callable[[str], object]) -> FirstWords:
+    """Show each sentence of the board until it has told of its broker and of the light, or the time is over.
+
+    Raises FlashError where the port does not come back.
+    """
+    import serial  # noqa: F401 - before the time counts
+
+    heard = FirstWords()
+    until_s = time.monotonic() + within_s
+    with contextlib.closing(lines(port, lambda: time.monotonic() < until_s)) as said:
+        for line in said:
+            if line.startswith(_SAID):
+                sentence = line.removeprefix(_SAID)
+                show(sentence)
+                if sentence.startswith("connected: ") and not heard.connected:
+                    until_s = min(until_s, time.monotonic() + _SETTLED_S)
+                heard.take(sentence)
+                if heard.connected and heard.light:
+                    break
+    return heard
+
+
+def lines(port: str, goes_on: Callable[[], bool]) -> Generator[str, None, None]:
+    """Printable lines from the console at `port` while `goes_on()`. Raises FlashError where the port stays away."""
+    from serial import SerialException
+
+    rest = b""
+    line = None
+    gone_s = time.monotonic() + _GONE_S
+    try:
+        while goes_on():
+            if line is None:
+                line = _open(port)
+                if line is None:
+                    if time.monotonic() > gone_s:
+                        raise FlashError(f"{port} does not come back: plug the board out and in, and name the new port")
+                    time.sleep(_OPEN_AGAIN_S)
+                    continue
+            try:
+                data = line.read(max(1, line.in_waiting))
+            except (SerialException, OSError, TypeError):
+                line.close()
+                line = None
+                gone_s = time.monotonic() + _GONE_S
+                continue
+            *whole, rest = (rest + data).split(b"\n")
+            rest = rest[-_MOST_LINE:]
+            for text in whole:
+                yield printable(text[:_MOST_LINE].decode("utf-8", "replace").rstrip("\r"))
+    finally:
+        if line is not None:
+            line.close()
+
+
+def _open(port: str) -> Any:
+    """The console, without a pulse on the lines that restart a board; None while it is not there."""
+    from serial import SerialException, serial_for_url
+
+    try:
+        line = serial_for_url(port, _BAUD, timeout=0.1, do_not_open=True)
+        line.dtr = line.rts = False
+        line.open()
+    except (SerialException, OSError):
+        return None
+    return line
