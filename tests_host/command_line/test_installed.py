@@ -18,7 +18,7 @@ from optoprobe.source_tree import is_deployed
 from optoprobe.virtual.sml_meter import SmlMeter
 
 PARTS = ("pyproject.toml", "setup.py", "LICENSE", "boot.py", "main.py", "firmware", "board_configs", "lib", "tools")
-COMMANDS = ("demo", "decode", "capture", "deploy", "read", "monitor", "simulate")
+COMMANDS = ("demo", "decode", "capture", "deploy", "image", "read", "monitor", "simulate")
 MOST_PACKAGES = 9  # pip and optoprobe among them
 
 

@@ -1,12 +1,13 @@
 """`optoprobe traceback`: what a probe's console showed, or its `restart_cause`, in the names of the source.
 
 The device's code is built with short names (optoprobe.name_mapping). The table that leads back is this version's own,
-so the probe must run the same version; its diagnostics name it.
+so the probe must run the same version, which its diagnostics name; or the one that `optoprobe image` has written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="Exit code 0, 2 for wrong usage or an unreadable file.",
         allow_abbrev=False,
     )
+    parser.add_argument("--names", type=Path, metavar="FILE", help="the table that was written beside an image")
     parser.add_argument("file", nargs="?", type=Path, help="what the console showed (standard input)")
 
 
@@ -33,5 +35,10 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"optoprobe traceback: {args.file} cannot be read ({error.strerror}): check its name.", file=sys.stderr)
         return 2
-    sys.stdout.write(translate(text, name_map().table()))
+    try:
+        table = json.loads(args.names.read_text(encoding="utf-8"))["names"] if args.names else name_map().table()
+        sys.stdout.write(translate(text, table))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        print(f"optoprobe traceback: {args.names} is no table of names: give the one of the image.", file=sys.stderr)
+        return 2
     return 0
