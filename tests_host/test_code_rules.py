@@ -149,6 +149,24 @@ def test_mpy_cross_catches_a_planted_offence(tmp_path, source):
     assert "SyntaxError" in compile_for_device(planted, tmp_path / "planted.mpy")
 
 
+def loose_constants(path: str, source: str) -> list[str]:
+    """Calls of const() that mpy-cross leaves: a board knows the word no more, and its module cannot be loaded."""
+    tree = ast.parse(source)
+    folded = [n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "const"]
+    return [f"{path}:{n.lineno}: const() is no name's whole value" for n in calls if n not in folded]
+
+
+def test_every_constant_is_one_names_whole_value():
+    wrong = [w for path in device_files() for w in loose_constants(path.as_posix(), path.read_text())]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("source", ["A, B = const(1), const(2)", "A = const(1) + 1", "f(const(3))"])
+def test_a_planted_constant_is_caught(source):
+    assert loose_constants("lib/metering/planted.py", source)
+
+
 # --- import directions -----------------------------------------------------------------------------------------------
 
 OWN = {"boot", "main", "firmware", "metering", "optoprobe", "tests_host"}

@@ -34,7 +34,8 @@ _TITLE = const(8)
 _SLASH = const(0x2F)
 _POSITION_MASK = const(0x3FFFFFFF)
 
-SUM, NO_CHECK = const(8), const(0)  # bits of a frame's own check, beside FCS
+SUM = const(8)  # bits of a frame's own check, beside FCS
+NO_CHECK = const(0)
 _NO_HDLC = ("HDLC header's check", "HDLC: no closing flag at the announced length", "HDLC FCS mismatch")
 _NO_MBUS = ("", "M-Bus frame: no stop byte at the announced length", "M-Bus checksum mismatch")
 
