@@ -8,7 +8,11 @@ import asyncio
 from machine import UART
 from micropython import const
 
-from metering.line import MAX_SENT, Echo, Line
+from metering.line import MAX_SENT, Line
+
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from metering.echo import Echo
 
 _CHUNK_BYTES = const(256)
 _FIFO_BYTES = const(128)  # lost at a stroke when the receive buffer is full: the driver resets the FIFO
@@ -34,7 +38,7 @@ class Head:
         self.data = bytearray(MAX_SENT + _CHUNK_BYTES)
         self._chunk = memoryview(self.data)[:_CHUNK_BYTES]
         self._adds_parity = False
-        self._echo = Echo()
+        self._echo: Echo | None = None  # of what was sent, from a question on
         self.may_be_echo = False
         self.overruns = 0
 
@@ -60,7 +64,7 @@ class Head:
             self._uart = UART(self._number, **settings)
         else:
             self._uart.init(**settings)
-        self._echo.expect(b"")
+        self._echo = None
         self.may_be_echo = False
 
     def light(self):
@@ -76,8 +80,11 @@ class Head:
         n = uart.readinto(self._chunk)
         if not n:
             return 0
-        n = self._echo.remove(self.data, n)
-        self.may_be_echo = self._echo.foreign_bytes > 2  # an answer may begin like its question
+        echo = self._echo
+        if echo is None:
+            return n
+        n = echo.remove(self.data, n)
+        self.may_be_echo = echo.foreign_bytes > 2  # an answer may begin like its question
         return n
 
     async def write(self, data):
@@ -88,6 +95,10 @@ class Head:
             from metering.characters import with_parity  # loaded with a protocol that has it
 
             data = with_parity(data)
+        if self._echo is None:
+            from metering.echo import Echo
+
+            self._echo = Echo()
         self.may_be_echo = False
         self._echo.expect(data)
         uart = self._uart

@@ -8,8 +8,7 @@ import time
 
 from micropython import const
 
-from metering.compat import copy_bytes
-from metering.line import ANSWER_BYTES, ANSWER_MS, perform
+from metering.line import perform
 from metering.listener import NOTHING, TELEGRAM
 
 TYPE_CHECKING = const(0)
@@ -37,8 +36,8 @@ class LineDriver:
         self._head = head
         self._health = health
         self.data = head.data
-        self._start = self._end = 0  # data[start:end] is what no action has taken
-        self._answer = b""  # of ANSWER_BYTES, from the first question on
+        self.start = self.end = 0  # data[start:end] is what no action has taken
+        self.answer = b""  # firmware.reading.line_answer's
         self._on_telegram: OnTelegram | None = None
         self._meter_line: Line | None = None  # while the light is lent, and until it has been opened again
         self.is_lent = False
@@ -67,7 +66,7 @@ class LineDriver:
 
     def open(self, line):
         """Listen with the settings of `line` from now on, whoever had borrowed the light."""
-        self._start = self._end = 0
+        self.start = self.end = 0
         self.is_lent = False
         self._meter_line = None
         self._head.open(line)
@@ -110,7 +109,7 @@ class LineDriver:
 
         `on_telegram()` is called for each telegram in a listener's hand.
         """
-        self._answer = b""
+        self.answer = b""
         while True:
             try:
                 await self.carry_out(source.run(), on_telegram)
@@ -153,13 +152,13 @@ class LineDriver:
             await asyncio.sleep_ms(step)
             ms -= step
 
-    async def _has_received(self, limit_ms, since):
+    async def has_received(self, limit_ms, since):
         """Wait for bytes no action has taken; False when none came within limit_ms (None: no limit) of `since`."""
-        while self._start == self._end:
+        while self.start == self.end:
             self._health.reader_progressed()
-            self._start = 0
-            self._end = self.read()
-            if self._end:
+            self.start = 0
+            self.end = self.read()
+            if self.end:
                 break
             if limit_ms is not None and time.ticks_diff(time.ticks_ms(), since) >= limit_ms:
                 return False
@@ -188,11 +187,11 @@ class LineDriver:
             if event != NOTHING:
                 await asyncio.sleep_ms(0)
                 return event
-            if not await self._has_received(limit_ms, since):
+            if not await self.has_received(limit_ms, since):
                 return NOTHING
             limit_ms = gap_ms
             since = time.ticks_ms()
-            self._start += listener.feed(self.data, self._start, self._end)
+            self.start += listener.feed(self.data, self.start, self.end)
 
     def _hand_over(self, listener):
         """The listener's next event, a telegram handed over at once; None where memory ran out before there was one."""
@@ -219,26 +218,8 @@ class LineDriver:
             if not n:
                 await asyncio.sleep_ms(_POLL_MS)
 
-    async def expect(self, complete, first_ms, gap_ms):
+    def expect(self, complete, first_ms, gap_ms):
         """Carry out EXPECT: `complete` is a firmware.contracts.AnswerComplete."""
-        if not self._answer:
-            self._answer = bytearray(ANSWER_BYTES)
-        answer = self._answer
-        n = 0
-        limit_ms = first_ms
-        begun = since = time.ticks_ms()
-        while n < ANSWER_BYTES and await self._has_received(limit_ms, since):
-            limit_ms = gap_ms
-            since = time.ticks_ms()
-            if time.ticks_diff(since, begun) > ANSWER_MS:  # stray light that never ends
-                break
-            room = min(self._end - self._start, ANSWER_BYTES - n)
-            copy_bytes(answer, n, self.data, self._start, room)
-            used = complete(answer, n + room)
-            if used:
-                self._start += used - n
-                n = used
-                break
-            self._start += room
-            n += room
-        return bytes(memoryview(answer)[:n])
+        from firmware.reading.line_answer import answer_of
+
+        return answer_of(self, complete, first_ms, gap_ms)

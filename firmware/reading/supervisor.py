@@ -45,7 +45,7 @@ _CODE_OF_METERS = (
 )
 _CODE_OF_SEARCH = (
     "firmware.reading.detected_meter firmware.reading.meter_search firmware.reading.decoder_factory firmware.store"
-    " metering.detection"
+    " firmware.reading.line_answer metering.echo metering.detection"
 )
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)

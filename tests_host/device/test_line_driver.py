@@ -84,6 +84,7 @@ def it(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         ticks_ms=lambda: it.now_ms, ticks_diff=lambda a, b: a - b, ticks_add=lambda ticks, ms: ticks + ms
     )
     monkeypatch.setattr(module, "time", ticks)
+    monkeypatch.setattr(device.line_answer, "time", ticks)
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep_ms=sleep_ms))
     it.driver = module.LineDriver(it.head, SimpleNamespace(reader_progressed=progressed))
     it.on_telegram = on_telegram

@@ -17,7 +17,8 @@ from typing import Any
 import serial
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Echo, Line, perform
+from metering.echo import Echo
+from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 
 try:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from metering.characters import with_parity
-from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Echo, Line, perform
+from metering.echo import Echo
+from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 
 from .line import NS, VirtualLine, duration_ns
