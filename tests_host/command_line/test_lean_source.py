@@ -10,6 +10,7 @@ from optoprobe.flat_layout import FlatLayout, LayoutError
 from optoprobe.lean_source import LeanSources
 
 MODULES = source_tree.device_modules()
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def lean(**files: str) -> dict[str, str]:
@@ -40,6 +41,11 @@ def test_a_name_that_means_something_else_here_stays() -> None:
     assert found["b"] == "from firmware.a import ONE, TWO\ndef f(ONE):\n    return ONE, TWO\n"
 
 
+def test_what_mpy_cross_does_not_know_as_a_constant_is_made_on_the_board() -> None:
+    source = "from micropython import const\nA, B = const(1), const(2)\n"
+    assert lean(a=source)["a"] == source
+
+
 def test_what_explains_to_a_computers_user_goes_and_what_the_owner_reads_stays() -> None:
     found = lean(
         a='def f(self, n):\n    self._fail("cut off", "%d ä bytes" % n, n)\n    self._fail("cut off", n, 1)\n'
@@ -59,7 +65,7 @@ def test_every_module_still_compiles_and_defines_what_others_import() -> None:
     for name, text in texts.items():
         short = device_tree.layout().place(name)
         names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        names |= {n.name for n in ast.parse(text).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        names |= {n.name for n in ast.parse(text).body if isinstance(n, DEFINITIONS)}
         names |= {alias.asname or alias.name for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)
                   for alias in n.names}  # fmt: skip
         defined[".".join(short.parts[1:])] = names

@@ -5,7 +5,7 @@
     from metering.line import SWITCH        nothing, and 2 where SWITCH stands: constants of other files too are numbers
     SOURCE = "IEC 62056-21"                 nothing: `optoprobe` alone tells of it
     SLICES_ARE_CHEAP                        False: what a computer does otherwise is not compiled
-    from micropython import const           nothing: mpy-cross knows const() by itself
+    from micropython import const           nothing: mpy-cross knows NAME = const(...) by itself
 
 Each saves a text, or a place in the dicts of the file that defines a name and of those that import it. A constant that
 is asked for as an attribute, or has its name for something else in a file, stays what it is.
@@ -34,9 +34,13 @@ def _span(node: ast.stmt | ast.expr) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset
 
 
+def _is_const(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "const"
+
+
 def _number(node: ast.expr) -> str | None:
     """The number that const(...) makes, as source text; None where it is no small number, or no such call."""
-    if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "const" and len(node.args) == 1):
+    if not isinstance(node, ast.Call) or not _is_const(node) or len(node.args) != 1:
         return None
     if any(isinstance(part, ast.Name | ast.Call | ast.Attribute) for part in ast.walk(node.args[0])):
         return None
@@ -64,6 +68,9 @@ class _File:
         self.taken = set(stored) - set(self.constants) | {name for name in self.constants if stored.count(name) > 1}
         self.attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
         self.imports = [n for n in nodes if isinstance(n, ast.ImportFrom)]
+        calls = [n for n in nodes if _is_const(n)]
+        known = [n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
+        self.calls_const = len(calls) > len([n for n in known if _is_const(n.value)])
 
 
 class LeanSources:
@@ -118,7 +125,9 @@ class LeanSources:
         edits: list[_Edit] = [(*_span(file.definitions[name]), "pass") for name in self._dropped[module]]
         for node in ast.walk(file.tree):
             if isinstance(node, ast.ImportFrom):
-                left = [a for a in node.names if (node.module, a.name) not in gone and a.name != "const"]
+                left = [a for a in node.names if (node.module, a.name) not in gone]
+                if not file.calls_const:
+                    left = [a for a in left if a.name != "const"]
                 if len(left) < len(node.names):
                     names = ", ".join(a.name + (f" as {a.asname}" if a.asname else "") for a in left)
                     edits.append((*_span(node), f"from {node.module} import {names}" if left else "pass"))
@@ -133,7 +142,7 @@ class LeanSources:
                     edits.append((*_span(node), name))
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == _TOLD_BY_COMPUTERS:
                 edits.append((*_span(node), "pass"))
-            elif isinstance(node, ast.Try) and any(_imports_const(part) for part in node.body):
+            elif isinstance(node, ast.Try) and not file.calls_const and any(_imports_const(part) for part in node.body):
                 edits.append((*_span(node), "pass"))
         return _edited(source, edits)
 
