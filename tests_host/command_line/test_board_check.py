@@ -11,7 +11,7 @@ import pytest
 from optoprobe import board_check, board_table, cli, device_check, runtime, source_tree
 
 BOARDS = {name: json.loads(file.read_text()) for name, file in source_tree.board_files().items()}
-TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": []}  # and what keeps the command from touching anything
+TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": []}  # and what makes it try
 
 # What is against the schema: (change, what is said).
 AGAINST_THE_SCHEMA = [
