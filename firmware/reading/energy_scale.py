@@ -16,6 +16,7 @@ _WATT = const(27)
 _IMPORT = const(1)
 _TOTAL = const(8)
 _NOW = const(7)
+_COARSE = const(20)  # a twentieth more: the sentence tells factors of ten
 
 
 class EnergyScale:
@@ -35,7 +36,7 @@ class EnergyScale:
         self._held_by_guard = False
         self._holds = self._none_published = factor == 0
         self._power = self._counts = None  # of this telegram
-        self._shown = None  # counts of the last one that had any
+        self._shown = None  # counts of one that had any, told till they have grown: the hub keeps each new sentence
         self.notice = ""
 
     def _remembered(self):
@@ -58,7 +59,9 @@ class EnergyScale:
             if obis[3] == _NOW and reading.unit == _WATT and reading.exponent <= 0:
                 self._power = value // 10**-reading.exponent
             elif obis[3] == _TOTAL:
-                self._counts = self._shown = value
+                self._counts = value
+                if self._shown is None or value - self._shown > self._shown // _COARSE:
+                    self._shown = value
         return self._holds and obis[3] == _TOTAL and reading.unit in _ENERGIES
 
     def end_telegram(self, now_s, is_scaled):
@@ -104,6 +107,6 @@ class EnergyScale:
         if self._shown is None:
             return "energies are held, as their scale is in doubt: compare the display and set energy_factor"
         return (
-            "energies are held, as their scale is in doubt: set energy_factor to 1 if the display shows %s kWh, to 10 "
-            "if %s kWh, to 100 if %s kWh; else a day of power and time tells it"
+            "energies are held, as their scale is in doubt: set energy_factor to 1 if the display shows some %s kWh, "
+            "to 10 if %s kWh, to 100 if %s kWh; else a day of power and time tells it"
         ) % tuple([decimal_text(self._shown, k - 3) for k in range(3)])

@@ -325,8 +325,10 @@ class PersistentTotals:
         if self.settled:
             for total in self._totals():
                 if total.value() is None:
-                    to_come = decimal_text(total.least - total.exact(), -_KWH_DECIMALS)
-                    return "a total stands for %s kWh more, as so much may have been published; just wait" % to_come
+                    tenths = -((total.exact() - total.least) // 10 ** (_KWH_DECIMALS - 1))
+                    return "a total stands for up to %s kWh more, as so much may have been published; just wait" % (
+                        decimal_text(tenths, -1)  # coarse: each new sentence is a line in the hub's log book
+                    )
         return ""
 
 

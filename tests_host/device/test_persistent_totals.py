@@ -239,8 +239,12 @@ def test_a_little_less_stands_until_it_is_passed(world: Any) -> None:
     assert probe.shown()["energy_import"] == "14798.300"
     probe.set("14798.25")
     assert probe.shown() == {"energy_counted": "0.200"}  # the hub keeps what it has
-    assert "0.05" in probe.meter.notice()
-    probe.run(4, 10).run(5)
+    notice = probe.meter.notice()
+    assert "up to 0.1 kWh" in notice
+    for _ in range(4):
+        probe.run(1, 10)
+        assert probe.meter.notice() == notice  # it tells no pulses
+    probe.run(5)
     assert "energy_import" not in probe.shown()
     probe.run(2, 10).run(5)
     assert probe.shown()["energy_import"] == "14798.310" and probe.meter.notice() == ""
