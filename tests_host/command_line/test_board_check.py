@@ -8,7 +8,7 @@ import json
 import jsonschema
 import pytest
 
-from optoprobe import board_check, board_table, cli, device_check, runtime, source_tree
+from optoprobe import board_check, board_questions, board_table, cli, device_check, runtime, source_tree
 
 BOARDS = {name: json.loads(file.read_text()) for name, file in source_tree.board_files().items()}
 TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": []}  # and what makes it try
@@ -139,6 +139,47 @@ def test_every_command_refuses_it_in_one_sentence(command, changes, said, tmp_pa
     assert cli.main([command, "--board", str(file), *TAKE_A_BOARD[command]]) == 2
     out, errors = capsys.readouterr()
     assert out == "" and said in errors and "mine.json" in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", TAKE_A_BOARD)
+def test_a_board_of_ones_own_is_asked_for_on_a_terminal_only(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for said in ("--board custom asks, and there is no terminal", "custom_board.json is there already: name it with"):
+        assert cli.main([command, "--board", "custom", *TAKE_A_BOARD[command]]) == 2
+        errors = capsys.readouterr().err
+        assert said in errors and len(errors.splitlines()) == 1
+        board_questions.FILE.touch()
+
+
+class Owner:
+    """Gives the answers in turn; `asked` are the questions, `told` what was said in between."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked, self.told = list(answers), [], []
+
+    def read(self, question):
+        self.asked.append(question)
+        return self.answers.pop(0)
+
+
+def test_wrong_answers_are_asked_for_again_and_the_file_passes(tmp_path):
+    owner = Owner("esp8266", "ESP32-C3", "Keller", "9", "x", "99", "5", "5", "6", "y", "", "y", "2", "perhaps", "y")
+    file = board_questions.ask_into(tmp_path / "mine.json", owner.read, owner.told.append)
+    assert owner.answers == [] and device_check.board_problems(file) == []
+    board = json.loads(file.read_text())
+    assert (board["name"], board["chip"], board["led"]) == ("Keller", "esp32c3", {"pin": 2, "active_low": True})
+    assert {"rx": 5, "tx": 6, "invert_rx": True, "rx_pull": "up"}.items() <= board["uart"].items()
+    told = "\n".join(owner.told)
+    for said in ("pin 9, whose level decides", "must be a pin number", "name the same pin 5", "--board"):
+        assert said in told
+    with pytest.raises(FileExistsError):
+        board_questions.ask_into(file, Owner("esp32", "", "", "", "", "", "").read, owner.told.append)
+
+
+@pytest.mark.parametrize("chip", sorted(board_check.CHIPS))
+def test_empty_answers_give_a_board_that_passes(chip):
+    board = board_questions.ask(Owner(chip, "", "", "", "", "", "").read, print)
+    assert board_check.problems(board) == []
 
 
 def test_no_command_that_takes_a_board_is_left_out(capsys):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 LEAST_VERSION = (1, 25)
+BOARD_HELP = "a board that comes along, your own file.json, or custom to be asked"
 PLATFORM = "esp32"  # sys.platform of every chip of the family
 
 _PORT_UNSAID = "PORT"  # stands for the port in a plan without one
@@ -86,7 +87,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
-    parser.add_argument("--board", required=True, metavar="NAME", help="a board that comes along, or your own file")
+    parser.add_argument("--board", required=True, metavar="NAME", help=BOARD_HELP)
     parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and touch nothing")
 
@@ -117,18 +118,38 @@ def run(args: argparse.Namespace) -> int:
 
 
 def board_file(name: str) -> Path:
-    """The file of a board that comes with this program, or one of the owner's own. Raises DeployError."""
+    """The file of a board that comes with this program, or one of the owner's own; of the name "custom", one that is
+    asked for. Raises DeployError."""
     from ..device_check import board_problems
     from ..source_tree import board_files
 
+    if name == "custom":
+        return _asked_board()
     files = board_files()
     file = files.get(name) or Path(name)
     if name not in files and not (name.endswith(".json") and file.is_file()):
-        raise DeployError(f"there is no board {name}; choose one of {', '.join(files)}, or name your own file.json")
+        names = ", ".join(files)
+        raise DeployError(f"there is no board {name}; choose one of {names}, name your own file.json, or custom")
     problems = board_problems(file)
     if problems:
         raise DeployError(f"the board file {file}: {'; '.join(problems)}; nothing was copied, correct it first")
     return file
+
+
+def _asked_board() -> Path:
+    from .. import board_questions
+
+    file = board_questions.FILE
+    if file.exists():
+        raise DeployError(f"{file} is there already: name it with --board {file}, or move it away")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise DeployError("--board custom asks, and there is no terminal: name your own file.json instead")
+    try:
+        return board_questions.ask_into(file)
+    except OSError as error:
+        raise DeployError(f"{file} cannot be written ({error.strerror}): run this where you may write") from error
+    except EOFError as error:
+        raise DeployError("the questions were left: run this again") from error
 
 
 def check_settings(file: Path) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..flasher_error import FlashError
-from .deploy import DeployError, board_file, check_settings
+from .deploy import BOARD_HELP, DeployError, board_file, check_settings
 
 if TYPE_CHECKING:
     from ..image import Image
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "cannot be used.",
         allow_abbrev=False,
     )
-    parser.add_argument("--board", required=True, metavar="NAME", help="a board that comes along, or your own file")
+    parser.add_argument("--board", required=True, metavar="NAME", help=BOARD_HELP)
     parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file; they go in")
     parser.add_argument("--micropython", type=Path, metavar="FILE", help="MicroPython for the chip, a .bin file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it (optoprobe-NAME.bin)")
