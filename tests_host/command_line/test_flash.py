@@ -18,7 +18,17 @@ import pytest
 from support import stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, device_tree, flasher, flasher_console, flasher_files, flasher_stock, runtime, source_tree
+from optoprobe import (
+    cli,
+    device_tree,
+    flasher,
+    flasher_console,
+    flasher_files,
+    flasher_stock,
+    image_fetch,
+    runtime,
+    source_tree,
+)
 from optoprobe.commands import flash
 from optoprobe.flasher_error import FlashError
 from optoprobe.virtual.board import VirtualBoard
@@ -49,7 +59,7 @@ def there(tmp_path, monkeypatch, application):
     def built(board, settings):
         return application | ({} if settings is None else {"settings.json": settings.read_bytes()})
 
-    monkeypatch.setattr(flash, "_application", built)
+    monkeypatch.setattr(flash, "build_files", built)
     monkeypatch.setattr(flash, "_asks", lambda: False)
     (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
     return tmp_path
@@ -271,7 +281,7 @@ def test_another_chip_and_another_boards_file(capsys, there):
         assert code == 1 and "wrong chip: the board at" in error and "has an ESP32-S3" in error
         assert mock.flash.data == b"\xff" * len(mock.flash.data)
     code, _, error = run(capsys, "--board", "esp32_devkit", *options)
-    assert code == 2 and "the board esp32_devkit has an ESP32, and the MicroPython is for an ESP32-C3" in error
+    assert code == 2 and "is MicroPython for an ESP32-C3, and the board has an ESP32: take the .bin" in error
 
 
 def test_too_small_a_flash(capsys, there, monkeypatch):
@@ -305,7 +315,6 @@ def damaged(content, at):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: None, "no MicroPython file is named: fetch the .bin of MicroPython 1.25 or newer"),
         (lambda c: b"", "this is no MicroPython for an ESP32"),
         (lambda c: b"\x7fELF" + c[4:], "this is no MicroPython for an ESP32"),
         (lambda c: c[:-1000], "its application is damaged or cut short: fetch the file again"),
@@ -318,13 +327,35 @@ def damaged(content, at):
     ],
 )
 def test_a_micropython_file_that_cannot_be_used(capsys, there, change, said):
-    content = change(stock_image.make())
-    arguments = []
-    if content is not None:
-        (there / "m.bin").write_bytes(content)
-        arguments = ["--micropython", there / "m.bin"]
-    code, out, error = run(capsys, "--board", "hichi_c3", "--dry-run", *arguments)
+    (there / "m.bin").write_bytes(change(stock_image.make()))
+    code, out, error = run(capsys, "--board", "hichi_c3", "--dry-run", "--micropython", there / "m.bin")
     assert (code, out) == (2, "") and said in error
+
+
+def test_without_a_file_it_is_fetched_for_the_boards_chip(capsys, there, monkeypatch):
+    asked = []
+
+    def fetch(chip):
+        asked.append(chip)
+        return stock(there, chip)
+
+    monkeypatch.setattr(image_fetch, "micropython_for", fetch)
+    code, out, _ = run(capsys, "--board", "hichi_c3", "--dry-run")
+    assert code == 0 and "  MicroPython 1.26\n" in out
+    with MockChip("esp32s3") as mock:  # a board without a word of its chip, and no network
+        virtual = source_tree.board_files()["virtual"]
+        options = ("--port", mock.port, "--board", virtual, "--settings", there / "settings.json", "--no-watch")
+        assert run(capsys, *options)[0] == 0
+        assert asked == ["esp32c3", "esp32s3"]
+
+        def fail(chip):
+            raise FlashError("MicroPython cannot be fetched: check the network, or take the .bin")
+
+        monkeypatch.setattr(image_fetch, "micropython_for", fail)
+        code, _, error = run(capsys, *options)
+        assert code == 1 and "cannot be fetched: check the network" in error
+    code, _, error = run(capsys, "--dry-run")
+    assert code == 2 and "a plan needs a chip" in error
 
 
 def test_every_byte_of_loader_table_and_application_is_covered():
@@ -433,6 +464,17 @@ def test_a_probe_that_does_not_get_there_is_said_in_its_words(capsys, monkeypatc
     with Talker(said) as talker, pytest.raises(FlashError, match=expected) as caught:
         flash._watch(talker.port)
     assert caught.value.code == 1 and "\x1b" not in capsys.readouterr().out
+
+
+def test_the_monitor_shows_what_a_probe_says(capsys):
+    with Talker(b"optoprobe: dark\r\nTraceback \x1b[2J\r\n") as talker:
+        assert cli.main(["monitor", "--console", talker.port, "--seconds", "0.5"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert {line.partition("  ")[2] for line in said} == {"optoprobe: dark", "Traceback ?[2J"}
+    assert cli.main(["monitor", "--console", "/dev/no-such-port", "--seconds", "0.5"]) == 1
+    assert "there is no port /dev/no-such-port: plug the board in" in capsys.readouterr().err
+    assert cli.main(["monitor", "--console", "X", "--protocol", "sml"]) == 2
+    assert cli.main(["monitor", "--console", "X", "--user", "me"]) == 2
 
 
 def test_a_console_that_stays_away(monkeypatch):

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import capture, decode, demo, deploy, flash, image, monitor, read, simulate, traceback
+from .commands import capture, config, decode, demo, deploy, flash, image, monitor, read, simulate, traceback
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "capture": capture,
         "deploy": deploy,
         "flash": flash,
+        "config": config,
         "image": image,
         "read": read,
         "monitor": monitor,

@@ -47,7 +47,7 @@ class Chip:
     """The chip at `port`. Every method may raise FlashError."""
 
     def __init__(self, port: str) -> None:
-        _check_port(port)
+        check_port(port)
         try:
             from esptool import cmds
             from esptool.logger import log
@@ -141,7 +141,7 @@ def _termios_error() -> Any:
     return termios.error
 
 
-def _check_port(port: str) -> None:
+def check_port(port: str) -> None:
     """Raises FlashError where the port cannot be opened at all."""
     if "://" in port or os.name == "nt":
         return

@@ -18,7 +18,8 @@ from typing import Any
 
 from .. import terminal
 from ..flasher_error import FlashError
-from ..flasher_stock import BLOCK, LEAST_VERSION, Part, Stock, StockError
+from ..flasher_stock import BLOCK, Part, Stock, StockError
+from ..image import build_files, chip_of, read_stock, spelt
 from .deploy import DeployError, board_file, check_settings
 
 _WATCH_S = 120.0
@@ -40,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
     parser.add_argument("--board", metavar="NAME", help="a board that comes along, or your own file")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="your settings, a JSON file")
-    parser.add_argument("--micropython", type=Path, metavar="FILE", help="MicroPython for the chip, a .bin file")
+    parser.add_argument("--micropython", type=Path, metavar="FILE", help="a .bin for the chip (else it is fetched)")
     parser.add_argument("--erase", action="store_true", help="erase everything first, the board's settings too")
     parser.add_argument("--no-watch", action="store_true", help="end when all is written and verified")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and touch nothing")
@@ -61,16 +62,17 @@ def _flash(args: argparse.Namespace) -> int:
     if args.settings is not None:
         for key in check_settings(args.settings):
             print(f"The setting {key} is not known to this version, and is written all the same.")
-    stock = _micropython(args.micropython)
-    if board is not None:
-        _check_chip(board, stock)
+    stock = _micropython(args.micropython, None if board is None else chip_of(board))
     if args.dry_run:
+        if stock is None:
+            raise FlashError("a plan needs a chip: name the board with --board, or a file with --micropython", 2)
         print("\n".join(_plan(args, board, stock)))
         return 0
     from ..flasher import Chip
 
     with Chip(args.port or _find_port()) as chip:
         print(f"{chip.name} with {chip.flash_bytes // 2**20} MB of flash at {chip.port}")
+        stock = stock or _fetched(chip.chip)
         _check_fit(chip, stock)
         board = board or _ask_board(chip.chip)
         _write(args, chip, board, stock)
@@ -87,7 +89,7 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
         kept[_SETTINGS] = _asked_settings()
     elif args.settings is not None:
         kept.pop(_SETTINGS, None)
-    files = kept | _application(board, args.settings)
+    files = kept | build_files(board, args.settings)
     image = pack(files, stock.vfs.size // BLOCK)
     parts = [*stock.parts, Part("files", stock.vfs.offset, image)]
     if not args.erase:
@@ -128,54 +130,33 @@ def _owners_files(chip: Any, keeping: Any) -> dict[str, bytes]:
     return found
 
 
-def _application(board: Path, settings: Path | None) -> dict[str, bytes]:
-    from ..device_tree import build
-
-    with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:  # readable for its owner only
-        tree = Path(folder)
-        return {name.as_posix(): (tree / name).read_bytes() for name in build(tree, board, settings)}
-
-
 # --- what is checked -------------------------------------------------------------------------------------------------
 
 
-def _micropython(file: Path | None) -> Stock:
-    from ..flasher_stock import parse
+def _micropython(file: Path | None, chip: str | None) -> Stock | None:
+    """MicroPython from the owner's file, else the one for `chip`, fetched; None where neither is known yet."""
+    if file is not None:
+        return read_stock(file, chip)
+    return None if chip is None else _fetched(chip)
 
-    if file is None:
-        least = ".".join(map(str, LEAST_VERSION))
-        raise FlashError(
-            f"no MicroPython file is named: fetch the .bin of MicroPython {least} or newer for the board's chip from "
-            "MicroPython's download page, and give it with --micropython FILE", 2
-        )  # fmt: skip
+
+def _fetched(chip: str) -> Stock:
+    from .. import image_fetch
+
     try:
-        return parse(file.read_bytes())
-    except OSError as error:
-        raise FlashError(f"{file} cannot be read ({error.strerror}): check its name", 2) from error
-    except StockError as error:
-        raise FlashError(f"{file}: {error}", 2) from error
-
-
-def _check_chip(board: Path, stock: Stock) -> None:
-    chip = json.loads(board.read_text(encoding="utf-8")).get("chip")
-    if chip and chip != stock.chip:
-        why = f"the board {board.stem} has an {_spelt(chip)}, and the MicroPython is for an {_spelt(stock.chip)}"
-        raise FlashError(f"{why}: take the .bin file for an {_spelt(chip)}", 2)
+        return read_stock(image_fetch.micropython_for(chip), chip)
+    except KeyError as error:
+        raise FlashError(f"give a MicroPython for an {spelt(chip)} with --micropython", 2) from error
 
 
 def _check_fit(chip: Any, stock: Stock) -> None:
     if chip.chip != stock.chip:
         why = f"wrong chip: the board at {chip.port} has an {chip.name}, and the MicroPython is for an"
-        raise FlashError(f"{why} {_spelt(stock.chip)}: take the other file, or another --port")
+        raise FlashError(f"{why} {spelt(stock.chip)}: take the other file, or another --port")
     if chip.flash_bytes < stock.flash_bytes:
         needs = f"this MicroPython needs {stock.flash_bytes // 2**20} MB"
         has = f"{chip.flash_bytes / 2**20:g} MB" if chip.flash_bytes else "of a size it does not say"
         raise FlashError(f"wrong flash size: the flash is {has}, and {needs}: take another board")
-
-
-def _spelt(chip: str) -> str:
-    """esp32c3 as ESP32-C3."""
-    return "ESP32" + ("-" + chip[5:].upper() if chip[5:] else "")
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -250,12 +231,12 @@ def _asked_settings() -> bytes:
 def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[str]:
     from ..flasher_files import pack
 
-    chip = f"an {_spelt(stock.chip)} with {stock.flash_bytes // 2**20} MB of flash"
+    chip = f"an {spelt(stock.chip)} with {stock.flash_bytes // 2**20} MB of flash"
     keep = "Erase everything" if args.erase else "Read the board's own files (settings, totals), to keep them"
     shown = ["Plan:", f" 1. See that {chip} is at {args.port or 'the port'}", f" 2. {keep}"]
     rows = [(part.what, part.offset, len(part.data)) for part in stock.parts]
     if board is not None:
-        files = _application(board, args.settings)
+        files = build_files(board, args.settings)
         pack(files, stock.vfs.size // BLOCK)
         rows.append((f"{len(files)} files for {board.stem}", stock.vfs.offset, sum(map(len, files.values()))))
     else:
@@ -301,6 +282,6 @@ def _watch(port: str) -> int:
         print(f"Done: {heard.connected}." + (f" The light: {heard.light}." if heard.light else ""))
         return 0
     if heard.trouble:
-        raise FlashError(f"the probe runs, but {heard.trouble}; give others with --settings")
-    cure = "press RESET, and give other settings with --settings if it says nothing of its broker"
-    raise FlashError(f"the probe at {port} has not told of its broker within {_WATCH_S:.0f} s: {cure}")
+        raise FlashError(f"the probe runs, but {heard.trouble}; correct it with optoprobe config --port {port}")
+    cure = f"press RESET and see what it says with optoprobe monitor --console {port}"
+    raise FlashError(f"the probe has not told of its broker within {_WATCH_S:.0f} s: {cure}")

@@ -1,6 +1,7 @@
 """`optoprobe monitor`: how well an optical head sits, once a second, while somebody turns it.
 
     --port     a head on this computer: its bytes are heard here and scored by metering.signal_quality
+    --console  a probe on this computer's USB: what it says is shown with its time, nothing is sent to it
     --broker   a head on a probe: the probe's alignment mode is switched on over MQTT, and what it says is shown
                ON or OFF, not retained  ──►  <prefix>/<probe>/alignment/set
                <prefix>/<probe>/alignment  ──►  {"score": 87, "best": 93, "words": "..."} once a second
@@ -18,6 +19,7 @@ from typing import Any
 
 from .. import decoding, terminal
 from ..broker_client import BrokerUnreachable
+from ..flasher_error import FlashError
 from ..probe_monitor import ProbeSilent
 from .probe_options import CommandFailed, add_where, check_where, password_of, topic_of
 from .read import seconds
@@ -31,12 +33,13 @@ def add_parser(subparsers: Any) -> None:
         "monitor",
         help="how well the head sits on the meter, live, while you turn it",
         description="Shows a score of 0 to 100, the best so far and what to do, once a second: of a head on this "
-        "computer (--port) or of a probe's (--broker and --probe).",
+        "computer (--port) or of a probe's (--broker and --probe). With --console it shows what a probe says over USB.",
         epilog="Ctrl-C ends it. Exit code 0 if the meter was heard well enough at least once (a score of "
         f"{_HEARD_WELL}), 1 if not, 2 for wrong usage or a port that cannot be used.",
         allow_abbrev=False,
     )
-    add_where(parser, "of the port, such as '2400 8E1'")
+    where = add_where(parser, "of the port, such as '2400 8E1'")
+    where.add_argument("--console", metavar="PORT", help="serial port of a probe: what it says, line by line")
     parser.add_argument(
         "--protocol",
         choices=decoding.protocol_names(),
@@ -53,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         _check(args)
         password = password_of(args)
         with _interruptible():
+            if args.console:
+                return _of_a_console(args)
             screen = _Screen()
             if args.port:
                 _of_a_port(args, screen)
@@ -64,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
     except (BrokerUnreachable, ProbeSilent) as error:
         _say(f"{error}.")
         return 1
+    except FlashError as error:
+        _say(f"{error}.")
+        return error.code
     except KeyboardInterrupt:
         if screen is None:
             raise
@@ -82,7 +90,7 @@ def _say(text: str) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     check_where(args)
-    if args.broker and (args.protocol or args.line):
+    if not args.port and (args.protocol or args.line):
         raise CommandFailed("a probe knows its meter by itself: leave --protocol and --line out", 2)
 
 
@@ -164,3 +172,24 @@ def _of_a_probe(args: argparse.Namespace, password: str | None, screen: _Screen)
 
     with contextlib.closing(ProbeAlignment(args.broker, args.user, password, args.probe, topic_of(args))) as probe:
         probe.watch(screen.show, args.seconds)
+
+
+def _of_a_console(args: argparse.Namespace) -> int:
+    """Show what the probe prints, until Ctrl-C or so long; 1 where nothing came."""
+    from ..flasher import check_port
+    from ..flasher_console import lines
+
+    check_port(args.console)
+    until_s = time.monotonic() + args.seconds if args.seconds else float("inf")
+    n = 0
+    try:
+        with contextlib.closing(lines(args.console, lambda: time.monotonic() < until_s)) as said:
+            for text in said:
+                n += 1
+                print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+    except KeyboardInterrupt:
+        pass
+    if n:
+        return 0
+    _say(f"nothing came from {args.console}: press RESET, or name the probe's other port.")
+    return 1

@@ -25,8 +25,8 @@ class CommandFailed(Exception):
         self.code = code
 
 
-def add_where(parser: Any, line_help: str) -> None:
-    """--port with --line, or --broker with what belongs to it."""
+def add_where(parser: Any, line_help: str) -> Any:
+    """--port with --line, or --broker with what belongs to it; returns the group of which one is needed."""
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", help="serial port of the head, such as /dev/ttyUSB0 or COM3")
     where.add_argument("--broker", metavar="HOST[:PORT]", type=host_and_port, help="the MQTT broker of the probe")
@@ -35,11 +35,12 @@ def add_where(parser: Any, line_help: str) -> None:
     parser.add_argument("--prefix", type=_prefix, help=f"mqtt_prefix of its settings ({_USUAL_PREFIX})")
     parser.add_argument("--user", help="at the broker")
     parser.add_argument("--password-file", metavar="FILE", type=Path, help="its first line is the password there")
+    return where
 
 
 def check_where(args: argparse.Namespace) -> None:
     """Raises CommandFailed for options that do not belong together."""
-    if args.port and (args.probe or args.prefix or args.user or args.password_file):
+    if not args.broker and (args.probe or args.prefix or args.user or args.password_file):
         raise CommandFailed("--probe, --prefix, --user and --password-file belong to --broker: leave them out", 2)
     if args.broker and not args.probe:
         raise CommandFailed("--broker needs --probe ID too: the id is the topic's second level", 2)

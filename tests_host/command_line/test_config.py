@@ -1,0 +1,139 @@
+"""`optoprobe config` against MicroPython's unix port on a pty: what is written, never read back, and refused."""
+
+import json
+
+import pytest
+from support.pty_board import PtyBoard
+
+from optoprobe import board_settings, cli
+from optoprobe.commands import config
+
+SECRETS = ("correct horse", "battery staple")
+THERE = {
+    "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
+    "of_a_later_version": [1],
+}  # fmt: skip
+
+
+@pytest.fixture
+def board():
+    board = PtyBoard()
+    try:
+        put(board, json.dumps(THERE))
+        yield board
+    finally:
+        if board.is_running:
+            board.stop()
+
+
+def put(board, text, name="settings.json"):
+    board.ask(f"with open({name!r}, 'w') as file:\n    file.write({text!r})")
+
+
+def on(board):
+    return json.loads(board.ask("print(open('settings.json').read())"))
+
+
+def run(capsys, *arguments):
+    code = cli.main(["config", *map(str, arguments)])
+    said = capsys.readouterr()
+    assert not any(secret in said.out + said.err for secret in SECRETS)
+    assert code == 0 or len(said.err.splitlines()) == 1 and said.err.startswith("optoprobe config: "), said
+    return code, said.out, said.err
+
+
+def test_the_settings_are_shown_without_the_secrets(capsys, board):
+    code, out, error = run(capsys, "--port", board.port)
+    assert (code, error) == (0, "")
+    rows = dict(line.split(None, 1) for line in out.splitlines())
+    assert rows["wifi_ssid"] == '"Häuschen"' and rows["mqtt_port"] == "1883  (default)"
+    assert rows["wifi_password"] == rows["mqtt_password"] == "(set)" and rows["meter_key"] == "(empty)"
+    assert rows["of_a_later_version"] == "(not known to this version)"
+    assert on(board) == THERE and board.stop() == ["reset"]
+
+
+def test_the_secrets_do_not_come_over_the_line(board):
+    with board_settings.Board(board.port) as probe:
+        found = probe.read()
+    assert found["wifi_password"] is found["mqtt_password"] is True and "meter_key" not in found
+
+
+def test_settings_are_changed_and_unset_and_others_stay(capsys, board):
+    options = ("--set", "interval_s=900", "--set", "wake_up=true", "--set", "probe_name=Zähler", "--unset", "mqtt_host")
+    code, out, _ = run(capsys, "--port", board.port, *options)
+    assert code == 0 and "Written: interval_s, mqtt_host, probe_name, wake_up. The probe restarts with it." in out
+    expected = THERE | {"interval_s": 900, "wake_up": True, "probe_name": "Zähler"}
+    del expected["mqtt_host"]
+    assert on(board) == expected
+    assert board.ask("import os; print(os.listdir())").count(".new") == 0
+
+
+def test_a_secret_is_asked(capsys, board, monkeypatch):
+    monkeypatch.setattr(config.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(config.getpass, "getpass", lambda prompt: SECRETS[1])
+    code, _, _ = run(capsys, "--port", board.port, "--set", "wifi_password")
+    assert code == 0 and on(board) == THERE | {"wifi_password": SECRETS[1]}
+
+
+def test_export_leaves_the_secrets_out_and_import_leaves_them_be(capsys, board, tmp_path):
+    file = tmp_path / "mine.json"
+    code, out, _ = run(capsys, "--port", board.port, "--export", file)
+    assert code == 0 and "left out: wifi_password, mqtt_password" in out
+    exported = json.loads(file.read_text(encoding="utf-8"))
+    assert exported == {key: value for key, value in THERE.items() if "password" not in key}
+    file.write_text(json.dumps(exported | {"mqtt_host": "other"}))
+    code, _, _ = run(capsys, "--port", board.port, "--import", file)
+    assert code == 0 and on(board) == THERE | {"mqtt_host": "other"}
+
+
+def test_a_factory_reset_forgets_what_is_the_owners(capsys, board):
+    put(board, "[1]", "energy.json")
+    put(board, "x", "board.json")
+    code, _, error = run(capsys, "--port", board.port, "--factory-reset")
+    assert code == 2 and "say --yes" in error and on(board) == THERE
+    code, out, _ = run(capsys, "--port", board.port, "--factory-reset", "--yes")
+    assert code == 0 and "Removed: settings.json, energy.json." in out
+    assert board.ask("import os; print(sorted(os.listdir()))").strip() == "['board.json']"
+
+
+def test_a_torn_file_on_the_board_counts_as_none(capsys, board):
+    put(board, "[1, 2")
+    code, _, _ = run(capsys, "--port", board.port, "--set", "wifi_ssid=x")
+    assert code == 0 and on(board) == {"wifi_ssid": "x"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "mqtt_port=70000"], "mqtt_port is not accepted: give a whole number from 1 to 65535"),
+        (["--set", "mqtt_port=many"], "mqtt_port is not accepted"),
+        (["--set", "wake_up=perhaps"], "wake_up is not accepted: give true"),
+        (["--set", "meter_key=correct horse"], "meter_key is not accepted"),
+        (["--set", "wifi_sid=x"], "there is no setting wifi_sid: did you mean wifi_ssid?"),
+        (["--set", "wifi_ssid"], "give wifi_ssid=VALUE: only a secret is asked"),
+        (["--set", "wifi_password"], "is asked at a terminal"),
+        (["--unset", "nothing_like_it"], "there is no setting nothing_like_it: see --help-settings"),
+        (["--import", "/no/such/file"], "cannot be read"),
+        (["--factory-reset", "--set", "wifi_ssid=x"], "--factory-reset goes alone"),
+    ],
+)
+def test_what_is_not_accepted_never_reaches_a_board(capsys, monkeypatch, options, said):
+    monkeypatch.setattr(config, "Board", None)
+    code, out, error = run(capsys, "--port", "X", *options)
+    assert (code, out) == (2, "") and said in error
+
+
+def test_wrong_usage_and_a_port_that_is_none(capsys):
+    code, _, error = run(capsys)
+    assert code == 2 and "--port" in error
+    code, _, error = run(capsys, "--port", "/dev/no-such-port")
+    assert code == 1 and "no MicroPython answers at /dev/no-such-port" in error
+
+
+def test_every_setting_has_its_help_and_every_secret_is_known_as_one(capsys):
+    code, out, _ = run(capsys, "--help-settings")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0 and list(rows) == [row.key for row in board_settings.schema()]
+    assert "default 1883" in rows["mqtt_port"] and rows["meter_key"].endswith("; secret")
+    secret = {row.key for row in board_settings.schema() if "password" in row.key or row.key.endswith("key")}
+    assert secret == set(board_settings.SECRETS)

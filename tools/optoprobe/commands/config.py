@@ -1,0 +1,162 @@
+"""`optoprobe config`: a probe's settings over its USB port, shown, changed, copied and reset.
+
+What is given is held against the firmware's own check before the board is touched; a password or a key is asked without
+being shown, goes onto the board and is never read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import getpass
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..board_settings import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
+
+_KEY_COLUMN = 24
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "config",
+        help="a probe's settings over USB: show, change, export, import, reset",
+        description="Without anything to do it shows the settings. A secret (password or key) is written and never "
+        "read back: give its name alone (--set wifi_password) and it is asked. The probe restarts afterwards.",
+        epilog="Exit code 0 done, 1 when the board would not, 2 for wrong usage or a value that is not accepted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; KEY alone of a secret"
+    )
+    parser.add_argument("--unset", action="append", default=[], metavar="KEY", help="back to its default")
+    parser.add_argument("--import", dest="source", type=Path, metavar="FILE", help="change what the JSON file names")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write the settings but the secrets to a JSON file")
+    parser.add_argument("--factory-reset", action="store_true", help=f"remove {', '.join(STATE)} from the board")
+    parser.add_argument("--yes", action="store_true", help="with --factory-reset: do not ask")
+    parser.add_argument("--help-settings", action="store_true", help="show every setting and what it takes")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        rows = schema()
+        if args.help_settings:
+            print("\n".join(_help(rows)))
+            return 0
+        if not args.port:
+            raise ConfigError("name the board's serial port with --port, or see --help-settings", 2)
+        _config(args, rows)
+    except ConfigError as error:
+        print(f"optoprobe config: {error}.", file=sys.stderr)
+        return error.code
+    return 0
+
+
+def _config(args: argparse.Namespace, rows: list[Row]) -> None:
+    changes = (_imported(args.source) if args.source else {}) | dict(_given(text, rows) for text in args.set)
+    unset = tuple(_known(key, rows).key for key in args.unset)
+    problems = problems_of(changes)
+    if problems:
+        said = "; ".join(re.sub("is not accepted, .* is used;", "is not accepted:", text[10:]) for text in problems)
+        raise ConfigError(f"{said}; nothing was written", 2)
+    if args.factory_reset:
+        if changes or unset or args.export:
+            raise ConfigError("--factory-reset goes alone", 2)
+        _factory_reset(args)
+        return
+    with Board(args.port) as board:
+        if changes or unset:
+            board.write(changes, unset)
+        found = board.read()
+    if args.export:
+        _export(args.export, found)
+    elif not changes and not unset:
+        print("\n".join(_shown(rows, found)))
+    if changes or unset:
+        print(f"Written: {', '.join(sorted({*changes, *unset}))}. The probe restarts with it.")
+
+
+def _factory_reset(args: argparse.Namespace) -> None:
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("--factory-reset forgets the settings and an LED's energy total: say --yes", 2)
+        print("The probe forgets its settings, its meter and, of a meter that only blinks, the energy total.")
+        if input("Type yes to go on: ").strip() != "yes":
+            raise ConfigError("nothing was removed", 2)
+    with Board(args.port) as board:
+        gone = board.factory_reset()
+    print(f"Removed: {', '.join(gone) or 'nothing was there'}. The probe restarts without settings.")
+
+
+def _known(key: str, rows: list[Row]) -> Row:
+    for row in rows:
+        if row.key == key:
+            return row
+    alike = difflib.get_close_matches(key, [row.key for row in rows], 1)
+    meant = f"did you mean {alike[0]}?" if alike else "see --help-settings"
+    raise ConfigError(f"there is no setting {key}: {meant}", 2)
+
+
+def _given(text: str, rows: list[Row]) -> tuple[str, Any]:
+    """Key and value of one --set."""
+    key, equals, value = text.partition("=")
+    row = _known(key, rows)
+    if not equals:
+        if key not in SECRETS:
+            raise ConfigError(f"give {key}=VALUE: only a secret is asked", 2)
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{key} is asked at a terminal: run this in one", 2)
+        return key, getpass.getpass(f"{key} (not shown): ")
+    if isinstance(row.default, bool):
+        return key, {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(row.default, int) and value.lstrip("-").isdecimal():
+        return key, int(value)
+    return key, value
+
+
+def _imported(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}): check its name", 2) from error
+    except ValueError as error:  # its text may quote a secret
+        raise ConfigError(f"{file} is not JSON: correct it", 2) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} holds no object of keys and values: correct it", 2)
+    return content
+
+
+def _export(file: Path, found: dict[str, Any]) -> None:
+    content = {key: value for key, value in sorted(found.items()) if key not in SECRETS}
+    try:
+        file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written ({error.strerror}): choose another place", 2) from error
+    left_out = [key for key in SECRETS if found.get(key)]
+    print(f"{len(content)} settings in {file}" + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+
+
+def _shown(rows: list[Row], found: dict[str, Any]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row.key in SECRETS:
+            value = "(set)" if found.get(row.key) else "(empty)"
+        else:
+            value = json.dumps(found.get(row.key, row.default), ensure_ascii=False)
+            value += "" if row.key in found else "  (default)"
+        lines.append(f"{row.key:{_KEY_COLUMN}}{value}")
+    known = {row.key for row in rows}
+    return lines + [f"{key:{_KEY_COLUMN}}(not known to this version)" for key in sorted(set(found) - known)]
+
+
+def _help(rows: list[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        default = "" if row.default == "" else f"; default {json.dumps(row.default)}"
+        secret = "; secret" if row.key in SECRETS else ""
+        lines.append(f"{row.key:{_KEY_COLUMN}}{row.words}{default}{secret}")
+    return lines
