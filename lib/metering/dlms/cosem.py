@@ -223,7 +223,7 @@ class Cosem:
         scales.begin(buf, entries, self.family)
         for k in range(entries.n):
             if self.layout:
-                obis = _code_of(self.layout[entries.codes[k]])
+                obis = code_of(self.layout[entries.codes[k]])
             else:
                 obis = bytes(buf[entries.codes[k] : entries.codes[k] + 6])
             value = untagged(buf, entries.values[k], entries.tags[k])
@@ -258,7 +258,7 @@ def _plain_digits(text):
     return "".join([text[i] for i in range(1, n, 2)])
 
 
-def _code_of(text):
+def code_of(text):
     """The OBIS code of "1.8.0", in 1-0, or of "0-0:96.3.10"."""
     medium = 1
     if ":" in text:

@@ -10,7 +10,7 @@ tag.
 """
 
 from metering.checksum import X25_INIT
-from metering.compat import const
+from metering.compat import SLICES_ARE_CHEAP, const
 from metering.dlms.axdr import COMPACT, OCTETS
 from metering.dlms.cosem_forms import is_date
 from metering.dlms.hdlc import X25_TABLE
@@ -87,3 +87,9 @@ class FormWatch:
             crc = crc >> 8 ^ X25_TABLE[(crc ^ buf[i]) & 0xFF]
         self._crc = crc
         self._at = stop
+
+
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.form_pieces import with_pieces
+
+    FormWatch = with_pieces(FormWatch)

@@ -24,13 +24,13 @@ NO_FLAG = const(-3)  # no flag where the length says,
 WRONG_CHECK = const(-4)  # its FCS does not hold
 
 
-def _holds(buf, view, at, end):
-    """Is the end of buf[at:end] its CRC? `view` is the same. Allocates nothing on MicroPython."""
+def _holds(buf, view, at, end, crc):
+    """Is the end of buf[at:end] its CRC, begun at `crc`? `view` is the same. Allocates nothing on MicroPython."""
+    table = X25_TABLE
     if SLICES_ARE_CHEAP:
-        return crc16(view[at:end], X25_INIT, X25_TABLE) == _GOOD
-    crc = X25_INIT
+        return crc16(view[at:end], crc, table) == _GOOD
     for i in range(at, end):
-        crc = crc >> 8 ^ X25_TABLE[(crc ^ buf[i]) & 0xFF]
+        crc = crc >> 8 ^ table[(crc ^ buf[i]) & 0xFF]
     return crc == _GOOD
 
 
@@ -67,13 +67,15 @@ class Frame:
         end = at + 1 + length  # of the FCS, where the closing flag is
         if i + 2 > end:
             return NONE
+        crc, crc_at = X25_INIT, at + 1
         if i + 2 == end:  # no information
             self.info_at = self.info_end = i
         else:
             if n < i + 2:
                 return SHORT
-            if not _holds(buf, view, at + 1, i + 2):
+            if not _holds(buf, view, crc_at, i + 2, crc):
                 return WRONG_HEADER
+            crc, crc_at = _GOOD, i + 2  # what the register holds behind it
             self.info_at = i + 2
             self.info_end = end - 2
             if self.info_end < self.info_at:
@@ -82,7 +84,7 @@ class Frame:
             return SHORT
         if buf[end] != _FLAG:
             return NO_FLAG
-        if not _holds(buf, view, at + 1, end):
+        if not _holds(buf, view, crc_at, end, crc):
             return WRONG_CHECK
         self.more = bool(buf[at + 1] & 0x08)
         return end - at

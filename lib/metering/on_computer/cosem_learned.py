@@ -6,8 +6,10 @@ is told. Every other byte must be as it was; else metering.dlms.cosem, which is 
 
 from struct import Struct
 
+from metering.compat import signed
 from metering.dlms import cosem
 from metering.dlms.axdr import OCTETS
+from metering.dlms.cosem import code_of
 from metering.dlms.cosem_forms import is_date
 from metering.reading import Reading
 
@@ -17,6 +19,8 @@ _HEAD = 5
 _DATE_TIME = 12
 _NUMBERS = {5: "i", 6: "I", 15: "b", 16: "h", 17: "B", 18: "H", 20: "q", 21: "Q", 22: "B"}  # tag -> of struct
 _BYTES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8}
+_NO_UNIT = 255
+_PIECE = 128  # bytes compared at once: the fewer, the less memory for a moment
 _RULED_BY_CODES = ("", "kaifa", "iskra", "burgenland")  # families whose scales no value of a telegram changes
 
 
@@ -32,7 +36,9 @@ class _Form:
         self.count = axdr.count
         self.offsets, self.ends = axdr.offsets[: axdr.count], axdr.ends[: axdr.count]
         self.date_at, self.layout, self.family = known.date_at, known.layout, known.family
-        self.readings = None  # of each register obis, power of ten and unit, where no value changes these
+        self.readings = []  # of each register obis, power of ten and unit; None for a power that the values decide
+        self.is_ruled_by_values = False
+        self.pieces = []  # begin and end in the notification, what of it is fixed, and how
         self.values = None  # the Struct of all values from the notification's begin on
         mask = bytearray(b"\xff" * (end - at))
         _open(mask, 1, _HEAD)
@@ -49,18 +55,29 @@ class _Form:
             value -= at
             _open(mask, value, value + _BYTES[letter])
             if value < behind_last:
-                return  # without a mask it is no form
+                return  # without values it is no form
             layout += "%dx%s" % (value - behind_last, letter)
             behind_last = value + _BYTES[letter]
         self.values = Struct(layout)
-        self.mask = int.from_bytes(mask, "big")
-        self.pattern = int.from_bytes(buf[at:end], "big") & self.mask
+        for start in range(0, self.size, _PIECE):
+            stop = min(self.size, start + _PIECE)
+            fixed = int.from_bytes(mask[start:stop], "big")
+            self.pieces.append((start, stop, fixed, int.from_bytes(buf[at + start : at + stop], "big") & fixed))
 
     def learn_readings(self, known, buf):
-        if known.family in _RULED_BY_CODES or "kamstrup" not in known.family and all(self.entries[3]):
-            self.readings = [
-                (reading.obis, reading.exponent, reading.unit) for reading in cosem.Cosem.readings(known, buf)
-            ]
+        scales = known.family_scales
+        self.is_ruled_by_values = known.family not in _RULED_BY_CODES
+        if not self.is_ruled_by_values:
+            scales.begin(buf, known.entries, known.family)
+        for code, _, _, scale, unit in zip(*self.entries):
+            obis = code_of(known.layout[code]) if known.layout else bytes(buf[code : code + 6])
+            if scale:
+                unit, exponent = buf[unit], signed(buf[scale], 8)
+            elif self.is_ruled_by_values:
+                unit = exponent = None
+            else:
+                unit, exponent = scales.of_code(obis)
+            self.readings.append((obis, exponent, unit if unit != _NO_UNIT else None))
 
 
 def _rows_of(entries):
@@ -81,13 +98,12 @@ class Cosem(cosem.Cosem):
         self._in_vain = 0
 
     def _find(self, buf, at, end):
-        size = end - at
-        number = None
         for form in self._forms:
-            if form.size == size:
-                if number is None:
-                    number = int.from_bytes(buf[at:end], "big")
-                if number & form.mask == form.pattern:
+            if form.size == end - at:
+                for start, stop, mask, pattern in form.pieces:
+                    if int.from_bytes(buf[at + start : at + stop], "big") & mask != pattern:
+                        break
+                else:
                     return form
         return None
 
@@ -130,8 +146,13 @@ class Cosem(cosem.Cosem):
 
     def readings(self, buf):
         form = self._form
-        if form is None or form.readings is None or form.values is None:
+        if form is None or form.values is None:
             yield from cosem.Cosem.readings(self, buf)
             return
+        scales = self.family_scales
+        if form.is_ruled_by_values:
+            scales.begin(buf, self.entries, form.family)
         for (obis, exponent, unit), value in zip(form.readings, form.values.unpack_from(buf, form.at)):
+            if exponent is None:
+                unit, exponent = scales.of_code(obis)
             yield Reading(obis, value, exponent, unit)

@@ -23,13 +23,13 @@ class Gcm:
         self._with_tags = with_tags
 
     def decrypt(self, buf, at, n, title, counter):
-        buf[at : at + n] = self._encrypt(_nonce(title, counter), bytes(buf[at : at + n]), None)[:n]
+        buf[at : at + n] = self._encrypt(_nonce(title, counter), buf[at : at + n], None)[:n]
 
     def tag_holds(self, buf, at, n, title, counter, aad, tag):
         nonce = _nonce(title, counter)
         if not self._with_tags or len(tag) not in _TAG_BYTES:
             return False
-        plain = self._encrypt(nonce, bytes(buf[at : at + n]), None)[:n]
+        plain = self._encrypt(nonce, buf[at : at + n], None)[:n]
         return compare_digest(self._encrypt(nonce, plain, bytes(aad))[n : n + len(tag)], bytes(tag))
 
 
