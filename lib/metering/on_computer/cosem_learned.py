@@ -89,13 +89,14 @@ def _open(mask, start, stop):
 
 
 class Cosem(cosem.Cosem):
-    """The same registers, the same readings."""
+    """The same registers, the same readings. A form is learned where one of its size comes again."""
 
     def __init__(self):
         cosem.Cosem.__init__(self)
         self._forms = []
         self._form = None  # of the notification in hand
         self._in_vain = 0
+        self._sizes = []  # of the notifications before
 
     def _find(self, buf, at, end):
         for form in self._forms:
@@ -115,7 +116,10 @@ class Cosem(cosem.Cosem):
             return form.behind
         self._form = None
         behind = cosem.Cosem.parse_notification(self, buf, at, end)
-        if self.entries.n and not self.unknown_kinds and self._in_vain < _MAX_IN_VAIN:
+        size = end - at
+        if size not in self._sizes:
+            self._sizes = [size, *self._sizes[: _MAX_FORMS - 1]]
+        elif self.entries.n and not self.unknown_kinds and self._in_vain < _MAX_IN_VAIN:
             form = _Form(self, buf, at, end, behind)
             if form.values:
                 self._in_vain += 1

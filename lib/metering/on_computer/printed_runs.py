@@ -1,7 +1,8 @@
 """The data sets of a block on a computer: whole runs of plain lines by one expression. A board never loads it.
 
 What an expression does not match goes to metering.iec62056_21.data_sets, which is the definition; nothing is accepted
-here that it refuses, and nothing told that it does not tell.
+here that it refuses, and nothing told that it does not tell. Where the values of a block stand is learned: a block that
+differs from one before it in digits and signs of values alone is not taken apart again.
 """
 
 import re
@@ -38,6 +39,11 @@ _SET = re.compile(
     r"|[^(]*(?:\([^)]*\))+",
     re.DOTALL,
 )
+
+_MAX_LAYOUTS = 2  # a meter may send two lists in turn
+_MAX_IN_VAIN = 16  # layouts learned in a row of which none has come again: then no more are
+_MOST_BYTES = 16384  # of a block that is learned; its layout takes ten times as much
+_PIECE = 256  # bytes compared at once
 
 _WITHOUT_PARITY = bytes(range(128)) * 2
 _CONTROLS = bytes(byte for byte in range(256) if byte & 0x7F < 0x20)
@@ -83,8 +89,86 @@ def _unit(printed):
     return unit_of(printed.encode("latin-1"))
 
 
+class _Reading(PrintedReading):
+    """The same, made of what is known of its register."""
+
+    def __init__(self, register, printed, value):
+        self.obis, self.address, self.printed_unit, self.unit, self.exponent, self.is_companion = register
+        self.printed = printed
+        self.value = value
+
+
+class _Layout:
+    """Where the values of a block stand whose sets are the bytes `kept`; `heat`: of a heat meter. `rows`: _rows()."""
+
+    def __init__(self, kept, heat):
+        self.size, self.heat = len(kept), heat
+        self.begun = None  # at which CRC, and end, the form
+        self.form = 0
+        mask = bytearray(b"\xff" * len(kept))
+        for found in _BRACKET.finditer(kept):
+            at = found.start() + 1
+            for part in found[0][1:].split(b"&"):
+                value = part.partition(b"*")[0]
+                mask[at : at + len(value)] = bytes(len(value))
+                at += len(part) + 1
+        self.pieces = []
+        for start in range(0, len(kept), _PIECE):
+            piece = kept[start : start + _PIECE]
+            fixed = int.from_bytes(mask[start : start + _PIECE], "big")
+            self.pieces.append((fixed, int.from_bytes(piece, "big") & fixed, piece.translate(_DIGITS_OF_NUMBER)))
+        self.rows = list(_rows(str(kept, "latin-1"), heat))
+
+    def is_of(self, buf, at):
+        """Do the sets that begin at buf[at] differ in digits and signs of values alone?"""
+        for fixed, pattern, anonymous in self.pieces:
+            piece = buf[at : at + len(anonymous)]
+            if piece.translate(_DIGITS_OF_NUMBER) != anonymous or int.from_bytes(piece, "big") & fixed != pattern:
+                return False
+            at += len(piece)
+        return True
+
+
+def _rows(text, heat):
+    """Yields of each value in the sets `text`: what _Reading is told, begin, end, and where the number's point is.
+
+    0: it has none; -1: it is a text. A row without a register is a set of the definition's.
+    """
+    for found in _SET.finditer(text):
+        address, before, number, fraction, printed_unit, value, behind = found.groups()
+        register = _register(address, heat) if address else None
+        if register is None or (
+            len(number) > _MAX_DIGITS if number else register[1] is not None and register[1] in value
+        ):
+            yield None, *found.span(), 0
+            continue
+        companion = register[0], address, None, None, 0, True
+        if number:
+            if before is not None:
+                yield companion, *found.span(2), -1
+            unit, exponent, _ = _unit(printed_unit)
+            point = 0
+            if fraction:
+                exponent -= len(fraction)
+                point = len(number) - len(fraction) - 1
+            yield (register[0], address, printed_unit, unit, exponent, False), *found.span(3), point
+        else:
+            yield (*companion[:-1], False), *found.span(6), -1
+        if behind:
+            at = found.start(7) + 1
+            for value in behind[1:-1].split(")("):
+                yield companion, at, at + len(value), -1
+                at += len(value) + 2
+
+
 class DataSets(data_sets.DataSets):
     """The same sets, the same readings."""
+
+    def __init__(self, buf, view):
+        self._layouts = []
+        self._sizes = []  # of the blocks before
+        self._in_vain = 0
+        data_sets.DataSets.__init__(self, buf, view)
 
     def take(self, at, stop, framed, history):
         buf = self._buf
@@ -106,7 +190,7 @@ class DataSets(data_sets.DataSets):
     def _keep_lines(self, at, stop):
         """Keep every set of the plain lines _buf[at:stop]; False where they have no room."""
         buf = self._buf
-        lines = bytes(buf[at:stop])
+        lines = buf[at:stop]
         kept = lines.translate(None, b"\r\n")
         end = self.end + len(kept)
         if end > len(buf) - ROOM:
@@ -127,35 +211,57 @@ class DataSets(data_sets.DataSets):
         self.identification = self.end = len(kept)
         self._buf[: self.end] = kept
 
+    def begin(self):
+        data_sets.DataSets.begin(self)
+        self._layout = None  # of the block in hand
+        self._unknown_size = -1  # the block's, where it has none
+
+    def _known_layout(self):
+        """The layout of the block, learned where one of its size comes again; None where it is not known."""
+        size = self.end - self.identification
+        layout = self._layout
+        if layout is not None or self._unknown_size == size:
+            return layout
+        for layout in self._layouts:
+            if layout.size == size and layout.heat == self.heat and layout.is_of(self._buf, self.identification):
+                self._in_vain = 0
+                self._layout = layout
+                return layout
+        if size in self._sizes and self._in_vain < _MAX_IN_VAIN and size <= _MOST_BYTES:
+            self._in_vain += 1
+            self._layout = _Layout(bytes(self._buf[self.identification : self.end]), self.heat)
+            self._layouts = [self._layout, *self._layouts[: _MAX_LAYOUTS - 1]]
+        else:
+            self._sizes = [size, *self._sizes[: _MAX_LAYOUTS - 1]]
+            self._unknown_size = size
+        return self._layout
+
     def form(self, crc):
+        layout = self._known_layout()
+        begun = crc, self.end
+        if layout is not None and layout.begun == begun:
+            return layout.form
         kept = bytes(self._buf[self.identification : self.end])
-        return self.end << 16 | crc16(_BRACKET.sub(_anonymous, kept), crc, TABLE)
+        form = self.end << 16 | crc16(_BRACKET.sub(_anonymous, kept), crc, TABLE)
+        if layout is not None:
+            layout.begun, layout.form = begun, form
+        return form
 
     def readings(self, at=0, end=0):
         if at:
             yield from data_sets.DataSets.readings(self, at, end)
             return
         begun = self.identification
-        for found in _SET.finditer(str(self._buf[begun : self.end], "latin-1")):
-            address, before, number, fraction, printed_unit, text, behind = found.groups()
-            register = _register(address, self.heat) if address else None
-            if register is None or (
-                len(number) > _MAX_DIGITS if number else register[1] is not None and register[1] in text
-            ):
-                yield from data_sets.DataSets.readings(self, begun + found.start(), begun + found.end())
+        layout = self._known_layout()
+        text = str(self._view[begun : self.end], "latin-1")
+        for register, at, end, point in layout.rows if layout else _rows(text, self.heat):
+            if register is None:
+                yield from data_sets.DataSets.readings(self, begun + at, begun + end)
                 continue
-            obis = register[0]
-            if number:
-                if before is not None:
-                    yield PrintedReading(obis, address, before, None, True)
-                unit, power, _ = _unit(printed_unit)
-                reading = PrintedReading(obis, address, number, printed_unit, False)
-                reading.unit = unit
-                reading.value = int(number.replace(".", "") if fraction else number)
-                reading.exponent = power - len(fraction) if fraction else power
-                yield reading
+            printed = text[at:end]
+            if point < 0:
+                yield _Reading(register, printed, printed)
+            elif point:
+                yield _Reading(register, printed, int(printed[:point] + printed[point + 1 :]))
             else:
-                yield PrintedReading(obis, address, text, None, False)
-            if behind:
-                for text in behind[1:-1].split(")("):
-                    yield PrintedReading(obis, address, text, None, True)
+                yield _Reading(register, printed, int(printed))
