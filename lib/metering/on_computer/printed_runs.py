@@ -44,6 +44,7 @@ _MAX_LAYOUTS = 2  # a meter may send two lists in turn
 _MAX_IN_VAIN = 16  # layouts learned in a row of which none has come again: then no more are
 _MOST_BYTES = 16384  # of a block that is learned; its layout takes ten times as much
 _PIECE = 256  # bytes compared at once
+_RUN = 512  # bytes kept at once, where whole lines are in them
 
 _WITHOUT_PARITY = bytes(range(128)) * 2
 _CONTROLS = bytes(byte for byte in range(256) if byte & 0x7F < 0x20)
@@ -174,7 +175,7 @@ class DataSets(data_sets.DataSets):
         buf = self._buf
         lines = _LINES_WITH_HISTORY if history else _CURRENT_LINES
         while at < stop:
-            found = lines.match(buf, at, stop)
+            found = lines.match(buf, at, min(stop, at + _RUN)) or lines.match(buf, at, stop)
             if found:
                 begun, at = at, found.end()
                 if not self._keep_lines(begun, at):

@@ -3,6 +3,7 @@
 An entry of the form that nearly all have is taken without a call; any other is the definition's, metering.sml.
 """
 
+from metering.listener import SEC_INDEX
 from metering.reading import Reading
 
 _LIST = 0x70
@@ -16,6 +17,9 @@ _WH = 30
 _WHOLE_KWH = 3
 _NO_STATUS = -1
 _SERIAL_NUMBER = b"\x01\x00\x60\x01\x00\xff"
+_LONGEST_HEAD = 24  # bytes of a message's head of the usual form,
+_USUAL_TIME = 8  # of a time in seconds of operation,
+_USUAL_CRC = 3  # of a message's CRC
 _LONGEST_USUAL = 56  # bytes of an entry of the usual form, with some to spare
 
 
@@ -76,16 +80,18 @@ def with_notes(base, malformed):
                 if buf[at] == 0:  # fill bytes
                     at += 1
                     continue
-                at = at + 1 if buf[at] == 0x76 else self._list(at, 6, "message")
-                at = self._skip(at, 3)
-                at = at + 1 if buf[at] == 0x72 else self._list(at, 2, "message body")
-                at = self._number(at, "message tag", 4)
-                if self._value == _GET_LIST_RESPONSE:
+                tag, at = self._head(buf, at)
+                if tag == _GET_LIST_RESPONSE:
                     at = self._list(at, 7, "list response")
-                    at = self._skip(at, 1)
+                    at = at + 1 if buf[at] == 0x01 else self._skip(at, 1)
                     at = self._server(at)
-                    at = self._skip(at, 1)
-                    at = self._sensor_time(at)
+                    at = at + buf[at] if 0 < buf[at] < 0x10 and at + 0x10 <= end else self._skip(at, 1)
+                    if at + _USUAL_TIME <= end and buf.startswith(b"\x72\x62\x01\x65", at):
+                        self.time_kind = SEC_INDEX
+                        self.time_value = int.from_bytes(buf[at + 4 : at + _USUAL_TIME], "big")
+                        at += _USUAL_TIME
+                    else:
+                        at = self._sensor_time(at)
                     at = self._field(at)
                     entries = self._length
                     if self._kind != _LIST:  # absent
@@ -106,18 +112,34 @@ def with_notes(base, malformed):
                             if unit == _WH:
                                 coarse = coarse or exponent == _WHOLE_KWH
                                 fine = fine or exponent < _WHOLE_KWH
-                    at = self._skip(at, 2)
+                    at = at + 2 if at + 2 < end and buf[at] == buf[at + 1] == 0x01 else self._skip(at, 2)
                 else:
                     at = self._skip(at, 1)
-                at = self._skip(at, 1)
+                if at + _USUAL_CRC < end and buf[at] == 0x63:
+                    at += _USUAL_CRC
+                else:
+                    at = self._skip(at, 1)
                 if at >= end or buf[at] != 0:
                     raise malformed("no end of message at byte %d" % at)
                 at += 1
             self.pin_needed = coarse and not fine and not power
 
+        def _head(self, buf, at):
+            """(tag, where the body begins) of the message at buf[at]."""
+            n = buf[at + 1]
+            if buf[at] == 0x76 and 0 < n < 0x10 and at + _LONGEST_HEAD <= self._end:
+                here = at + 1 + n  # behind the transaction's id: 62 group 62 abort 72 63 tag
+                if buf[here] == buf[here + 2] == 0x62 and buf[here + 4] == 0x72 and buf[here + 5] == 0x63:
+                    return buf[here + 6] << 8 | buf[here + 7], here + 8
+            at = self._list(at, 6, "message")
+            at = self._skip(at, 3)
+            at = self._list(at, 2, "message body")
+            at = self._number(at, "message tag", 4)
+            return self._value, at
+
         def _usual(self, buf, at):
             """What is to be noted of an entry 77 07 code, status or 01, time of one number or 01, 62 unit 52 scaler or
-            01 01, up to 14 octets or a number, 01; None for any other."""
+            01 01, up to 253 octets or a number, 01; None for any other."""
             if buf[at] != 0x77 or buf[at + 1] != 0x07:
                 return None
             name_at = at + 2
@@ -149,6 +171,11 @@ def with_notes(base, malformed):
                 return None
             kind = buf[at]
             n = kind & 0x0F
+            if kind & 0xF0 == 0x80 and buf[at + 1] < 0x10:  # octets, with a length of two bytes
+                n = n << 4 | buf[at + 1]
+                if n < 3 or at + n >= self._end or buf[at + n] != 0x01:
+                    return None
+                return name_at, _OCTETS, n - 2, at + 2, unit, exponent
             if n < 2 or not (kind < 0x10 or n < 10 and 0x50 <= kind < 0x70) or buf[at + n] != 0x01:
                 return None
             return name_at, kind & 0x70, n - 1, at + 1, unit, exponent
