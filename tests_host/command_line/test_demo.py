@@ -21,8 +21,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from optoprobe.commands.demo import METERS
-from optoprobe.demo_meters import NAMES
+from optoprobe import simulated
+from optoprobe.demo_meters import name_of
 from optoprobe.demo_screen import Moment, PlainLines, Screen
 from optoprobe.picture import Picture
 from optoprobe.virtual.broker import Broker
@@ -108,7 +108,7 @@ def test_each_meter_is_shown(tmp_path):
     for name, run in runs.items():
         code, out, err = run.end()
         assert (code, err) == (0, ""), (name, out)
-        assert f"simulated {NAMES[name]} meter" in out
+        assert f"simulated {name_of(name)} meter" in out
         energy = r"Energy import T1 +4932\.70\d kWh" if name == "p1" else r"Energy import( B1)? +14798\.11\d kWh"
         assert re.search(energy, out), (name, out)
         assert re.search(r"Power( import)? +\d+ W", out), (name, out)
@@ -126,7 +126,7 @@ def test_each_meter_is_shown(tmp_path):
 
     code, out, err = at_random.end()
     meter = re.search(r"^The meter was ([a-z0-9-]+)\.$", out, re.MULTILINE)
-    assert (code, err) == (0, "") and meter and meter[1] in METERS, (out, err)
+    assert (code, err) == (0, "") and meter and meter[1] in simulated.meters(), (out, err)
     found = r"^ +\d+\.\d s  (light seen: \d+ baud, .* push|answers when asked: .*|flashes seen .*)$"
     assert re.search(found, out, re.MULTILINE), out
     assert re.search(r"kWh$", out, re.MULTILINE)

@@ -29,6 +29,7 @@ from metering.line import ANSWER_BYTES, EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, 
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from optoprobe import serial_line
 from optoprobe.serial_line import PortError, SerialLine
+from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import MeterSource
 from optoprobe.virtual.serial_meter import SerialMeter
@@ -334,10 +335,23 @@ def test_sml_is_found_by_listening():
         code, out, err = run("read", "--port", simulated.path, "--json")
         simulated.check()
     assert code == 0, err
-    assert err == f"optoprobe read: listening for SML on {simulated.path} for 3 s ...\n"
+    assert err == f"optoprobe read: listening on {simulated.path} for 3 s ...\n"
     said = json.loads(out)
     assert (said["file"], said["protocol"]) == (simulated.path, "sml")
     assert [r["obis"] for r in said["readings"]] == [obis for obis, _, _ in meter.expected()]
+
+
+def test_an_encrypted_meter_wants_its_key():
+    meter = DlmsMeter(period_s=0.7)
+    with SerialMeter(meter) as simulated:
+        code, out, told = run("read", "--port", simulated.path)
+        assert (code, out) == (1, "") and "the meter sends dlms, encrypted: give its --key" in told, told
+        keys = ("--key", meter.key.hex(), "--auth-key", meter.auth_key.hex())
+        code, out, err = run("read", "--port", simulated.path, "--protocol", "dlms", "--json", *keys)
+        simulated.check()
+    assert code == 0, err
+    assert json.loads(out)["protocol"] == "dlms" and meter.key.hex() not in out + err
+    assert run("read", "--port", simulated.path, "--key", "12")[0] == 2
 
 
 def test_again_and_again_until_ctrl_c():
@@ -432,8 +446,8 @@ def test_the_two_commands_together_for_people(at_once):
     path = at_once.simulated.path
     assert code == 0, err
     assert err == (
-        f"optoprobe read: listening for SML on {path} for 3 s ...\n"
-        f"optoprobe read: no SML: asking by IEC 62056-21 on {path} ...\n"
+        f"optoprobe read: listening on {path} for 3 s ...\n"
+        f"optoprobe read: nothing is understood: asking by iec62056-21 on {path} ...\n"
     )
     assert out.startswith(f"{path}: iec62056-21 telegram at byte ")
     assert " kWh\n" in out

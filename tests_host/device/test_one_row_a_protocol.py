@@ -2,6 +2,9 @@
 and without the row it is unknown everywhere. The protocol that shows it lives in the tests only (support.toy).
 """
 
+import json
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from support.virtual_time import Probe
 
 import optoprobe
 from metering import protocols
-from optoprobe import masking
+from optoprobe import cli, masking, simulated
 from optoprobe.capture_file import Capture, Segment
 from optoprobe.decoding import signatures
 from optoprobe.masking import mask
@@ -69,12 +72,77 @@ def test_it_is_masked_by_the_file_beside_its_row(known: None) -> None:
         assert mask(capture_of(toy.telegram(1_000_000))).readable_bytes() == b""  # without it nothing leaves
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error)."""
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def test_it_is_simulated_and_read() -> None:
+    """Pushed and asked, side by side: named, and found by itself where it is pushed."""
+    for_each = {"toy": "auto", "toy-asked": "toy"}
+    played = {meter: toy.start("simulate", "--pty", "--meter", meter) for meter in for_each}
+    try:
+        reading = {}
+        for meter, protocol in for_each.items():
+            stdout = played[meter].stdout
+            assert stdout is not None
+            port = stdout.readline().strip()
+            reading[meter] = toy.start("read", "--port", port, "--protocol", protocol, "--json", "--timeout", "40")
+        for meter, process in reading.items():
+            code, out, err = ended(process)
+            assert code == 0, (meter, err)
+            said = json.loads(out)
+            assert (said["protocol"], said["readings"][0]["name"]) == ("toy", "Energy import"), meter
+    finally:
+        for process in played.values():
+            process.send_signal(signal.SIGINT)
+        left = [ended(process) for process in played.values()]
+    assert [code for code, _, _ in left] == [0, 0], left
+
+
+def test_the_demo_shows_it_through_the_firmware_on_the_virtual_board() -> None:
+    process = toy.start("demo", "--meter", "toy")
+    assert process.stdout is not None
+    seen: list[str] = []
+    for line in process.stdout:
+        seen.append(line)
+        if "Energy import" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    code, out, err = ended(process)
+    assert (code, err) == (0, ""), (seen, out)
+    assert "simulated toy meter" in "".join(seen) and "1000.00" in seen[-1] and seen[-1].endswith(" kWh\n")
+
+
+def test_a_toy_has_its_own_quirks(known: None) -> None:
+    assert simulated.meters()["toy-asked"] == "toy" and simulated.usual_meter("toy") == "toy"
+    assert simulated.line_of(toy.ToyMeter(), "toy").baud == 4800
+    assert simulated.heap_bytes("toy") == simulated.OTHERS_BYTES > simulated.heap_bytes("sml")
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--meter", "toy", "--quirk", "nonsense"])
+    assert cli.main(["demo", "--meter", "toy", "--quirk", "kermit"]) == 2
+    assert cli.main(["simulate", "--pty", "--protocol", "toy", "--history", "3"]) == 2
+
+
 def test_without_its_row_it_is_unknown_everywhere(tmp_path: Path) -> None:
     assert "toy" not in protocols.names()
     assert signatures(toy.telegram(1)) == []
     assert not [event for event in optoprobe.decode(toy.telegram(1)) if isinstance(event, optoprobe.Telegram)]
     with pytest.raises(ValueError, match="there is no protocol toy"):
         optoprobe.decode(b"", "toy")
+    assert "toy" not in simulated.meters() and "toy" not in simulated.simulated_protocols()
+    with pytest.raises(KeyError):
+        simulated.of("toy")
+    assert simulated.heap_bytes("toy") == simulated.OTHERS_BYTES
+    for command in (["simulate", "--pty", "--protocol", "toy"], ["read", "--port", "x", "--protocol", "toy"]):
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--meter", "toy"])
     for period_s in (2.0, 0.0):
         with Probe(tmp_path, toy.ToyMeter(period_s), {}) as probe:
             assert not probe.run_until(60, done=lambda probe=probe: energies(probe))

@@ -45,9 +45,9 @@ class Peer:
         return got
 
 
-def start(*arguments, stderr=subprocess.PIPE, **environment):
+def start(*arguments, stderr=subprocess.PIPE, program=PROGRAM, **environment):
     """`optoprobe ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, *PROGRAM, *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | environment,
     )  # fmt: skip

@@ -1,14 +1,18 @@
 """A protocol that lives in the tests only: its family, its meter, and the one row that makes it known."""
 
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from support import virtual_time
+from support import command_line, virtual_time
 
 import metering
 from metering import protocols
 from metering.line import Line
-from optoprobe import masking
+from optoprobe import cli, masking, simulated
 from optoprobe.virtual.optical_server import Transmission
 
 ROW = "toy toy.toy_listener toy.toy_poll toy.toy_probe"
@@ -53,6 +57,7 @@ def make_known(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(protocols, "ROWS", protocols.ROWS + "\n" + ROW)
     patch.setattr(metering, "__path__", [*metering.__path__, str(FOLDER)])
     patch.setattr(masking, "__path__", [*masking.__path__, str(FOLDER / "masking")])
+    patch.setattr(simulated, "__path__", [*simulated.__path__, str(FOLDER / "simulated")])
     core = virtual_time._PACKAGES["metering"]
     registry = core / "protocols.py"
     text = registry.read_text(encoding="utf-8") + f"\nROWS += {chr(10) + ROW!r}\n"
@@ -61,3 +66,21 @@ def make_known(patch: pytest.MonkeyPatch) -> None:
     for source in (FOLDER / "toy").glob("*.py"):
         code = compile(source.read_text(encoding="utf-8"), str(source), "exec", dont_inherit=True)
         patch.setitem(virtual_time._code, core / "toy" / source.name, code)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """`optoprobe ...` in a process of its own, where the row stands in the registry, on a board that it builds too."""
+    path = str(Path(__file__).parents[1])
+    return command_line.start(*arguments, program=("-c", "from support import toy; toy.main()"), PYTHONPATH=path)
+
+
+def main() -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="optoprobe-toy-") as folder:
+        make_known(patch)
+        core = Path(folder, "metering")
+        shutil.copytree(metering.__path__[0], core, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(FOLDER / "toy", core / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+        with (core / "protocols.py").open("a", encoding="utf-8") as registry:
+            registry.write(f"\nROWS += {chr(10) + ROW!r}\n")
+        patch.setattr(metering, "__path__", [str(core), *metering.__path__])
+        sys.exit(cli.main(sys.argv[1:]))

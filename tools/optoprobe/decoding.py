@@ -6,7 +6,7 @@ The core is driven exactly as on the device: fed in chunks, asked for events unt
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from metering import protocols
 from metering.detection.candidates import load_probes, signature
 from metering.dlms.meter_key import KEY_DIGITS, key_bytes
+from metering.line import SWITCH, Line
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.register import medium, unit_symbol
@@ -89,12 +90,14 @@ class Telegram:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What began like a telegram at byte `offset` but is none: `reason` is one of a few, `detail` has the numbers."""
+    """What began like a telegram at byte `offset` but is none: `reason` is one of a few, `detail` has the numbers.
+    `protocol`: whose telegram it began like."""
 
     offset: int
     reason: str
     detail: str
     cipher: Cipher | None = None
+    protocol: str = ""
 
 
 def decode(
@@ -136,6 +139,29 @@ def signatures(data: bytes) -> list[str]:
     return [name for name in protocols.names() if name in found]
 
 
+def lines_to_hear(names: Iterable[str]) -> list[Line]:
+    """The lines on which meters of the protocols `names` talk by themselves, as their listeners have them.
+
+    7 bits with a parity bit are the same light as 8 bits, and heard so: of two such lines only the first is there.
+    """
+    found: dict[tuple[int, str | None, int], Line] = {}
+    for name in names:
+        for line in protocols.load(name).LINES:
+            found.setdefault((line.baud, line.parity if line.bits == 8 else None, line.stop), line)
+    return list(found.values())
+
+
+def line_to_ask(name: str) -> Line | None:
+    """The line on which a meter of protocol `name` is asked, as its probe's question has it; None where none is."""
+    question = protocols.load_probe(name).question
+    if question is None:
+        return None
+    actions = question("")
+    action = next(actions)
+    actions.close()
+    return action[1] if action[0] == SWITCH else None
+
+
 def protocol_names() -> list[str]:
     """What `protocol` may be: auto, or a name of the registry."""
     return [AUTO, *protocols.names()]
@@ -168,7 +194,7 @@ def _listen(
         if event == TELEGRAM:
             yield telegram(listener)
         else:
-            yield Rejected(listener.offset, listener.reason, listener.detail, _cipher(listener))
+            yield Rejected(listener.offset, listener.reason, listener.detail, _cipher(listener), name)
 
 
 def hear(listener: Any, data: bytes, pauses: Sequence[int] = ()) -> Iterator[int]:
@@ -184,6 +210,15 @@ def hear(listener: Any, data: bytes, pauses: Sequence[int] = ()) -> Iterator[int
     listener.finish()
     while (event := listener.next_event()) != NOTHING:
         yield event
+
+
+def events_of(listener: Any, data: bytes) -> Iterator[int]:
+    """The events of `listener` for bytes that have just come, to be dealt with one by one."""
+    at = 0
+    while at < len(data):
+        at += listener.feed(data, at, len(data))
+        while (event := listener.next_event()) != NOTHING:
+            yield event
 
 
 def new_listener(protocol: str) -> Any:

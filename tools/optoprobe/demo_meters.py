@@ -7,25 +7,10 @@ from typing import Any
 
 from metering import protocols
 from metering.line import Line
-from metering.pulses import RATES
 
-from . import capture_file, decoding
+from . import capture_file, decoding, simulated
 
-SML, ASKED, DLMS, AUTO = "sml", "iec62056-21", "dlms", decoding.AUTO
-PULSES_PER_KWH = 10_000  # of the meter that only blinks: something happens every second
-NAMES = {
-    "sml": "SML",
-    "iec-a": "IEC 62056-21 mode A",
-    "iec-b": "IEC 62056-21 mode B",
-    "iec-c": "IEC 62056-21 mode C",
-    "iec-d": "IEC 62056-21 D0",
-    "p1": "P1",
-    "dlms": "DLMS",
-    "dlms-hdlc": "DLMS in HDLC",
-    "dlms-mbus": "DLMS in M-Bus frames",
-    "dlms-gbt": "DLMS in blocks",
-    "blink": "blinking",
-}
+AUTO = decoding.AUTO
 
 
 @dataclass
@@ -54,29 +39,27 @@ class NothingToPlay(Exception):
     """The text is one sentence without its full stop."""
 
 
-def simulated(name: str, quirks: list[str]) -> Played:
-    """The meter that is called `name`, one of NAMES."""
-    from .virtual.blink_meter import BlinkMeter
-    from .virtual.dlms_meter import DlmsMeter
-    from .virtual.iec62056_21_meter import IecMeter
-    from .virtual.sml_meter import SmlMeter
+def played(name: str, quirks: list[str]) -> Played:
+    """The simulated meter that is called `name`, one of simulated.meters(). Raises NothingToPlay."""
+    protocol = simulated.meters()[name]
+    module = simulated.of(protocol)
+    about = f"simulated {module.METERS[name]} meter" + (f" ({', '.join(quirks)})" if quirks else "")
+    try:
+        source = module.make(name, quirks)
+    except ValueError as error:
+        raise NothingToPlay(str(error)) from error
+    settings = module.settings(source) if hasattr(module, "settings") else {}
+    return Played(protocol, source, simulated.line_of(source, protocol), about, settings)
 
-    about = f"simulated {NAMES[name]} meter" + (f" ({', '.join(quirks)})" if quirks else "")
-    source: Any
-    if name == "sml":
-        source = SmlMeter(quirks=quirks)
-        return Played(SML, source, _line_of(source, SML), about)
-    if name == protocols.BLINK:
-        return Played(protocols.BLINK, BlinkMeter(PULSES_PER_KWH, ghosts=quirks), Line(RATES[0]), about)
-    if name.startswith("dlms"):
-        source = DlmsMeter(name.partition("-")[2] or "optical", quirks=quirks)
-        keys = {"meter_key": source.key.hex(), "meter_auth_key": source.auth_key.hex()}
-        line = _line_of(source, DLMS)
-        if line.baud != protocols.load(DLMS).LINES[0].baud:
-            keys["line"] = _settings_text(line)
-        return Played(DLMS, source, line, about, dict(keys))
-    source = IecMeter(name.removeprefix("iec-").upper(), quirks=quirks)
-    return Played(ASKED, source, _line_of(source, ASKED), about)
+
+def name_of(meter: str) -> str:
+    """What the meter called `meter` is, in words."""
+    return simulated.of(simulated.meters()[meter]).METERS[meter]
+
+
+def quirks_of(name: str) -> dict[str, str]:
+    """The quirks that the meter called `name` may have, and what each is."""
+    return getattr(simulated.of(simulated.meters()[name]), "QUIRKS", {})
 
 
 def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -> Played:
@@ -86,7 +69,6 @@ def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -
     NothingToPlay.
     """
     from .virtual.optical_server import CaptureSource
-    from .virtual.recorded_meter import recorded_meter
 
     is_timed = capture_file.is_capture(capture)
     whole = capture_file.Segment(Line(9600), chunks=[(0, capture)] if capture else [])
@@ -102,9 +84,10 @@ def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -
             if isinstance(event, decoding.Rejected):
                 refused[event.reason] = refused.get(event.reason, 0) + 1
                 continue
-            asked = recorded_meter(part.data[event.offset :]) if event.protocol == ASKED else None
+            recorded = getattr(simulated.of(event.protocol), "recorded", None)
+            asked = recorded(part.data[event.offset :]) if recorded else None
             if asked is not None:
-                return Played(ASKED, asked, asked.line, about)
+                return Played(event.protocol, asked, asked.line, about)
             if is_timed:
                 return _timed(part, event.protocol, about, keys)
             line = Line(protocols.load(event.protocol).LINES[0].baud)
@@ -123,10 +106,6 @@ def _timed(part: capture_file.Part, protocol: str, about: str, keys: dict[str, o
     source = capture_file.Replay(part)
     line = {"line": _settings_text(source.line)} if protocol != AUTO else {}
     return Played(protocol, source, source.line, about, {**keys, **line}, note)
-
-
-def _line_of(source: Any, protocol: str) -> Line:
-    return getattr(source, "line", None) or Line(protocols.load(protocol).LINES[0].baud)
 
 
 def _settings_text(line: Line) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from metering import protocols
 from metering.line import EXPECT, SWITCH, WAIT, Line
-from metering.listener import NOTHING
 from metering.signal_quality import AlignmentScore
 
 from . import decoding
@@ -17,9 +16,7 @@ from . import decoding
 if TYPE_CHECKING:
     from .serial_line import SerialLine
 
-ASKED = "iec62056-21"
 _TICKS = 0x3FFFFFFF
-_TRIED = (Line(9600), Line(2400, 7, "E"), Line(2400, 8, "E"), Line(115200))  # SML, D0; D0; wired DLMS; P1
 _NOISE_S = 8.0  # bytes for so long, and no telegram: another line is tried
 _LEAST_NOISE = 32  # bytes
 _DARK_S = 3.0  # before the meter is asked; D0 meters push every 1 to 2 s
@@ -85,6 +82,7 @@ class HeadWatch:
         self._listeners: list[Any] = []
         self._heard: Any = None  # the listener that has had a telegram first
         self._unheard = 0  # what it had rejected until then
+        self.conversation: Any = None  # the one that is held, or was last
         self._bytes = self._high = 0  # lately, and of them with bit 7
         self._n_bytes = 0
         self._last_s = 0.0  # when something came
@@ -93,7 +91,7 @@ class HeadWatch:
         if self._protocol != decoding.AUTO:
             self.lines = [args.line or protocols.load(self._protocol).LINES[0]]
         else:
-            self.lines = [args.line] if args.line else list(_TRIED)
+            self.lines = [args.line] if args.line else decoding.lines_to_hear(protocols.names())
 
     # --- what is tried ---
 
@@ -101,13 +99,13 @@ class HeadWatch:
         """Generator of line actions, without end."""
         protocol, lines = self._protocol, self.lines
         names = protocols.names() if protocol == decoding.AUTO else [protocol]
-        asks = ASKED in names and not self._args.line
-        dark_s = _DARK_S if asks else float("inf")
+        asked = [name for name in names if protocols.is_asked(name)] if not self._args.line else []
+        dark_s = _DARK_S if asked else float("inf")
         while True:
             is_dark = yield from self._hear(names, lines[0], dark_s, len(lines) > 1)
             if not is_dark:
                 lines.append(lines.pop(0))
-            elif (yield from self._ask()):
+            elif (yield from self._ask(asked)):
                 dark_s = _DARK_S
             else:
                 dark_s = _DARK_AGAIN_S if protocol == decoding.AUTO else _DARK_S
@@ -122,7 +120,8 @@ class HeadWatch:
         while True:
             data = yield EXPECT, _whatever, _SLICE_MS, _SLICE_MS
             for listener in self._listeners:
-                _feed(listener, data)
+                for _ in decoding.events_of(listener, data):
+                    pass
             now_s = time.monotonic()
             if self._heard is not None:
                 continue
@@ -131,11 +130,17 @@ class HeadWatch:
             if has_others and now_s - from_s >= _NOISE_S and self._n_bytes - from_bytes >= _LEAST_NOISE:
                 return False
 
-    def _ask(self) -> Generator[Any, Any, bool]:
-        """Ask by IEC 62056-21, again and again as long as there are answers. Has it ever answered?"""
-        listener = decoding.new_listener(ASKED)
-        conversation: Any = protocols.load_conversation(ASKED)
-        conversation = conversation(listener)
+    def _ask(self, names: list[str]) -> Generator[Any, Any, bool]:
+        """Ask by each of the protocols `names`, by one that is answered as long as it is. Was there any answer?"""
+        for name in names:
+            if (yield from self._ask_by(name)):
+                return True
+        return False
+
+    def _ask_by(self, name: str) -> Generator[Any, Any, bool]:
+        listener = decoding.new_listener(name)
+        conversation: Any = protocols.load_conversation(name)
+        self.conversation = conversation = conversation(listener)
         self._begin([listener])
         answered = False
         mute = 0
@@ -170,8 +175,9 @@ class HeadWatch:
             if self._bytes > 512:
                 self._bytes //= 2
                 self._high //= 2
-        printed = (self._heard or self._listeners[0]).NAME == ASKED if self._listeners else False
-        alignment.parity = printed and 8 * self._high > self._bytes  # through a pty it does not come along
+        lines = (self._heard or self._listeners[0]).LINES if self._listeners else ()
+        has_parity = any(line.bits == 7 for line in lines)
+        alignment.parity = has_parity and 8 * self._high > self._bytes  # through a pty it does not come along
         alignment.feed(data, 0, len(data))
         line.tell_echo(alignment)
         if alignment.look(int(now_s * 1000) & _TICKS, None):
@@ -206,11 +212,3 @@ def _refused(listener: Any) -> int:
 def _whatever(buffer: bytearray, n: int) -> int:
     """For EXPECT: what is there."""
     return n
-
-
-def _feed(listener: Any, data: bytes) -> None:
-    at = 0
-    while at < len(data):
-        at += listener.feed(data, at, len(data))
-        while listener.next_event() != NOTHING:
-            pass

@@ -31,6 +31,7 @@ _SLOT_S = 0.05  # at most so long between two looks at Ctrl-C, the progress and 
 _ADAPTER_S = 0.005  # on its way to the adapter's FIFO: no driver knows of it
 _WRITE_S = 10.0  # a port that takes no bytes for so long is stuck; 64 bytes at 300 baud are 2.2 s
 _START = Line(300, 7, "E")
+PTS = "/dev/pts/"  # of pseudo-terminals
 
 
 class PortError(Exception):
@@ -52,9 +53,11 @@ def open_port(name: str) -> serial.Serial:
 def set_line(port: serial.Serial, line: Line) -> None:
     """Other settings without closing the port: a close drops DTR, which feeds many heads. Raises PortError.
 
-    What does not change is not set again, since some drivers stop the port for each setting.
+    What does not change is not set again, since some drivers stop the port for each setting. A pseudo-terminal has no
+    bits, and refuses a parity.
     """
-    parity = "N" if line.bits == 7 else line.parity or "N"
+    has_bits = not os.path.realpath(str(port.name)).startswith(PTS)
+    parity = line.parity if line.bits == 8 and line.parity and has_bits else "N"
     try:
         if port.parity != parity:
             port.parity = parity

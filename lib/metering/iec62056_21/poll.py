@@ -25,7 +25,7 @@ of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become s
 
 from metering.compat import const
 from metering.iec62056_21.data_sets import identifies
-from metering.iec62056_21.exchange import GAP_MS, RATES, SIGN_ON, Exchange
+from metering.iec62056_21.exchange import BREAK, GAP_MS, RATES, SIGN_ON, Exchange
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.unload import unload
@@ -187,6 +187,7 @@ class Conversation:
 
     NAME = "iec62056-21"
     REASONS = _REASONS
+    FAREWELL = BREAK
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metering import protocols
 from metering.line import SWITCH, WAIT, Line
 
 from .. import decoding
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ..serial_line import SerialLine
 
 _USUAL_S = 30
-_TRIED = (Line(9600), Line(2400, 8, "E"), Line(115200), Line(300))  # SML, D0; wired DLMS; P1; what is asked
 _STEP_S = 5.0  # noise for so long: another line is tried, in a pause if there is one within the same time again
 _QUIET_S = 0.3
 _LOOK_MS = 100
@@ -156,7 +156,8 @@ def _telegrams(capture: Capture) -> tuple[int, str]:
     for part in capture.parts():
         for event in decoding.decode(part.data, pauses=part.pauses):
             if is_telegram(event):
-                protocol = protocol or (event.protocol if isinstance(event, decoding.Telegram) else "dlms, encrypted")
+                encrypted = "" if isinstance(event, decoding.Telegram) else ", encrypted"
+                protocol = protocol or event.protocol + encrypted
                 n += 1
     return n, protocol
 
@@ -176,12 +177,19 @@ def _from_port(args: argparse.Namespace) -> bytes:
         return _Recording(args, port).run()
 
 
+def _lines_tried() -> list[Line]:
+    """Where meters talk by themselves, and what others are asked on and answer."""
+    names = protocols.names()
+    lines = decoding.lines_to_hear(names)
+    return lines + [Line(line.baud) for line in map(decoding.line_to_ask, names) if line]
+
+
 class _Recording:
     """One recording over a serial port. Times are ms since its begin."""
 
     def __init__(self, args: argparse.Namespace, port: SerialLine) -> None:
         self._port = port
-        self._lines = [args.line] if args.line else list(_TRIED)  # the first one now, or next
+        self._lines = [args.line] if args.line else _lines_tried()  # the first one now, or next
         self._seconds = args.seconds or _USUAL_S
         self._writer = CaptureWriter()
         self._began_s = time.monotonic()

@@ -23,16 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .. import decoding
+from .. import decoding, simulated
 from ..broker_client import BrokerClient, BrokerUnreachable
-from ..demo_meters import AUTO, NAMES, PULSES_PER_KWH, NothingToPlay, replayed, simulated
+from ..demo_meters import AUTO, NothingToPlay, name_of, played, quirks_of, replayed
 from ..demo_screen import Moment, PlainLines, open_screen
 from ..picture import HUB, Picture
 from ..terminal import printable
-from ..virtual.blink_meter import GHOSTS
-from ..virtual.dlms_meter import QUIRKS as DLMS_QUIRKS
-from ..virtual.iec62056_21_meter import QUIRKS as IEC_QUIRKS
-from ..virtual.sml_meter import QUIRKS
 from .decode import Unreadable, parts_of, read
 
 if TYPE_CHECKING:
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
     from ..virtual.broker import Broker
     from ..virtual.optical_server import OpticalServer
 
-METERS = tuple(NAMES)
 _INTERVAL_S = 10  # between read-outs of a meter that is asked; the firmware's own is a minute
 _TICK_S = 0.25
 _BIRTH_EVERY_S = 5.0  # so that the counts shown are current
@@ -55,6 +50,8 @@ class DemoError(Exception):
 
 
 def add_parser(subparsers: Any) -> None:
+    meters = simulated.meters()
+    quirks = {protocol: quirks_of(meter) for meter, protocol in meters.items()}
     parser = subparsers.add_parser(
         "demo",
         help="a simulated meter through the firmware to a broker, on the screen",
@@ -63,17 +60,20 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--meter", choices=METERS, help="what is simulated (one picked at random: the firmware finds out what)"
+        "--meter", choices=tuple(meters), help="what is simulated (one picked at random: the firmware finds out what)"
     )
     parser.add_argument("--capture", metavar="FILE", help="replay these bytes again and again instead of a meter")
     parser.add_argument("--key", metavar="HEX", help="of the capture's encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
     parser.add_argument(
-        "--quirk", metavar="NAME", action="append", default=[], choices=(*QUIRKS, *IEC_QUIRKS, *DLMS_QUIRKS, *GHOSTS),
-        help="a peculiarity of the simulated meter, may be repeated: " + ", ".join(QUIRKS)
-        + "; of the meters iec-...: " + ", ".join(IEC_QUIRKS) + "; of the meters dlms...: " + ", ".join(DLMS_QUIRKS)
-        + "; beside blink: " + ", ".join(GHOSTS),
-    )  # fmt: skip
+        "--quirk",
+        metavar="NAME",
+        action="append",
+        default=[],
+        choices=tuple(quirk for names in quirks.values() for quirk in names),
+        help="a peculiarity of the simulated meter, may be repeated; of "
+        + "; of ".join(f"{protocol}: {', '.join(names)}" for protocol, names in quirks.items() if names),
+    )
     parser.add_argument(
         "--runtime", choices=("micropython", "cpython"), help="of the firmware (micropython; cpython proves less)"
     )
@@ -108,10 +108,9 @@ def run(args: argparse.Namespace) -> int:
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
         args.found_out = args.meter is None and not args.capture and not args.quirk
-        args.meter = args.meter or (secrets.choice(METERS) if args.found_out else METERS[0])
-        family = args.meter.partition("-")[0]
-        known = {"sml": QUIRKS, "dlms": DLMS_QUIRKS, "blink": GHOSTS}.get(family, IEC_QUIRKS)
-        wrong = set(args.quirk).difference(known)
+        meters = tuple(simulated.meters())
+        args.meter = args.meter or (secrets.choice(meters) if args.found_out else meters[0])
+        wrong = set(args.quirk).difference(quirks_of(args.meter))
         if wrong and not args.capture:
             raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")
         if args.capture and args.quirk:
@@ -229,7 +228,7 @@ class _Demo:
             self.meter = replayed(printable(args.capture), self.capture, args.key, args.auth_key)
             self.notes += [self.meter.note] if self.meter.note else []
         else:
-            self.meter = simulated(args.meter, args.quirk)
+            self.meter = played(args.meter, args.quirk)
         runtime_name = self._runtime()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-demo-")))
         if self.outside is None:
@@ -271,7 +270,6 @@ class _Demo:
             "protocol": AUTO if self.args.found_out else self.meter.protocol,
             "interval_s": _INTERVAL_S,
             "publish_interval_s": 0,  # every telegram is shown
-            "pulses_per_kwh": PULSES_PER_KWH,
             **more,
         }
 
@@ -307,7 +305,7 @@ class _Demo:
             broker = f"outside, {broker_at}" + (f" as {printable(self.args.user)}" if self.args.user else "")
         else:
             broker = f"{self.broker.name}, {broker_at}, process {self.broker.pid}"
-        what = "a meter" if self.args.found_out else NAMES[self.args.meter]
+        what = "a meter" if self.args.found_out else name_of(self.args.meter)
         played = f"{what} (simulated)" if self.capture is None else Path(printable(self.args.capture)).name
         header = f"{played} → {name} → {self.broker.name if self.broker else 'broker'} {broker_at}"
         return header, [

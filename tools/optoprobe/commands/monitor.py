@@ -160,11 +160,10 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
         except Ended:
             pass
         finally:
-            if line.asked:  # else the meter waits, or sends, for a while yet
-                from metering.iec62056_21.exchange import BREAK
-
+            farewell = getattr(watch.conversation, "FAREWELL", b"")
+            if line.asked and farewell:  # else the meter waits, or sends, for a while yet
                 with contextlib.suppress(PortError):
-                    line.send(BREAK)
+                    line.send(farewell)
 
 
 def _of_a_probe(args: argparse.Namespace, password: str | None, screen: _Screen) -> None:

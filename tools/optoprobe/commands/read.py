@@ -9,8 +9,13 @@ import math
 import os
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from metering import protocols
+from metering.line import EXPECT, SWITCH, Line
+from metering.listener import TELEGRAM
 
 from .. import decoding
 from .decode import as_lines, as_object
@@ -18,13 +23,14 @@ from .decode import as_lines, as_object
 if TYPE_CHECKING:
     from ..serial_line import SerialLine
 
-SML = "sml"
-ASKED = "iec62056-21"
 PASSWORD_VARIABLE = "OPTOPROBE_METER_PASSWORD"
 
-_SML_ESCAPE = b"\x1b\x1b\x1b\x1b"
-_AUTO_S = 3.0  # SML meters send every 1 to 2 s, and stop for less than that
-_SML_TIMEOUT_S = 60.0
+_DARK_S = 3.0  # auto: most meters that talk by themselves do so every 1 to 2 s, and stop for less than that
+_NOISE_S = 12.0  # auto: where something comes, and no telegram; most of the others push every 10 s
+_PUSHED_TIMEOUT_S = 60.0
+_SLICE_MS = 100
+_QUIET_SLICES = 3  # longer than a pause inside a telegram
+_BURSTS = 3  # the rest of a telegram and whole ones; else it is garbage of another rate
 _ATTEMPTS = 3
 _EARLY_S = 0.5  # a pushed telegram may come so much before its time
 _PROGRESS_S = 0.25
@@ -43,10 +49,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--port", required=True, help="serial port of the head, such as /dev/ttyUSB0 or COM3")
     parser.add_argument(
         "--protocol",
-        choices=(decoding.AUTO, SML, ASKED),
+        choices=decoding.protocol_names(),
         default=decoding.AUTO,
-        help="what the meter speaks (auto: listen for SML first, then ask)",
+        help="what the meter speaks (auto: listen first, then ask)",
     )
+    parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
+    parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
     parser.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
     parser.add_argument("--every", metavar="S", type=seconds, help="read again every S seconds until Ctrl-C")
     parser.add_argument("--timeout", metavar="S", type=seconds, help="give up after S seconds without a reading")
@@ -101,12 +109,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         _check_text("--address", args.address)
         password = password_of(args)
+        keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
     except ValueError as error:
         _say(f"{error}.")
         return 2
     try:
         with SerialLine(args.port) as line:
-            return _Session(args, line, password).run()
+            return _Session(args, line, password, keys).run()
     except PortError as error:
         _say(f"{error}.")
         return error.code
@@ -127,10 +136,13 @@ class _NoAnswer(Exception):
 class _Session:
     """One call of the command."""
 
-    def __init__(self, args: argparse.Namespace, line: SerialLine, password: str) -> None:
+    def __init__(
+        self, args: argparse.Namespace, line: SerialLine, password: str, keys: tuple[bytes | None, bytes | None]
+    ) -> None:
         self.args = args
         self.line = line
         self.password = password
+        self.keys = keys
         self.telegrams = 0  # printed
         self._listener: Any = None
         self._conversation: Any = None
@@ -139,18 +151,20 @@ class _Session:
         self._until_s = math.inf  # when there must have been a reading
         self._next_s = 0.0  # a telegram before that is not printed
         self._n_bytes = 0
-        self._tail = b""
-        self._deciding_until_s = math.inf  # auto: how long SML is listened for
         self._failures_told = 0
 
     def run(self) -> int:
+        protocol = self.args.protocol
         try:
-            if self.args.protocol != ASKED:
-                with contextlib.suppress(_Ended):
-                    self._hear_sml()
-            if self.args.protocol != SML and not self.telegrams:
-                with contextlib.suppress(_Ended):
-                    self._ask()
+            with contextlib.suppress(_Ended):
+                if protocol == decoding.AUTO:
+                    self._find()
+                elif protocols.is_asked(protocol):
+                    self._ask(protocol)
+                elif len(decoding.lines_to_hear([protocol])) == 1:
+                    self._hear(self._new_listener(protocol))
+                else:
+                    self._hear_until_the_end(protocol)
         except _NoAnswer as error:
             self._progress.wipe()
             _say(f"{error}.")
@@ -164,22 +178,89 @@ class _Session:
 
     # --- what is tried ---
 
-    def _hear_sml(self) -> None:
-        self._begin(SML)
-        if self.args.protocol == decoding.AUTO:
-            self._deciding_until_s = time.monotonic() + _AUTO_S
-            _say(f"listening for SML on {self.line.name} for {_AUTO_S:g} s ...")
-        self._until_s = self._began_s + (self.args.timeout or _SML_TIMEOUT_S)
-        self.line.drive(self._listener.run(), self._on_telegram, self._on_progress)
-
-    def _ask(self) -> None:
-        from metering import protocols
-
-        if self.args.protocol == decoding.AUTO:
-            _say(f"no SML: asking by IEC 62056-21 on {self.line.name} ...")
-        self._begin(ASKED)
+    def _find(self) -> None:
+        """Listen for every protocol; where nothing is understood, ask."""
+        _say(f"listening on {self.line.name} for {_DARK_S:g} s ...")
         self._until_s = self._began_s + self.args.timeout if self.args.timeout else math.inf
-        conversation_class = protocols.load_conversation(ASKED)
+        if self._hear_one_of(protocols.names()):
+            return
+        name = self._who_is_asked()
+        _say(f"nothing is understood: asking by {name} on {self.line.name} ...")
+        self._ask(name)
+
+    def _hear_until_the_end(self, protocol: str) -> None:
+        """Listen on one line of the protocol after the other, until the time is over."""
+        self._until_s = self._began_s + (self.args.timeout or _PUSHED_TIMEOUT_S)
+        while not self._hear_one_of([protocol]):
+            pass
+
+    def _hear_one_of(self, names: list[str]) -> bool:
+        """Listen on each line that meters of the protocols `names` talk on. Is one heard, which is read then?"""
+        from ..serial_line import PortError
+
+        for line in decoding.lines_to_hear(names):
+            try:
+                listener = self.line.drive(self._listen(names, line), self._on_telegram, self._on_progress)
+            except PortError as error:
+                if error.code != 2:
+                    raise
+                _say(f"{error}; it is left out.")  # not every adapter can do every line
+                continue
+            if listener is not None:
+                self._hear(listener)
+                return True
+            if not self._n_bytes:
+                break  # dark, as on every other line
+        return False
+
+    def _listen(self, names: list[str], line: Line) -> Generator[Any, Any, Any]:
+        """Generator of line actions: returns the listener that has had a telegram, None where there is but noise."""
+        yield SWITCH, line
+        listeners = [self._new_listener(name) for name in names]
+        self._listener = listeners[0]
+        self._n_bytes = 0
+        began_s = time.monotonic()
+        n_quiet = bursts = 0
+        while time.monotonic() - began_s < (_NOISE_S if self._n_bytes else _DARK_S) and bursts < _BURSTS:
+            data = yield EXPECT, _whatever, _SLICE_MS, _SLICE_MS
+            n_quiet = 0 if data else n_quiet + 1
+            bursts += n_quiet == _QUIET_SLICES and self._n_bytes > 0
+            for listener in listeners:
+                if n_quiet == _QUIET_SLICES:
+                    listener.on_idle()
+                for event in decoding.events_of(listener, data):
+                    if event == TELEGRAM:
+                        listener.line = line
+                        self._listener = listener
+                        self._on_telegram(listener)
+                        return listener
+                    if listener.reason == "key needed":
+                        raise _NoAnswer(f"the meter sends {listener.NAME}, encrypted: give its --key (key needed)")
+        return None
+
+    def _who_is_asked(self) -> str:
+        """The protocol that a meter answers which is asked gently by each; the first one where there is no choice."""
+        names = [name for name in protocols.names() if protocols.is_asked(name)]
+        for name in names if len(names) > 1 else ():
+            probe = protocols.load_probe(name)
+            answer = self.line.drive(probe.question(self.args.address), self._on_telegram, self._on_progress)
+            answered = probe.answered_by(answer)
+            if answered in names:
+                return answered
+        return names[0]
+
+    def _hear(self, listener: Any) -> None:
+        self._listener = listener
+        if not self.telegrams:
+            self._n_bytes = 0
+            self._until_s = self._began_s + (self.args.timeout or _PUSHED_TIMEOUT_S)
+        self.line.drive(listener.run(), self._on_telegram, self._on_progress)
+
+    def _ask(self, name: str) -> None:
+        self._listener = self._new_listener(name)
+        self._n_bytes = 0
+        self._until_s = self._began_s + self.args.timeout if self.args.timeout else math.inf
+        conversation_class = protocols.load_conversation(name)
         assert conversation_class is not None
         self._conversation = conversation_class(
             self._listener,
@@ -190,16 +271,15 @@ class _Session:
         )
         self.line.drive(self._conversation.run(), self._on_telegram, self._on_progress)
 
-    def _begin(self, protocol: str) -> None:
-        self._listener = decoding.new_listener(protocol)
-        self._n_bytes = 0
-        self._tail = b""
-        self._deciding_until_s = math.inf
+    def _new_listener(self, name: str) -> Any:
+        listener = decoding.new_listener(name)
+        if self.keys[0] is not None and listener.takes_keys:
+            listener.set_keys(*self.keys)
+        return listener
 
     # --- what comes ---
 
     def _on_telegram(self, listener: Any) -> None:
-        self._deciding_until_s = math.inf
         now_s = time.monotonic()
         if not listener.n_values or now_s < self._next_s:
             return
@@ -224,12 +304,7 @@ class _Session:
             raise _Ended
         if data:
             self._n_bytes += len(data)
-            if _SML_ESCAPE in self._tail + data:
-                self._deciding_until_s = math.inf
-            self._tail = (self._tail + data)[-len(_SML_ESCAPE) + 1 :]
             self._progress.show(now_s, self._n_bytes, self._listener.n_values)
-        if now_s > self._deciding_until_s:
-            raise _Ended
         if now_s > self._until_s:
             raise _NoAnswer(self._why_nothing())
         conversation = self._conversation
@@ -250,15 +325,18 @@ class _Session:
         return f"no reading from {self.line.name}: {why}; check that the head sits on the meter's eye and its cable"
 
     def _let_go(self) -> None:
-        """A meter that is being read is left with a break, else it waits, or sends, for a while yet."""
+        """A meter that is being read is left with a farewell, else it waits, or sends, for a while yet."""
         from ..serial_line import PortError
 
-        if self._conversation is None or not self.line.asked:
-            return
-        from metering.iec62056_21.exchange import BREAK
+        farewell = getattr(self._conversation, "FAREWELL", b"")
+        if farewell and self.line.asked:
+            with contextlib.suppress(PortError):
+                self.line.send(farewell)
 
-        with contextlib.suppress(PortError):
-            self.line.send(BREAK)
+
+def _whatever(buffer: bytearray, n: int) -> int:
+    """For EXPECT: what is there."""
+    return n
 
 
 def _sentence(text: str) -> str:

@@ -10,9 +10,12 @@ import threading
 import time
 from typing import Any
 
-from .read import ASKED, SML, add_password, password_of, seconds
+from metering import protocols
 
-_MODES = ("A", "B", "C", "D", "P1")
+from .. import simulated
+from .read import add_password, password_of, seconds
+
+_USUAL = "iec62056-21"  # for want of --protocol and --meter
 _LOOK_S = 0.1
 
 
@@ -25,8 +28,13 @@ def add_parser(subparsers: Any) -> None:
         "used.",
         allow_abbrev=False,
     )
-    parser.add_argument("--protocol", choices=(SML, ASKED), default=ASKED, help=f"what it speaks ({ASKED})")
-    parser.add_argument("--mode", choices=_MODES, help=f"of {ASKED} (C)")
+    names = simulated.simulated_protocols()
+    meters = [meter for meter, protocol in simulated.meters().items() if protocol != protocols.BLINK]
+    modes = [mode for name in names for mode in getattr(simulated.of(name), "MODES", ())]
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--protocol", choices=names, help=f"what it speaks ({_USUAL})")
+    which.add_argument("--meter", choices=meters, help="which meter, by the names of `optoprobe demo`")
+    parser.add_argument("--mode", choices=modes, help=f"of {_USUAL} (C)")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", help="serial port, such as /dev/ttyUSB0, or one end of a pair of ports")
     where.add_argument("--pty", action="store_true", help="make a pseudo-terminal and print its name")
@@ -90,25 +98,24 @@ def _tell_events(source: Any, told: int) -> int:
 
 
 def _source(args: argparse.Namespace) -> Any:
-    """The simulated meter as a source of the optical server. Raises ValueError."""
-    if args.protocol == SML:
-        from ..virtual.optical_server import MeterSource
-        from ..virtual.sml_meter import SmlMeter
-
-        if args.mode or args.history or args.password_file or args.reaction_ms:
-            options = "--mode, --history, --password-file and --reaction-ms"
-            raise ValueError(f"{options} belong to --protocol {ASKED}: leave them out")
-        return MeterSource(SmlMeter(args.seed, quirks=args.quirk))
-    from ..virtual.iec62056_21_meter import IecMeter
-
-    choices: dict[str, Any] = {"seed": args.seed}
-    if args.quirk:
-        choices["quirks"] = args.quirk
-    if args.history is not None:
-        choices["history"] = args.history
-    if args.reaction_ms is not None:
-        choices["reaction_ms"] = args.reaction_ms
-    password = password_of(args)
-    if password:
-        choices["password"] = password
-    return IecMeter(args.mode or "C", **choices)
+    """The simulated meter, a source of the optical server or a meter that pushes. Raises ValueError."""
+    protocol = simulated.meters()[args.meter] if args.meter else args.protocol or _USUAL
+    module = simulated.of(protocol)
+    modes = getattr(module, "MODES", {})
+    heeded = getattr(module, "OPTIONS", ())
+    given: dict[str, Any] = {"history": args.history, "reaction_ms": args.reaction_ms}
+    if args.password_file or "password" in heeded:  # one of the environment is for whom it may concern
+        given["password"] = password_of(args) or None
+    options = {option: value for option, value in given.items() if value is not None}
+    wrong = sorted(set(options).difference(heeded))
+    if args.mode and (args.meter or args.mode not in modes):
+        wrong.insert(0, "mode")
+    if wrong:
+        named = ", ".join("--password-file" if name == "password" else f"--{name.replace('_', '-')}" for name in wrong)
+        raise ValueError(f"{named} and {args.meter or protocol} do not belong together: leave one out")
+    meter = args.meter or modes.get(args.mode) or simulated.usual_meter(protocol)
+    source = module.make(meter, args.quirk, seed=args.seed, **options)
+    keys = module.settings(source) if hasattr(module, "settings") else {}
+    for key, value in keys.items():
+        print(f"optoprobe simulate: {key} is {value}", file=sys.stderr, flush=True)
+    return source

@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from optoprobe import device_tree, runtime, source_tree
+from optoprobe import device_tree, runtime, simulated, source_tree
 from optoprobe.virtual.broker import tied
 
 FAKES = Path(__file__).parent / "fakes"
@@ -24,11 +24,9 @@ HEAP_BUDGET = 64 * 1024  # of the whole firmware
 # tests_host/device/test_firmware_memory.py measures that it is no less.
 HARDWARE_BYTES = 6944
 # What the firmware takes beyond the budget, as docs/figures.md has it measured, and 1 KiB: with SML; to find the meter,
-# beside that; with IEC 62056-21 and DLMS (data blocks, conversation, cipher, and the messages of the 31 registers of a
-# P1 meter).
+# beside that. What another protocol takes beside that stands with its simulated meter.
 BEYOND_BYTES = 12 * 1024
 DETECTION_BYTES = 10 * 1024
-OTHERS_BYTES = 44 * 1024
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -69,7 +67,7 @@ class VirtualBoard:
         if settings is not None:  # a screen shows every telegram, as a hub should not
             settings = {"publish_interval_s": 0} | dict(settings)
         protocol = settings.get("protocol") if settings else None
-        more = 0 if protocol in ("sml", "blink") else OTHERS_BYTES
+        more = simulated.heap_bytes(str(protocol))
         more += DETECTION_BYTES if protocol in (None, "auto") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start

@@ -24,12 +24,11 @@ from typing import Any, Protocol
 from metering.characters import with_parity, without_parity
 from metering.line import Line
 
-from ..serial_line import PortError, open_port, set_line
+from ..serial_line import PTS, PortError, open_port, set_line
 from .optical_server import OpticalServer
 
 _STEP_S = 0.005
 _LINGER_S = 0.25  # an earlier rate's connection is kept so long: light may still be on its way to the meter
-_PTS = "/dev/pts/"
 
 
 class _Outside(Protocol):
@@ -104,7 +103,7 @@ class _Port:
 
     def __init__(self, name: str) -> None:
         self.path = name
-        self._has_bits = not os.path.realpath(name).startswith(_PTS)
+        self._has_bits = not os.path.realpath(name).startswith(PTS)
         self._port = open_port(name)
         self._port.timeout = 0
         self._port.write_timeout = 0
