@@ -115,7 +115,7 @@ def test_the_demo_shows_it_through_the_firmware_on_the_virtual_board() -> None:
             break
     code, out, err = ended(process)
     assert (code, err) == (0, ""), (seen, out)
-    assert "simulated toy meter" in "".join(seen) and "1000.00" in seen[-1] and seen[-1].endswith(" kWh\n")
+    assert "simulated toy meter" in "".join(seen) and "1000.0" in seen[-1] and seen[-1].endswith(" kWh\n")
 
 
 def test_a_toy_has_its_own_quirks(known: None) -> None:
