@@ -191,6 +191,16 @@ def test_wrong_usage_is_one_sentence(arguments, said, tmp_path, capsys, monkeypa
     assert (code, out) == (2, "") and said in errors and len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["esptool", "littlefs", "mpflash"])
+def test_without_the_extra_it_is_told_how_to_get_it(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = [] if name == "mpflash" else ["--micropython", stock(tmp_path)]
+    code, _, errors = run(capsys, "--board", "hichi_c3", *options)
+    assert code == 2 and errors.startswith(f"optoprobe image: {name} is missing: pip install 'optoprobe[flash]'")
+    assert len(errors.splitlines()) == 1
+
+
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 # In front of the real mpflash: writes down how it was called, and brings what lies in STOCK, if anything.

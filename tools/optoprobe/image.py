@@ -9,6 +9,7 @@ The same input gives the same bytes. What lies between the parts is FF, so writi
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import tempfile
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ def build_files(board: Path, settings: Path | None) -> dict[str, bytes]:
 
 def build_image(board: Path, settings: Path | None, stock_file: Path) -> Image:
     """The image for a board file that has passed its check. Raises FlashError and device_tree.BuildError."""
+    for name in ("esptool", "littlefs"):
+        if importlib.util.find_spec(name) is None:
+            raise FlashError(f"{name} is missing: pip install 'optoprobe[flash]'", 2)
     stock = read_stock(stock_file, chip_of(board))
     files = build_files(board, settings)
     n_blocks = stock.vfs.size // BLOCK
@@ -89,11 +93,9 @@ def build_image(board: Path, settings: Path | None, stock_file: Path) -> Image:
 
 def _merge(stock: Stock, vfs: bytes) -> bytes:
     """All parts at their places, by esptool."""
-    try:
-        from esptool import cmds
-        from esptool.logger import log
-    except ImportError as error:
-        raise FlashError("esptool is missing: pip install 'optoprobe[flash]'", 2) from error
+    from esptool import cmds
+    from esptool.logger import log
+
     log.set_verbosity("silent")
     parts = [(part.offset, part.data) for part in stock.parts]
     merged = cmds.merge_bin([*parts, (stock.vfs.offset, vfs)], stock.chip)
