@@ -212,7 +212,8 @@ def mpflash():
     if os.path.exists(os.environ["STOCK"]):
         folder = pathlib.Path(os.environ["MPFLASH_FIRMWARE"], "esp32")
         folder.mkdir()
-        (folder / "fetched.bin").write_bytes(pathlib.Path(os.environ["STOCK"]).read_bytes())
+        build, version = (sys.argv[sys.argv.index(option) + 1] for option in ("--board", "--version"))
+        (folder / f"{build}-v{version}.bin").write_bytes(pathlib.Path(os.environ["STOCK"]).read_bytes())
 """
 
 
@@ -279,18 +280,37 @@ def test_what_cannot_be_fetched_leaves_nothing_behind(brought, said, fetching, c
     assert list(fetching.cache.iterdir()) == [] and not list(Path().glob("optoprobe-*"))
 
 
-def test_the_options_are_those_of_mpflash():
-    """The real one, whose help names each; it is not asked to fetch anything."""
-    from click.testing import CliRunner
-    from mpflash.cli_download import cli_download
-    from mpflash.cli_group import cli
+# Of the real mpflash only the network is played: a page of boards, a board's page, and the files it links to.
+WEB = """
+import os, pathlib, requests
+class Answer:
+    def __init__(self, content):
+        self.content = content
+def get(address, **_):
+    name = address.rpartition("/")[2]
+    if "port=" in name:
+        return Answer(b'<a class="board-card" href="OTHER">x</a><a class="board-card" href="ESP32_GENERIC">x</a>')
+    if name == "ESP32_GENERIC":
+        links = [f"ESP32_GENERIC{v}.bin" for v in os.environ["LINKS"].split()]
+        return Answer("".join(f'<a href="/resources/firmware/{link}">x</a>' for link in links).encode())
+    wanted = name == f"ESP32_GENERIC-20260601-v{os.environ['VERSION']}.bin"
+    return Answer(pathlib.Path(os.environ["STOCK"]).read_bytes() if wanted else b"another file")
+requests.get = get
+"""
 
-    def names(command):
-        return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
 
-    assert {"--no-interactive", "--dir"} <= names(cli)
-    assert {"--version", "--board", "--serial"} <= names(cli_download)
-    assert CliRunner().invoke(cli_download, ["--help"]).exit_code == 0
+def test_the_real_mpflash_brings_the_version_without_a_variant(tmp_path, monkeypatch, capsys):
+    version = image_fetch.version()
+    (tmp_path / "sitecustomize.py").write_text(WEB)
+    links = [f"-20260601-v{version}", f"-D2WD-20260601-v{version}", f"-SPIRAM-20260601-v{version}", "-20240101-v1.24.0"]
+    given = {"PYTHONPATH": tmp_path, "XDG_CACHE_HOME": tmp_path / "cache", "HOME": tmp_path / "home"}
+    given |= {"VERSION": version, "LINKS": " ".join(links), "STOCK": stock(tmp_path, "esp32", version=version)}
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    code, out, errors = run(capsys, "--board", "esp32_devkit", "--out", tmp_path / "x.bin")
+    assert (code, errors) == (0, "") and "optoprobe 0" in out
+    assert [file.name for file in (tmp_path / "cache").rglob("*.bin")] == [f"ESP32_GENERIC-{version}.bin"]
+    assert not (tmp_path / "home").exists()  # mpflash would put a folder into the user's downloads
 
 
 # --- the probe that starts from it -----------------------------------------------------------------------------------

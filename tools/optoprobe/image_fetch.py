@@ -84,7 +84,8 @@ def _fetch(chip: str, folder: Path) -> Path:
         )  # its exit code is 0 without a network too
     except subprocess.TimeoutExpired as error:
         raise FlashError(f"nothing came within {_TIMEOUT_S} s: check the network, or {cure}") from error
-    files = sorted(folder.rglob("*.bin"))
+    # Beside it come variants for boards with other memory, such as ESP32_GENERIC-SPIRAM-v1.29.0.bin.
+    files = list(folder.rglob(f"{_BUILDS[chip]}-v{version()}.bin"))
     if not files:
         raise FlashError(f"MicroPython cannot be fetched: check the network, or {cure}")
     try:
