@@ -73,10 +73,10 @@ def device() -> Iterator[Any]:
 # Files whose scenes start many boards wait most of the time, but not at their start: two of them at once are enough for
 # two processors. Each row is one worker's, in this order; it begins first, beside those that compute.
 _SCENES = (
-    ("test_firmware_outages", "test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_read"),
-    ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_demo", "test_deploy"),
+    ("test_firmware_outages", "test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy"),
+    ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_demo", "test_read"),
 )
-_BEGIN_NEXT = ("test_code_rules", "test_pulses")
+_BEGIN_NEXT = ("test_code_rules", "test_flash", "test_pulses")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups

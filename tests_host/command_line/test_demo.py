@@ -100,7 +100,7 @@ def test_readings_arrive_with_their_units(tmp_path):
 
 def test_each_meter_is_shown(tmp_path):
     """Side by side: a minute of line time in half of one."""
-    seconds = {"iec-a": 30, "iec-b": 20, "iec-c": 20, "iec-d": 20, "p1": 25}
+    seconds = {"iec-a": 35, "iec-b": 30, "iec-c": 30, "iec-d": 25, "p1": 25}
     seconds |= {"dlms": 12, "dlms-mbus": 25, "dlms-gbt": 25}
     runs = {name: Run(tmp_path / name, "--meter", name, "--seconds", n) for name, n in seconds.items()}
     at_random = Run(tmp_path / "any", "--seconds", 33, at_random=True)
@@ -296,7 +296,7 @@ def test_a_terminal_gets_a_screen(tmp_path):
         command = [sys.executable, "-m", "optoprobe", "demo", "--meter", "p1", "--seconds", "10"]
         os.execve(sys.executable, command, environment)
     shown = b""
-    while select.select([terminal], [], [], 20)[0]:
+    while select.select([terminal], [], [], 100)[0]:
         try:
             shown += os.read(terminal, 65536)
         except OSError:  # Linux says so when the other end has closed

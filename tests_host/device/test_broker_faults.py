@@ -26,6 +26,7 @@ LONGEST_S = 55
 HEAP_BYTES = 160 * 1024  # memory is not what is tried here
 ANNOUNCED_S = 20  # after which a session publishes for sure, on a shared machine too
 EDGES_S = 4  # of a capture: the meter is not read, its light is sampled
+STARTED_S = 6  # of a busy machine
 PREFIX = "optoprobe/cellar/"
 ALIGNMENT, CAPTURE, HUB = PREFIX + "alignment/set", PREFIX + "capture/set", "homeassistant/status"
 
@@ -305,7 +306,7 @@ def test_a_broker_that_goes_wrong(scenes: dict[str, Future[Seen]], name: str) ->
     if name not in WITHOUT_TELEGRAMS:
         given_s = EDGES_S if SCENES[name][0] == [cut_capture] else 0
         assert diagnostics["held"] == diagnostics["overruns"] == 0 and diagnostics["rejected"] <= given_s
-        assert diagnostics["telegrams"] >= diagnostics["uptime_s"] - 3 - given_s  # one a second, none lost
+        assert diagnostics["telegrams"] >= diagnostics["uptime_s"] - STARTED_S - given_s  # one a second, none lost
         last = seen.of("/live")[-1]
         settled = [at_s for at_s in seen.broker.connections if at_s < seen.ended_s - ANNOUNCED_S]
         assert last.connection >= min(len(SCENES[name][0]), len(settled) - 1)  # published again
