@@ -2,13 +2,16 @@
 goes again.
 """
 
+import ast
 import importlib
 import re
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import optoprobe
 from metering import protocols
 from metering.listener import REJECTED, Listener
 from metering.unload import unload
@@ -126,3 +129,46 @@ def test_what_a_computer_adds_goes_with_its_family() -> None:
     listener.feed(damaged, 0, len(damaged))
     listener.on_idle()
     assert listener.next_event() == REJECTED  # more elements than bytes
+
+
+# Files of the host command that may know a protocol by its name: those that are one protocol's.
+ONE_PROTOCOL_EACH = ("masking", "simulated", "virtual")
+KNOWN_FAMILIES = {
+    ("capture_file.py", "metering.iec62056_21.data_block"),  # where an identification ends: part of the file's format
+    ("decoding.py", "metering.dlms.meter_key"),  # how a key is written
+}
+
+
+def protocols_named_in(file: str, source: str) -> list[str]:
+    """What is no business of a command: texts that are a row's name, imports of a family's modules."""
+    families = {protocols.module_path(name, 1).split(".")[1] for name in protocols.names()}
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in protocols.names():
+            found.append(f"{file} line {node.lineno} names {node.value}")
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            words = module.split(".")
+            if words[0] == "metering" and words[1:] and words[1] in families and (file, module) not in KNOWN_FAMILIES:
+                found.append(f"{file} imports {module}")
+    return found
+
+
+def test_the_row_decides_and_no_command_names_a_protocol() -> None:
+    root = Path(optoprobe.__file__).parent
+    files = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in ONE_PROTOCOL_EACH]
+    files += [root / "virtual" / "board.py", root / "simulated" / "__init__.py"]
+    files.remove(root / "name_mapping.py")  # which modules are families by themselves, on a board
+    assert len(files) > 25
+    assert [named for path in files for named in protocols_named_in(path.name, path.read_text())] == []
+
+
+def test_a_command_that_names_a_protocol_is_told() -> None:
+    source = 'from metering.sml import Sml\nif protocol == "dlms":\n    import metering.iec62056_21.exchange'
+    found = [
+        "read.py imports metering.sml",
+        "read.py line 2 names dlms",
+        "read.py imports metering.iec62056_21.exchange",
+    ]
+    assert sorted(protocols_named_in("read.py", source)) == sorted(found)

@@ -15,7 +15,6 @@ from metering import protocols
 from .. import simulated
 from .read import add_password, password_of, seconds
 
-_USUAL = "iec62056-21"  # for want of --protocol and --meter
 _LOOK_S = 0.1
 
 
@@ -32,9 +31,9 @@ def add_parser(subparsers: Any) -> None:
     meters = [meter for meter, protocol in simulated.meters().items() if protocol != protocols.BLINK]
     modes = [mode for name in names for mode in getattr(simulated.of(name), "MODES", ())]
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--protocol", choices=names, help=f"what it speaks ({_USUAL})")
+    which.add_argument("--protocol", choices=names, help=f"what it speaks ({_usual()})")
     which.add_argument("--meter", choices=meters, help="which meter, by the names of `optoprobe demo`")
-    parser.add_argument("--mode", choices=modes, help=f"of {_USUAL} (C)")
+    parser.add_argument("--mode", choices=modes, help=f"of {_usual()} (C)")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", help="serial port, such as /dev/ttyUSB0, or one end of a pair of ports")
     where.add_argument("--pty", action="store_true", help="make a pseudo-terminal and print its name")
@@ -97,9 +96,14 @@ def _tell_events(source: Any, told: int) -> int:
     return len(events)
 
 
+def _usual() -> str:
+    """The protocol for want of --protocol and --meter: the first by which meters are asked."""
+    return next(name for name in simulated.simulated_protocols() if protocols.is_asked(name))
+
+
 def _source(args: argparse.Namespace) -> Any:
     """The simulated meter, a source of the optical server or a meter that pushes. Raises ValueError."""
-    protocol = simulated.meters()[args.meter] if args.meter else args.protocol or _USUAL
+    protocol = simulated.meters()[args.meter] if args.meter else args.protocol or _usual()
     module = simulated.of(protocol)
     modes = getattr(module, "MODES", {})
     heeded = getattr(module, "OPTIONS", ())

@@ -56,7 +56,7 @@ def meters() -> dict[str, str]:
 def usual_meter(protocol: str) -> str:
     """What --meter calls the usual meter of `protocol`."""
     module = of(protocol)
-    return getattr(module, "USUAL", next(iter(module.METERS)))
+    return str(getattr(module, "USUAL", next(iter(module.METERS))))
 
 
 def line_of(meter: Any, protocol: str) -> Line:
