@@ -112,7 +112,6 @@ class Exchange:
         self.rate = 0
         self.answers = False  # has the meter identified itself, and not been mute since?
         self.outcome = ""  # of the sign-on: a reason of poll's, "" when it was good
-        self.n_damaged = 0  # bytes, where it was no identification
         self.body = b""
         self.last = 0
 
@@ -138,7 +137,6 @@ class Exchange:
             answer = yield EXPECT, _identification_end, _ANSWER_MS + GAP_MS, GAP_MS
         end = _identification_end(answer, len(answer))
         if not end:
-            self.n_damaged = len(answer)
             self.outcome = "no identification" if answer else "no answer"
             return -1
         at = max(answer.rfind(b"/", 0, end), answer.rfind(b"\xaf", 0, end))

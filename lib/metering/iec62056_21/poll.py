@@ -57,7 +57,7 @@ _BURST_GAP_MS = const(200)
 _SENTENCES = (
     "the meter does not answer: turn the head until its transmitter faces the meter's receiver; "
     "some meters want their number (meter address), battery meters a wake-up",
-    "the meter answers, but not with an identification line: %d bytes were damaged; move the head, keep light away",
+    "the meter answers, but not with an identification line: move the head, keep light away",
     "the meter identifies itself, but sends no data block",
     "the data block at %d baud was damaged %d times (%s): move the head, keep light away",
     "the meter refuses the password: it is not tried again for an hour",
@@ -313,10 +313,7 @@ class Conversation:
             reader.choose_registers(self._are_registers_answered)
             if not self._password_rests_s:
                 self.explanation = ""
-        return self._note(outcome, reader.detail if outcome == "bad data" else self._damaged(outcome))
-
-    def _damaged(self, outcome):
-        return (self._exchange.n_damaged,) if outcome == "no identification" else ()
+        return self._note(outcome, reader.detail if outcome == "bad data" else ())
 
     def read_registers(self, addresses):
         """Generator of line actions: reads single registers, `addresses` (bytes, as printed), in programming mode.
@@ -336,7 +333,7 @@ class Conversation:
         elif outcome == "registers refused":
             self._refusals += 1
             self._are_registers_answered = self._refusals < _REFUSALS
-        return self._note(outcome, why if outcome == "registers refused" else self._damaged(outcome))
+        return self._note(outcome, why if outcome == "registers refused" else ())
 
     def _load_programming_mode(self):
         try:
