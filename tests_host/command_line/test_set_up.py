@@ -34,6 +34,7 @@ def test_ctrl_c_during_set_up_is_one_line(tmp_path, after_s):
         pytest.fail("it does not end")
     assert "Traceback" not in said
     _, _, after = said.partition("\n\n")
+    after = after.partition("make: *** wait")[0]  # make's own race, where its child ended at the same moment
     assert after == "optoprobe set-up: interrupted; the same command goes on from here.\n"
     assert make.returncode
     assert not (tmp_path / ".venv" / ".installed-base").exists()
