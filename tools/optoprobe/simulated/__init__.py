@@ -27,7 +27,7 @@ from metering.line import Line
 
 # HEAP_BYTES where a module tells none, as measured with IEC 62056-21 and DLMS: data blocks, conversation, cipher, and
 # the messages of the 31 registers of a P1 meter.
-OTHERS_BYTES = 44 * 1024
+OTHERS_BYTES = 40 * 1024
 
 
 def of(protocol: str) -> Any:
