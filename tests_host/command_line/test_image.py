@@ -182,6 +182,9 @@ def test_a_micropython_that_will_not_do_is_told_in_one_sentence(content, said, t
         (["--board", "nosuch"], "there is no board nosuch"),
         (["--board", "hichi_c3", "--settings", "nowhere.json"], "there is no settings file nowhere.json"),
         (["--board", "hichi_c3", "--micropython", "STOCK", "--out", "nowhere/x.bin"], "nowhere/x.bin cannot be writ"),
+        (["--board", "hichi_c3", "--micropython", "STOCK", "--out", "STOCK"], "esp32c3.bin is read for the image"),
+        (["--board", "hichi_c3", "--micropython", "/dev/zero"], "/dev/zero is larger than any flash"),
+        (["--board", "hichi_c3", "--micropython", "."], ". cannot be read (Is a directory)"),
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments, said, tmp_path, capsys, monkeypatch):

@@ -22,6 +22,7 @@ from .flasher_stock import BLOCK, Stock, StockError, parse
 
 _SIZE_AT = 3  # in the loader's header; its upper four bits
 _MB = 1024 * 1024
+_MOST_BYTES = 32 * _MB  # of a stock image: the largest flash there is
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ def chip_of(board: Path) -> str | None:
 def read_stock(file: Path, chip: str | None) -> Stock:
     """The stock image in `file`, for `chip` where that is not None. Raises FlashError."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise FlashError(f"{file} cannot be read ({error.strerror}): check its name", 2) from error
+    if len(data) > _MOST_BYTES:
+        raise FlashError(f"{file} is larger than any flash: take the .bin file for the board's chip", 2)
     try:
         stock = parse(data)
     except StockError as error:

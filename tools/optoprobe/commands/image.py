@@ -61,8 +61,11 @@ def _write_image(args: argparse.Namespace) -> None:
         if chip is None:
             raise FlashError(f"the board {args.board} names no chip: give MicroPython with --micropython FILE", 2)
         stock_file = image_fetch.micropython_for(chip)
-    built = image.build_image(board, args.settings, stock_file)
     out = args.out or Path(f"optoprobe-{board.stem}.bin")
+    given = [file for file in (stock_file, board, args.settings) if file is not None and file.exists()]
+    if out.exists() and any(map(out.samefile, given)):
+        raise FlashError(f"{out} is read for the image: name another file with --out", 2)
+    built = image.build_image(board, args.settings, stock_file)
     table = out.with_suffix(".names.json")
     names = {"version": __version__, "image_sha256": built.sha256, "names": name_map().table()}
     _put(out, built.data, args.settings is not None)
