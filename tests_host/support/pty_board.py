@@ -37,16 +37,65 @@ def note(*words):
 class Gone(Exception):
     pass
 
+class Loop:
+    # a UART with a mirror before it: what is sent comes back, of 300 baud nothing does where `blind`
+    blind = False
+    def __init__(self, id, **settings):
+        self.settings = settings
+        self.got = b""
+    def write(self, data):
+        if not (Loop.blind and self.settings["baudrate"] == 300):
+            self.got += data
+        return len(data)
+    def txdone(self):
+        return True
+    def any(self):
+        return len(self.got)
+    def read(self, n=None):
+        got, self.got = self.got, b""
+        return got or None
+    def deinit(self):
+        pass
+
 class Machine:
+    WDT_RESET = 3
+    INV = 0
+    cause = 1
+    rtc = b""
+    UART = Loop
     def reset(self):
         note("reset")
+        Machine.cause = 2
         raise Gone()
+    def reset_cause(self):
+        return Machine.cause
     def WDT(self, timeout):
         note("watchdog", timeout)
+        if timeout < 10000:  # nothing feeds it
+            Machine.cause = 3
+            raise Gone()
     def RTC(self):
         return self
-    def memory(self, data):
+    def memory(self, data=None):
+        if data is None:
+            return Machine.rtc
         note("memory", data)
+        Machine.rtc = data
+
+class Network:
+    STA_IF = 0
+    joined = False
+    def WLAN(self, interface):
+        return self
+    def active(self, on):
+        return True
+    def connect(self, ssid, password):
+        note("joins", ssid)
+        self.joined = True
+    def isconnected(self):
+        return self.joined
+    def status(self, what):
+        return -61
 
 class System:
     platform = "esp32"
@@ -60,6 +109,7 @@ vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(flash), "/")
 real.path[:] = ["", "/lib"]
 real.modules["machine"] = Machine()
+real.modules["network"] = Network()
 real.modules["sys"] = System()
 scope = {}
 while True:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detecte
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
 _TIMEOUT_S = 10
+_BACK_S = 30.0
+_AGAIN_S = 1.0  # a chip with USB of its own vanishes while it restarts
 
 _BEGIN = f"""\
 import os
@@ -30,8 +33,14 @@ if "firmware" in os.listdir() or "probe" in os.listdir():
     machine.RTC().memory(b"")
     machine.WDT(timeout={_WATCHDOG_MS})
 """
+ANSWER = f"""\
+import json
+def answer(value):
+    print({_MARK!r} + json.dumps(value))
+"""
 _LOAD = f"""\
-import json, os
+{ANSWER}
+import os
 def load():
     try:
         with open("settings.json") as file:
@@ -39,8 +48,6 @@ def load():
     except (OSError, ValueError):
         return {{}}
     return values if isinstance(values, dict) else {{}}
-def answer(value):
-    print({_MARK!r} + json.dumps(value))
 """
 _READ = f"""\
 {_LOAD}
@@ -111,18 +118,22 @@ class Board:
 
     def __enter__(self) -> Board:
         from mpremote.transport import TransportError
-        from mpremote.transport_serial import SerialTransport
 
         with self._told():
             try:
-                self._line = SerialTransport(self._port)
-                self._enter(soft_reset=False)
+                self._open()
                 self._line.exec(_BEGIN)
                 self._enter(soft_reset=True)  # its network thread would print in between
             except TransportError as error:
                 cure = "close other programs that use it, or press RESET and run this again"
                 raise ConfigError(f"no MicroPython answers at {self._port}: {cure}") from error
         return self
+
+    def _open(self) -> None:
+        from mpremote.transport_serial import SerialTransport
+
+        self._line = SerialTransport(self._port)
+        self._enter(soft_reset=False)
 
     def _enter(self, soft_reset: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it did not understand
@@ -134,22 +145,42 @@ class Board:
         with contextlib.suppress(Exception):
             self._line.close()
 
+    def restart(self, code: str = "import machine\nmachine.reset()", within_s: float = _BACK_S) -> None:
+        """Let `code` restart it, and interrupt it again when it is back."""
+        from mpremote.transport import TransportError
+
+        with contextlib.suppress(Exception):
+            self._line.exec_raw_no_follow(code)
+        with contextlib.suppress(Exception):
+            self._line.close()
+        until_s = time.monotonic() + within_s
+        while True:
+            time.sleep(_AGAIN_S)
+            try:
+                self._open()
+                return
+            except (TransportError, OSError) as error:
+                if time.monotonic() > until_s:
+                    cure = "press RESET and run this again"
+                    raise ConfigError(f"the board does not come back at {self._port}: {cure}") from error
+
     def read(self) -> dict[str, Any]:
         """The settings; of a secret only whether it is set (True or False)."""
-        found = self._ask(_READ)
+        found = self.ask(_READ)
         if not isinstance(found, dict):
             raise ConfigError(f"{self._port} answers oddly: press RESET and run this again")
         return found
 
     def write(self, changes: dict[str, Any], unset: tuple[str, ...] = ()) -> None:
         """Put `changes` over what is there; `unset` get their defaults again."""
-        self._ask(_LOAD + _WRITE % (json.dumps(changes), unset))
+        self.ask(_LOAD + _WRITE % (json.dumps(changes), unset))
 
     def factory_reset(self) -> list[str]:
         """Remove the owner's settings and all that was learnt; returns the files that were there."""
-        return list(self._ask(_RESET))
+        return list(self.ask(_RESET))
 
-    def _ask(self, code: str) -> Any:
+    def ask(self, code: str) -> Any:
+        """What `code` gives to answer(), see ANSWER."""
         with self._told():
             said = self._line.exec(code).decode("utf-8", "replace")
         for line in reversed(said.splitlines()):

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import capture, config, decode, demo, deploy, flash, image, monitor, read, simulate, traceback
+from .commands import capture, config, decode, demo, deploy, flash, image, monitor, read, selftest, simulate, traceback
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "deploy": deploy,
         "flash": flash,
         "config": config,
+        "selftest": selftest,
         "image": image,
         "read": read,
         "monitor": monitor,

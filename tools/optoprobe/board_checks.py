@@ -1,0 +1,194 @@
+"""What a board can check by itself, asked over its USB port: one row a check, in the order they are made.
+
+Each check's code runs on the board, below MicroPython's raw REPL, and answers [is it well?, what was found]. Secrets
+stay on the board: the Wi-Fi is joined there, with what settings.json has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from .board_settings import ANSWER, Board, ConfigError
+
+_PATTERN = b"optoprobe 0x55AA"
+_LEAST_HEAP = 40_000  # bytes; beside what Wi-Fi takes, a reading of SML needs 56 KiB of the first area
+_CLOCK_S = 2.0
+_CLOCK_PERCENT = 1
+_WATCHDOG_MS = 2000
+_JOIN_S = 20
+# Every line that a meter is looked for or read on: baud, bits, parity (MicroPython's: 0 is even), stop bits.
+LINES = (
+    (300, 7, 0, 1), (1200, 7, 0, 1), (2400, 7, 0, 1), (2400, 8, 0, 1), (9600, 7, 0, 1), (9600, 8, None, 1),
+    (9600, 8, 0, 1), (19200, 8, None, 1), (38400, 8, None, 1), (115200, 8, None, 1), (115200, 7, None, 1),
+)  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """`well` is None for what was not checked."""
+
+    name: str
+    well: bool | None
+    said: str
+
+
+_ABOUT = """
+import os, sys
+answer([True, "MicroPython %d.%d.%d on %s" % (sys.implementation.version[:3] + (sys.platform,))])
+"""
+_HEAP = f"""
+import gc
+gc.collect()
+free = gc.mem_free()
+size, held = 1024, None
+try:
+    while size < 65536:
+        held = None
+        held = bytearray(2 * size)
+        size *= 2
+except MemoryError:
+    pass
+held = None
+gc.collect()
+answer([free >= {_LEAST_HEAP}, "%d bytes free, a piece of %d" % (free, size)])
+"""
+_FILES = """
+import os
+text = bytes(range(256)) * 16
+with open("selftest.new", "wb") as file:
+    file.write(text)
+os.rename("selftest.new", "selftest.bin")
+with open("selftest.bin", "rb") as file:
+    well = file.read() == text
+os.remove("selftest.bin")
+free = os.statvfs("/")
+answer([well, "4096 bytes written, renamed, read, removed; %d bytes free" % (free[0] * free[3])])
+"""
+_TICKS = """
+import time
+answer([True, time.ticks_ms()])
+"""
+_RTC_PUT = """
+import machine
+machine.RTC().memory(b"optoprobe selftest")
+answer([True, ""])
+"""
+_RTC_LOOK = """
+import machine
+well = machine.RTC().memory() == b"optoprobe selftest"
+machine.RTC().memory(b"")
+answer([well, "kept over a reset" if well else "lost in a reset"])
+"""
+_WATCHDOG_ARM = f"import machine, time\nmachine.WDT(timeout={_WATCHDOG_MS})\nwhile True:\n    time.sleep_ms(100)\n"
+_WATCHDOG_LOOK = """
+import machine
+cause = machine.reset_cause()
+answer([cause == machine.WDT_RESET, "cause of the restart: %d" % cause])
+"""
+_WIFI = f"""
+import json, network, time
+with open("settings.json") as file:
+    values = json.load(file)
+wlan = network.WLAN(network.STA_IF)
+wlan.active(True)
+if not wlan.isconnected():
+    wlan.connect(values.get("wifi_ssid", ""), values.get("wifi_password", ""))
+for _ in range({_JOIN_S * 10}):
+    if wlan.isconnected():
+        break
+    time.sleep_ms(100)
+well = wlan.isconnected()
+answer([well, "joined, %d dBm" % wlan.status("rssi") if well else "not joined: check its name and password"])
+"""
+_BROKER = """
+import json, socket
+with open("settings.json") as file:
+    values = json.load(file)
+line = socket.socket()
+try:
+    line.connect(socket.getaddrinfo(values.get("mqtt_host", ""), values.get("mqtt_port", 1883))[0][-1])
+    answer([True, "its port answers"])
+except OSError as error:
+    answer([False, "its port does not answer (%s): check its address" % error])
+line.close()
+"""
+_UART = f"""
+import json, machine, time
+with open("board.json") as file:
+    uart = json.load(file)["uart"]
+baud, bits, parity, stop = %r
+line = machine.UART(
+    uart["id"], baudrate=baud, bits=bits, parity=parity, stop=stop, tx=uart["tx"], rx=uart["rx"], rxbuf=1024,
+)
+time.sleep_ms(20)
+line.read()
+line.write({_PATTERN!r})
+end = time.ticks_add(time.ticks_ms(), 100 + 12000 * {len(_PATTERN)} // baud)
+got = b""
+while time.ticks_diff(end, time.ticks_ms()) > 0 and len(got) < {len(_PATTERN)}:
+    got += line.read() or b""
+line.deinit()
+n = sum(1 for a, b in zip(got, {_PATTERN!r}) if a == b)
+answer([n == {len(_PATTERN)}, "%%d of {len(_PATTERN)} bytes came back" %% n])
+"""
+
+
+def line_words(line: tuple[int, int, int | None, int]) -> str:
+    """Such as 300 7E1."""
+    return f"{line[0]} {line[1]}{'N' if line[2] is None else 'E'}{line[3]}"
+
+
+def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> Iterator[Finding]:
+    """Make every check on `board`; `show` is told what is being done. A check that fails stops none."""
+    rows: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+        ("MicroPython", lambda: _ask(board, _ABOUT)),
+        ("heap", lambda: _ask(board, _HEAP)),
+        ("file system", lambda: _ask(board, _FILES)),
+        ("clock", lambda: _clock(board)),
+        ("RTC memory", lambda: _over_a_restart(board, _RTC_PUT, None, _RTC_LOOK)),
+        ("watchdog", lambda: _over_a_restart(board, None, _WATCHDOG_ARM, _WATCHDOG_LOOK)),
+        ("Wi-Fi", lambda: _ask(board, _WIFI)),
+        ("broker", lambda: _ask(board, _BROKER)),
+    ]
+    if with_mirror:
+        for line in LINES:
+            rows.append((f"UART {line_words(line)}", lambda line=line: _ask(board, _UART % (line,))))
+    for name, check in rows:
+        show(name)
+        try:
+            yield Finding(name, *check())
+        except ConfigError as error:
+            yield Finding(name, False, str(error))
+    if not with_mirror:
+        yield Finding("UART", None, "not checked: hold a mirror before the head and say --mirror")
+
+
+def _ask(board: Board, code: str) -> tuple[bool, str]:
+    well, said = board.ask(ANSWER + code)
+    return bool(well), str(said)
+
+
+def _over_a_restart(board: Board, before: str | None, restart: str | None, after: str) -> tuple[bool, str]:
+    if before:
+        board.ask(ANSWER + before)
+    board.restart(restart) if restart else board.restart()
+    return _ask(board, after)
+
+
+def _clock(board: Board) -> tuple[bool, str]:
+    """Against this computer's, over _CLOCK_S; what the line's own delay leaves open is on the board's side."""
+
+    def look() -> tuple[float, float, int]:
+        began_s = time.monotonic()
+        ticks_ms = int(board.ask(ANSWER + _TICKS)[1])
+        return began_s, time.monotonic(), ticks_ms
+
+    first = look()
+    time.sleep(_CLOCK_S)
+    last = look()
+    ticked_ms = (last[2] - first[2]) % (1 << 30)
+    least_ms, most_ms = (last[0] - first[1]) * 1000, (last[1] - first[0]) * 1000
+    slack_ms = _CLOCK_PERCENT * most_ms / 100
+    well = least_ms - slack_ms <= ticked_ms <= most_ms + slack_ms
+    return well, f"{ticked_ms} ms in {least_ms:.0f} to {most_ms:.0f} of this computer's"

@@ -1,0 +1,55 @@
+"""`optoprobe selftest`: what a board can check by itself, over its USB port, as a report to attach to a question."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..board_checks import Finding, checks
+from ..board_settings import Board, ConfigError
+
+_WORDS = {True: "ok", False: "BAD", None: "-"}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "selftest",
+        help="what a probe's board can check by itself, as a report",
+        description="Checks heap, file system, clock, RTC memory over a reset, watchdog, Wi-Fi and broker, and with "
+        "--mirror the UART with a mirror before the head, on every line a meter is read on. Takes about a minute.",
+        epilog="Exit code 0 when all is well, 1 when something is not or the board does not answer, 2 for wrong usage.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", required=True, help="serial port of the board, such as /dev/ttyACM0 or COM3")
+    parser.add_argument("--mirror", action="store_true", help="there is a mirror before the head: check the UART too")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to a file too")
+
+
+def run(args: argparse.Namespace) -> int:
+    findings: list[Finding] = []
+    try:
+        with Board(args.port) as board:
+            for finding in checks(board, args.mirror, lambda name: None):
+                findings.append(finding)
+                print(_row(finding), flush=True)
+    except ConfigError as error:
+        print(f"optoprobe selftest: {error}.", file=sys.stderr)
+        return error.code
+    bad = [finding.name for finding in findings if finding.well is False]
+    if args.out:
+        try:
+            args.out.write_text("".join(_row(finding) + "\n" for finding in findings), encoding="utf-8")
+        except OSError as error:
+            print(f"optoprobe selftest: {args.out} cannot be written ({error.strerror}).", file=sys.stderr)
+            return 2
+    if bad:
+        print(f"optoprobe selftest: not well: {', '.join(bad)}; attach the report to your question.", file=sys.stderr)
+        return 1
+    print("All that was checked is well. The board restarts as a probe.")
+    return 0
+
+
+def _row(finding: Finding) -> str:
+    return f"{_WORDS[finding.well]:4}{finding.name:16}{finding.said}"
