@@ -81,41 +81,48 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_it_is_simulated_and_read() -> None:
-    """Pushed and asked, side by side: named, and found by itself where it is pushed."""
-    for_each = {"toy": "auto", "toy-asked": "toy"}
-    played = {meter: toy.start("simulate", "--pty", "--meter", meter) for meter in for_each}
+@pytest.fixture(scope="module")
+def at_once() -> Iterator[dict[str, tuple[int, str, str]]]:
+    """What takes longest, side by side: by name the exit code and what was said by two readers and the demo."""
+    demo = toy.start("demo", "--meter", "toy")
+    played = {meter: toy.start("simulate", "--pty", "--meter", meter) for meter in ("toy", "toy-asked")}
+    reading = {}
     try:
-        reading = {}
-        for meter, protocol in for_each.items():
+        for meter, protocol in (("toy", "auto"), ("toy-asked", "toy")):
             stdout = played[meter].stdout
             assert stdout is not None
             port = stdout.readline().strip()
             reading[meter] = toy.start("read", "--port", port, "--protocol", protocol, "--json", "--timeout", "40")
-        for meter, process in reading.items():
-            code, out, err = ended(process)
-            assert code == 0, (meter, err)
-            said = json.loads(out)
-            assert (said["protocol"], said["readings"][0]["name"]) == ("toy", "Energy import"), meter
+        assert demo.stdout is not None
+        seen = ""
+        for line in demo.stdout:
+            seen += line
+            if "Energy import" in line:
+                demo.send_signal(signal.SIGINT)
+                break
+        code, _, err = ended(demo)
+        yield {meter: ended(process) for meter, process in reading.items()} | {"demo": (code, seen, err)}
     finally:
-        for process in played.values():
+        demo.kill()
+        for process in (*reading.values(), *played.values()):
             process.send_signal(signal.SIGINT)
         left = [ended(process) for process in played.values()]
     assert [code for code, _, _ in left] == [0, 0], left
 
 
-def test_the_demo_shows_it_through_the_firmware_on_the_virtual_board() -> None:
-    process = toy.start("demo", "--meter", "toy")
-    assert process.stdout is not None
-    seen: list[str] = []
-    for line in process.stdout:
-        seen.append(line)
-        if "Energy import" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    code, out, err = ended(process)
-    assert (code, err) == (0, ""), (seen, out)
-    assert "simulated toy meter" in "".join(seen) and "1000.0" in seen[-1] and seen[-1].endswith(" kWh\n")
+@pytest.mark.parametrize("meter", ["toy", "toy-asked"], ids=["pushed, found by itself", "asked"])
+def test_it_is_simulated_and_read(at_once: dict[str, tuple[int, str, str]], meter: str) -> None:
+    code, out, err = at_once[meter]
+    assert code == 0, err
+    said = json.loads(out)
+    assert (said["protocol"], said["readings"][0]["name"]) == ("toy", "Energy import")
+
+
+def test_the_demo_shows_it_through_the_firmware_on_the_virtual_board(at_once: dict[str, tuple[int, str, str]]) -> None:
+    code, seen, err = at_once["demo"]
+    assert (code, err) == (0, ""), seen
+    assert "simulated toy meter" in seen and "  Energy import " in seen
+    assert "1000.0" in seen.splitlines()[-1] and seen.endswith(" kWh\n")
 
 
 def test_a_toy_has_its_own_quirks(known: None) -> None:
