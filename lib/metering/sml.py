@@ -273,16 +273,20 @@ class Sml(Listener):
                     at += entries
                     entries = 0
                 for _ in range(entries):
-                    at = self._field(at)
-                    if self._kind != _LIST:
-                        raise _Malformed("no list entry before byte %d" % at)
-                    if self._length != 7:  # nothing we know
-                        at = self._skip(at, self._length)
-                        continue
-                    name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
-                    at = self._skip(at, 1)
+                    if buf[at] == 0x77 and buf[at + 1] == 0x07 and at + 8 <= end:  # as nearly every entry begins
+                        name_at = at + 2
+                        at += 8
+                    else:
+                        at = self._field(at)
+                        if self._kind != _LIST:
+                            raise _Malformed("no list entry before byte %d" % at)
+                        if self._length != 7:  # nothing we know
+                            at = self._skip(at, self._length)
+                            continue
+                        name_at = at + 1 if buf[at] == 0x07 else 0  # six octets
+                        at = self._skip(at, 1)
                     if buf[at] == 0x01:  # no status
-                        at = self._skip(at, 2)
+                        at = at + 2 if buf[at + 1] == 0x01 and at + 2 <= end else self._skip(at, 2)
                     else:
                         at = self._status_word(at)
                         at = self._skip(at, 1)  # valTime in whichever form
@@ -295,9 +299,17 @@ class Sml(Listener):
                         unit = self._value
                         at = self._number(at, "scaler", 1)
                         exponent = self._value or 0
-                    value_at = self._field(at)
-                    kind, n = self._kind, self._length
-                    at = self._skip(at, 2)  # value, signature
+                    kind = buf[at]
+                    n = kind & 0x0F
+                    if n and at + n < end and buf[at + n] == 0x01 and (kind < 0x10 or 0x40 <= kind < 0x70):
+                        value_at = at + 1
+                        at += n + 1
+                        n -= 1
+                        kind &= 0x70
+                    else:
+                        value_at = self._field(at)
+                        kind, n = self._kind, self._length
+                        at = self._skip(at, 2)  # value, signature
                     if not name_at or kind == _LIST or n == 0:
                         continue
                     if n > 8 and kind >= _INTEGER or n != 1 and kind == _BOOLEAN:

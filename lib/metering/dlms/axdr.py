@@ -160,7 +160,9 @@ def untagged(buf, at, tag):
     if tag not in _INTEGERS:
         return None
     size = _SIZES[tag]
-    value = int.from_bytes(bytes(buf[at : at + size]), "big")
+    value = 0
+    for i in range(at, at + size):  # a slice would be two allocations
+        value = value << 8 | buf[i]
     return signed(value, 8 * size) if tag in _SIGNED else value
 
 

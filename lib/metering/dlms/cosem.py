@@ -199,7 +199,7 @@ class Cosem:
             return
         elif not string_at(buf, value, self.end)[1]:
             return
-        rank = self._rank(buf, code)
+        rank = self._rank(buf, code) if buf[code + 2] in b"\x00\x2a\x60" else 0
         if rank > entries.id_rank:
             entries.id_rank = rank
             entries.id_at = value

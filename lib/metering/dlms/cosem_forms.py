@@ -76,32 +76,35 @@ def _walk(cosem, buf, i):
     k = i + 1
     stray = False  # an integer that is no code's: what follows may belong to what is before it
     while k < last:
-        code = cosem.code_at(buf, k)
+        at = offsets[k]
         value = ends[k]
-        if code and value < last:
+        if value < last and buf[at] == OCTETS and buf[at + 1] == 6 and buf[at + 7] == 0xFF:
+            code = at + 2
             behind = ends[value]
-            scale = offsets[behind] if behind < last and cosem.is_scale(buf, behind) else 0
-            if cosem.code_at(buf, value):  # a code where the value is due: this one was no code
+            if buf[offsets[value]] == OCTETS and cosem.code_at(buf, value):  # one where the value is due: none was this
                 k = value
                 continue
+            scale = 0
+            if behind < last and buf[offsets[behind]] == STRUCTURE and cosem.is_scale(buf, behind):
+                scale = offsets[behind]
             if not stray and (scale or behind == last or _may_follow(buf, axdr, behind)):
                 cosem.take(buf, code, offsets[value], scale)
             k = ends[behind] if scale else behind
             continue
-        if is_integer(buf, offsets[k]):
+        tag = buf[at]
+        if tag != STRUCTURE and is_integer(buf, at):
             stray = True
-        tag = buf[offsets[k]]
         if tag == COMPACT:
             from metering.dlms.rare_forms import take_compact_array
 
-            take_compact_array(cosem, buf, offsets[k] + 1)
+            take_compact_array(cosem, buf, at + 1)
         elif tag == STRUCTURE or tag == ARRAY:
             if k + 1 < ends[k] and cosem.code_at(buf, k + 1):
                 _walk(cosem, buf, k)  # one level: what is inside it are no structures of codes
-        elif not cosem.date_at and is_date(buf, offsets[k]):
-            cosem.date_at = offsets[k] + 2
-        elif k > i + 1 and ends[k] == last and not entries.id_at and string_at(buf, offsets[k], cosem.end)[1]:
-            entries.id_at = offsets[k]  # a lone string at the end
+        elif not cosem.date_at and is_date(buf, at):
+            cosem.date_at = at + 2
+        elif k > i + 1 and ends[k] == last and not entries.id_at and string_at(buf, at, cosem.end)[1]:
+            entries.id_at = at  # a lone string at the end
         k = ends[k]
 
 
