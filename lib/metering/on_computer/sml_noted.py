@@ -30,6 +30,7 @@ def with_notes(base, malformed):
         def _reset_telegram(self):
             base._reset_telegram(self)
             self._noted = None  # of each value what _walk() says, and where its code is
+            self._data = b""  # the telegram that they are of
 
         def _walk(self):
             noted = self._noted
@@ -38,8 +39,7 @@ def with_notes(base, malformed):
                 try:
                     self._note(noted)
                 finally:
-                    for _ in noted:
-                        yield 0
+                    yield from noted
                 self._noted = noted
                 return
             for name_at, *said in noted:
@@ -50,7 +50,7 @@ def with_notes(base, malformed):
             if self._noted is None or self._sign_rules(self.server_id):
                 yield from base.readings(self)
                 return
-            data = bytes(self._buf[: self._end])
+            data = self._data
             for name_at, kind, n, at, unit, exponent in self._noted:
                 obis = data[name_at : name_at + 6]
                 if kind == _UNSIGNED:
@@ -73,7 +73,7 @@ def with_notes(base, malformed):
         def _note(self, noted):
             """Append of each value to `noted`: where its code is, kind, bytes, where it is, unit, power of ten."""
             end = self._end
-            buf = bytes(self._buf[: end + 8])
+            buf = self._data = bytes(self._view[: end + 8])
             at = 8
             power = fine = coarse = False
             while at < end:
