@@ -13,6 +13,9 @@ take turns, so that a slow spell of the machine hits all; figures are medians of
 tree alone, and are right where its numbers add up to what they must; which register each is and its scale they leave to
 their user, ours says. Where they do not know a framing they are given the APDU, out of frames that are checked here.
 
+A listener of ours has had its telegram before, and learns on a computer where the values of a list or a block stand: a
+meter's next telegram, of other numbers, is nearly always of the same form. Each table has a row of listeners made anew.
+
 Memory is the peak that tracemalloc sees while one telegram is decoded, with everything the decoder makes for it. What
 is made once and kept is not in it, for none: imported modules, dsmr-parser's parser with its compiled expressions,
 gurux-dlms' client, our listener with its buffer and what it made of a key (on a computer some 200 KB of tables where a
