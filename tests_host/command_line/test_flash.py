@@ -211,6 +211,7 @@ def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
         monkeypatch.setattr(flasher, "find_ports", lambda: [(mock.port, "USB JTAG/serial")])
         code, out, _ = run(capsys, "--micropython", stock(there), "--no-watch")
         assert code == 0 and "Which board is it?" in out and "Hichi IR WiFi v2" in out and "LOLIN D32" not in out
+        assert f"  {1 + len(boards)}  another one: you are asked for its pins\n" in out
         assert "wifi_ssid is missing" in out
         assert json.loads(files_of(mock)["settings.json"]) == {
             "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "192.168.1.5", "mqtt_user": "me",

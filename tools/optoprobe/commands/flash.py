@@ -185,11 +185,11 @@ def _ask_board(chip: str) -> Path:
 
     rows = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in board_files().items()}
     rows = {name: row for name, row in rows.items() if row.get("chip") == chip}
-    if not _asks() or not rows:
+    if not _asks():
         raise FlashError(f"name the board with --board ({', '.join(rows) or 'your own file.json'})", 2)
     shown = [f"{row['name']}{'' if row['confirmed'] else '*'}: {row['about']}" for row in rows.values()]
     question = "Which board is it? (*: its pins are its maker's or other projects', no chip has confirmed them yet)"
-    return board_file(list(rows)[_choose(question, shown)])
+    return board_file([*rows, "custom"][_choose(question, [*shown, "another one: you are asked for its pins"])])
 
 
 def _choose(question: str, answers: list[str]) -> int:
