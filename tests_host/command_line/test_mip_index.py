@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,28 +42,38 @@ def index(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def address(index):
+@pytest.fixture(scope="module")
+def installed(index, tmp_path_factory):
+    """The root of a board with the application, and that of another with the core, by the real mpremote from a server.
+
+    Side by side, as mpremote mostly waits.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(index)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def board(tmp_path, monkeypatch):
-    """A board whose root is `board.root`."""
-    root = tmp_path / "root"
-    (root / "lib").mkdir(parents=True)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+    serving.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    asked = {
+        "application": ["--index", address, "--target", "/", "optoprobe"],
+        "core": [f"{address}/core/package.json"],
+    }
+    roots = {name: tmp_path_factory.mktemp(name) for name in asked}
     assert IN_RAM in pty_board.BOARD
-    monkeypatch.setattr(pty_board, "BOARD", pty_board.BOARD.replace(IN_RAM, IN_FOLDER.format(str(root))))
-    board = pty_board.PtyBoard()
-    board.root = root
-    yield board
-    board.stop()
+    boards = {}
+    try:
+        for name, root in roots.items():
+            (root / "lib").mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pty_board, "BOARD", pty_board.BOARD.replace(IN_RAM, IN_FOLDER.format(str(root))))
+                boards[name] = pty_board.PtyBoard()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: install(boards[name], *asked[name]), asked))
+    finally:
+        for board in boards.values():
+            board.stop()
+        server.shutdown()
+        serving.join()
+        server.server_close()
+    return roots
 
 
 def install(board, *arguments):
@@ -77,18 +88,17 @@ def in_folder(folder):
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_application_is_installed_by_its_name_and_reads(index, address, board, tmp_path):
-    install(board, "--index", address, "--target", "/", "optoprobe")
-    installed = in_folder(board.root)
+def test_the_application_is_installed_by_its_name_and_reads(index, installed, tmp_path):
+    files = in_folder(installed["application"])
     hashes = dict(json.loads((index / "package" / "6" / "optoprobe" / "latest.json").read_text())["hashes"])
-    assert {place: hashlib.sha256(content).hexdigest()[:8] for place, content in installed.items()} == hashes
-    assert {"boot.py", "main.py"} < set(installed) and "board.json" not in installed
+    assert {place: hashlib.sha256(content).hexdigest()[:8] for place, content in files.items()} == hashes
+    assert {"boot.py", "main.py"} < set(files) and "board.json" not in files
     with Broker(tmp_path / "broker") as broker, OpticalServer(MeterSource(SmlMeter())) as server:
         folder = tmp_path / "device"
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "protocol": "sml"}
         device = VirtualBoard(folder, settings, server.port)
         shutil.rmtree(folder / device_tree.FOLDERS[0])
-        for name, content in installed.items():  # beside its board.json, its settings.json, and the hardware's fakes
+        for name, content in files.items():  # beside its board.json, its settings.json, and the hardware's fakes
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         with Listener(broker.port) as listener:
@@ -97,14 +107,14 @@ def test_the_application_is_installed_by_its_name_and_reads(index, address, boar
                 assert listener.wait_for("/state", 30).object(), device.log
 
 
-def test_the_core_is_installed_by_its_package_json_and_decodes(address, board, tmp_path):
-    install(board, f"{address}/core/package.json")
-    assert set(in_folder(board.root)) == {name.with_suffix(".mpy").as_posix() for name in CORE_NAMES}
+def test_the_core_is_installed_by_its_package_json_and_decodes(installed, tmp_path):
+    root = installed["core"]
+    assert set(in_folder(root)) == {name.with_suffix(".mpy").as_posix() for name in CORE_NAMES}
     (tmp_path / "recording.bin").write_bytes(SmlMeter().telegram(0))
     example = runtime.REPO / "docs" / "examples" / "read_telegrams.py"
     done = subprocess.run(
         [runtime.micropython(), str(example), str(tmp_path / "recording.bin")],
-        env=os.environ | {"MICROPYPATH": f"{board.root / 'lib'}:.frozen"},
+        env=os.environ | {"MICROPYPATH": f"{root / 'lib'}:.frozen"},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0 and "Energy import 14798.1120 kWh" in done.stdout, done.stdout + done.stderr
