@@ -628,7 +628,7 @@ def test_unplugged(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "one of the arguments --port --broker is required"),
+        ((), "one of the arguments --port --broker --console is required"),
         (("--port", "/dev/ttyNONE9"), "there is no port /dev/ttyNONE9: plug the head in"),
         (("--port", "x", "--probe", "cellar"), "belong to --broker: leave them out"),
         (("--port", "x", "--line", "9600 8X1"), "give such as '9600 8N1'"),
