@@ -6,6 +6,7 @@ The core is driven exactly as on the device: fed in chunks, asked for events unt
 from __future__ import annotations
 
 import heapq
+import importlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,9 +24,24 @@ from metering.registers import describe
 AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
+# Protocols that are decoded and nothing else: name -> listener's module. They have no row in metering.protocols, so no
+# search claims them (M-Bus has an eight-bit sum) and no board loads them.
+DECODE_ONLY = {"mbus": "metering.mbus.meter_reply"}
+
 _CHUNK_BYTES = 4096
 _WINDOW_BYTES = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value of M-Bus belongs: `storage` 0 is now, others are history; `function` is instantaneous, maximum,
+    minimum or error (measured while the meter had one)."""
+
+    storage: int
+    tariff: int
+    subunit: int
+    function: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,7 @@ class Register:
 
     `value` is what was sent as an exact decimal ("14798112.9"), octets as lower-case hex, booleans as true or false;
     `unit` the symbol of the unit sent ("Wh") or None. `shown` and `shown_unit` are the same for display: energy in kWh
-    by moving the decimal point, identifiers and texts in readable form.
+    by moving the decimal point, identifiers and texts in readable form. `place` is M-Bus's, None for others.
     """
 
     obis: str
@@ -43,6 +59,7 @@ class Register:
     unit: str | None
     shown: str
     shown_unit: str | None
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +126,13 @@ def decode(
 ) -> Iterator[Telegram | Rejected]:
     """The telegrams in `data`, a Telegram or a Rejected each, in order of their offset.
 
-    `protocol` is one of protocol_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each (blanks,
-    0x and case do not matter); SML has no use for them. `pauses`: the offsets, ascending, before which nothing came for
-    a while: a DLMS telegram without a frame may begin there. Raises ValueError at once for a protocol or a key that
-    cannot be; whatever the bytes are, nothing is raised later.
+    `protocol` is one of decodable_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each
+    (blanks, 0x and case do not matter); SML has no use for them. `pauses`: the offsets, ascending, before which nothing
+    came for a while: a DLMS telegram without a frame may begin there. Raises ValueError at once for a protocol or a key
+    that cannot be; whatever the bytes are, nothing is raised later.
     """
-    if protocol not in protocol_names():
-        raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
+    if protocol not in decodable_names():
+        raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(decodable_names())}")
     keys = clean_key("key", key), clean_key("auth_key", auth_key)
     whole = bytes(data)
     if protocol != AUTO:
@@ -165,6 +182,11 @@ def line_to_ask(name: str) -> Line | None:
 def protocol_names() -> list[str]:
     """What `protocol` may be: auto, or a name of the registry."""
     return [AUTO, *protocols.names()]
+
+
+def decodable_names() -> list[str]:
+    """The same and what is decoded only where it is named."""
+    return [*protocol_names(), *DECODE_ONLY]
 
 
 def clean_key(name: str, key: str | None) -> bytes | None:
@@ -223,7 +245,8 @@ def events_of(listener: Any, data: bytes) -> Iterator[int]:
 
 def new_listener(protocol: str) -> Any:
     """A listener as a computer can afford it: its buffer holds any telegram, past billing periods are told too."""
-    listener_class = protocols.load(protocol)
+    only = DECODE_ONLY.get(protocol)
+    listener_class = importlib.import_module(only).LISTENER if only else protocols.load(protocol)
     listener = listener_class(listener_class.LARGE_BUFFER) if listener_class.LARGE_BUFFER else listener_class()
     listener.history = True
     return listener
@@ -288,11 +311,14 @@ def _register(reading: Any, measures: str | None) -> Register:
     register = describe(reading, measures)
     return Register(
         reading.address or obis_text(reading.obis),
-        register.name(),
+        getattr(reading, "printed_name", None) or register.name(),
         reading.text(),
         unit_symbol(reading.unit) if reading.address is None else reading.printed_unit,
         register.display(reading),
         register.symbol(),
+        Place(reading.storage, reading.tariff, reading.subunit, reading.function)
+        if hasattr(reading, "storage")
+        else None,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import capture_file, decoding
+from .. import capture_file, decoding, transcript
 from ..decoding import Rejected, Telegram
 from ..virtual import publishing
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--protocol", choices=decoding.protocol_names(), default=decoding.AUTO, help="what the meter speaks (auto)"
+        "--protocol", choices=decoding.decodable_names(), default=decoding.AUTO, help="what the meter speaks (auto)"
     )
     parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
@@ -43,7 +43,10 @@ def add_parser(subparsers: Any) -> None:
         "--period", metavar="S", type=_seconds, default=10, help="seconds between two telegrams, for --mqtt (10)"
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="raw bytes; *.hex: hex text; a capture file; -: standard input"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="raw bytes; *.hex: hex text; a capture file; a transcript (lines of < and > with hex); -: standard input",
     )
 
 
@@ -73,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
             decoding.clean_key(option, key)
     except ValueError as error:
         print(f"optoprobe decode: {error}.", file=sys.stderr)
+        return 2
+    if args.mqtt and args.protocol in decoding.DECODE_ONLY:
+        print(f"optoprobe decode: a probe does not read {args.protocol} yet: leave out --mqtt.", file=sys.stderr)
         return 2
     outcomes = []
     unreadable = False
@@ -130,8 +136,13 @@ def _events(parts: list[tuple[bytes, list[int]]], args: argparse.Namespace) -> I
 
 def parts_of(file: str, data: bytes) -> list[tuple[bytes, list[int]]]:
     """What read() has brought, as bytes to be decoded by themselves and the offsets of pauses in them. A capture file's
-    are apart where the line's settings changed. Raises Unreadable.
+    are apart where the line's settings changed; of a transcript it is what the meter said. Raises Unreadable.
     """
+    if transcript.is_transcript(data):
+        try:
+            return [transcript.of_meter(data)]
+        except ValueError as error:
+            raise Unreadable(f"{file} is a damaged transcript: {error}") from error
     if not capture_file.is_capture(data):
         return [(data, [])]
     try:
@@ -190,7 +201,10 @@ def as_object(file: str, event: Telegram | Rejected) -> dict[str, object]:
         "offset": event.offset,
         "meter_id": event.meter_id,
         "timestamp": event.timestamp,
-        "readings": [{"obis": r.obis, "name": r.name, "value": r.value, "unit": r.unit} for r in event.readings],
+        "readings": [
+            {"obis": r.obis, "name": r.name, "value": r.value, "unit": r.unit} | (asdict(r.place) if r.place else {})
+            for r in event.readings
+        ],
     }
     if event.ident is not None:
         found["ident"] = asdict(event.ident)

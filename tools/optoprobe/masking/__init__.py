@@ -7,6 +7,7 @@ zeros and X (see masking.numbers.stays):
     SML            server id, entries of numbers and texts, public key, signatures
     IEC 62056-21   numbers and texts, the identification's text, logs of power failures, the times of peaks
     DLMS           the same registers, strings, the system title, the address of an HDLC server
+    M-Bus          the number in the header, texts, numbers without a unit, dates but the clock, the maker's bytes
 
 The length stays, checks are made anew. Then a telegram must read as before but for these, and hold the digits of no
 number found anywhere in the file, in whatever encoding; or it is left out. One module a protocol, named as its row.
@@ -18,7 +19,6 @@ import importlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from metering import protocols
 from metering.dlms.axdr import Malformed
 from metering.listener import REJECTED, TELEGRAM
 
@@ -122,7 +122,7 @@ def _telegrams(part: Part) -> list[_Telegram]:
     """The good telegrams of a part, in order, none in another."""
     data = part.data
     found = []
-    for name in protocols.names():
+    for name in decoding.decodable_names()[1:]:
         listener = decoding.new_listener(name)
         for event in decoding.hear(listener, data, part.pauses):
             if event == TELEGRAM or event == REJECTED and listener.reason == _KEY_NEEDED:

@@ -1,0 +1,226 @@
+"""What a heat, water or gas meter answers over M-Bus: the frame (EN 13757-2:2018, 5.5.4), its header, its readings.
+
+    68 | L | L | 68 | C | A | CI | header | records | checksum | 16    checksum: sum of the L bytes before it
+
+    CI 72  number 4, maker 2, version 1, medium 1, access number 1, status 1, configuration 2, then records
+       7A  access number 1, status 1, configuration 2, then records        78  records alone
+       73  fixed structure: number 4, access number 1, status 1, medium and units 2, two counters of 4 bytes
+       70  the meter reports an error
+
+The checksum has eight bits: one damaged frame of 256 passes it. So the whole frame must make sense down to its last
+byte, or nothing of it is told. An encrypted answer (modes 5 and 7) is named and not read.
+"""
+
+from metering.compat import const, hex_text, signed
+from metering.line import Line
+from metering.listener import NOTHING, Listener
+from metering.mbus import quantities
+from metering.mbus.records import Malformed, Record, bcd, number_of, walk
+from metering.reading import Reading
+
+BUFFER_SIZE = const(512)  # the longest frame has 261 bytes
+_START = const(0x68)
+_STOP = const(0x16)
+_LEAST = const(3)  # C, A, CI
+_REPLY = const(0x08)  # RSP_UD, less ACD and DFC
+_REPLY_BITS = const(0xCF)
+_LONG = const(0x72)
+_SHORT = const(0x7A)
+_NONE = const(0x78)
+_FIXED = const(0x73)
+_ERROR = const(0x70)
+_FIXED_BYTES = const(16)
+_ENCRYPTED = (5, 7, 8, 9, 10, 13)  # modes of the configuration field (EN 13757-7)
+_BINARY = const(0x01)  # bit of the fixed structure's status: counters in signed binary, else in BCD
+_NOT_CURRENT = const(0x02)  # another: they are of a fixed date
+_MOST_NAME = const(120)  # letters of a printed name
+
+
+class RecordReading(Reading):
+    """A reading with its place: `storage`, `tariff`, `subunit`, and `function` in a word. `printed_name` for people."""
+
+    def __init__(self, record, medium):
+        obis = None
+        if not (record.storage or record.subunit or record.function or not record.plain or record.qualified):
+            obis = quantities.obis_of(medium, record.name, record.unit, record.tariff)
+        self.storage = record.storage
+        self.tariff = record.tariff
+        self.subunit = record.subunit
+        self.function = quantities.FUNCTIONS[record.function]
+        unit = quantities.unit_code(record.unit)
+        name = record.name + record.qualified
+        self.printed_name = (name[:1].upper() + name[1:])[:_MOST_NAME]
+        if obis:
+            Reading.__init__(self, obis, record.value, record.exponent, unit)
+            return
+        if record.function:
+            name += ", " + self.function
+        for word, number in (("storage", record.storage), ("tariff", record.tariff), ("subunit", record.subunit)):
+            if number:
+                name += ", %s %d" % (word, number)
+        name = name[:_MOST_NAME]
+        self.address = name
+        self.printed_unit = record.unit
+        code = b"?" + name.encode()
+        Reading.__init__(self, code + b"?" if len(code) == 6 else code, record.value, record.exponent, unit)
+
+
+class MeterReply(Listener):
+    """Listener for answers. Of the one in hand: `without_value` records that tell none, `more` is another to be asked
+    for, `status` the header's byte, 0 without one."""
+
+    NAME = "mbus"
+    LINES = (Line(2400, 8, "E"), Line(300, 8, "E"), Line(9600, 8, "E"))
+    SOURCE = "EN 13757-2, EN 13757-3"
+    REASONS = ("checksum", "no stop byte", "cut off", "no answer", "error of the meter", "encrypted", "structure")
+    sealed = False
+    vouched = False
+
+    def __init__(self, size=BUFFER_SIZE):
+        Listener.__init__(self, size)
+        self._at = self._end = 0  # of the records
+        self._ci = 0
+
+    def _reset_telegram(self):
+        Listener._reset_telegram(self)
+        self.number = self.letters = ""
+        self.medium = self.version = self.status = self.without_value = 0
+        self.more = False
+        self._clock = None
+
+    def meter_id(self):
+        return "%s-%s-%d-%d" % (self.letters, self.number, self.version, self.medium) if self.number else ""
+
+    def printed_id(self):
+        return self.number
+
+    def maker(self):
+        return self.letters
+
+    def date_time(self):
+        """The meter's clock as (year, month, day, hour, minute, second, None), None where it sends none."""
+        return self._clock
+
+    def _judge(self):
+        buf = self._buf
+        n = self._n
+        at = 0
+        while at < n and buf[at] != _START:
+            at += 1
+        while at < n:
+            if n - at < 4:
+                if not self._ended:
+                    break
+            elif buf[at + 3] == _START and buf[at + 1] == buf[at + 2] and buf[at + 1] >= _LEAST:
+                break
+            at += 1
+            while at < n and buf[at] != _START:
+                at += 1
+        if at:
+            self._skip_noise(at)
+            n = self._n
+        if n < 4:
+            return NOTHING
+        end = 4 + buf[1]
+        if n < end + 2:
+            return self._fail("cut off", "%d of %d bytes" % (n, end + 2)) if self._ended else NOTHING
+        if buf[end + 1] != _STOP:
+            return self._fail("no stop byte", "%02x in its place" % buf[end + 1])
+        total = 0
+        for i in range(4, end):
+            total += buf[i]
+        if total & 0xFF != buf[end]:
+            return self._fail("checksum", "%02x sent, %02x counted" % (buf[end], total & 0xFF))
+        self._reset_telegram()
+        return self._content(end)
+
+    def _fail(self, reason, detail):
+        return self._reject(reason, detail, 1)
+
+    def _content(self, end):
+        """Judge what the frame up to `end`, its checksum, holds."""
+        buf = self._buf
+        whole = end + 2
+        ci = self._ci = buf[6]
+        if buf[4] & _REPLY_BITS != _REPLY:
+            return self._reject("no answer", "control byte %02x" % buf[4], whole)
+        if ci == _ERROR:
+            return self._reject("error of the meter", "code %02x" % buf[7] if end > 7 else "without a code", whole)
+        head = {_LONG: 12, _SHORT: 4, _NONE: 0, _FIXED: 8}.get(ci)
+        if head is None:
+            return self._reject("structure", "CI %02x" % ci, whole)
+        at = 7 + head
+        if at > end or ci == _FIXED and end - 7 != _FIXED_BYTES:
+            return self._reject("structure", "%d bytes behind CI %02x" % (end - 7, ci), whole)
+        if ci in (_LONG, _FIXED):
+            self.number = hex_text(bytes((buf[10], buf[9], buf[8], buf[7]))).upper()
+        if ci == _LONG:
+            self.letters = quantities.maker_letters(buf[11] | buf[12] << 8)
+            self.version = buf[13]
+            self.medium = buf[14]
+        if ci in (_LONG, _SHORT):
+            self.status = buf[at - 3]
+            mode = buf[at - 1] & 0x1F
+            if mode in _ENCRYPTED:
+                return self._reject("encrypted", "mode %d" % mode, whole)
+        elif ci == _FIXED:
+            self.status = buf[12]
+            self.medium = buf[13] >> 6 | (buf[14] >> 6) << 2
+        self._at = at
+        self._end = end
+        try:
+            for record in self._records():
+                if record.value is None:
+                    self.without_value += 0 if record.is_tail else 1
+                else:
+                    self.n_values += 1
+                if record.more:
+                    self.more = True
+                if record.name == "time" and record.date and self._clock is None and _is_now(record):
+                    self._clock = record.date + (None,)
+        except Malformed as error:
+            self._reset_telegram()
+            return self._reject("structure", str(error), whole)
+        return self._accept(whole)
+
+    def _records(self):
+        return self._counters() if self._ci == _FIXED else walk(self._buf, self._at, self._end)
+
+    def _counters(self):
+        """The two counters of a fixed structure, as Records."""
+        buf = self._buf
+        first = buf[13] & 0x3F
+        for k in range(2):
+            code = buf[13 + k] & 0x3F
+            record = Record()
+            record.storage = 1 if self.status & _NOT_CURRENT else 0
+            if k and code == quantities.SAME_BUT_HISTORIC:
+                code = first
+                record.storage = 1
+            elif k:
+                record.subunit = 1
+            record.exponent, record.unit, record.name = quantities.fixed_unit(code)
+            at = record.at = self._at + 4 * k
+            record.end = at + 4
+            if record.name != "?":
+                record.value = signed(number_of(buf, at, at + 4), 32) if self.status & _BINARY else bcd(buf, at, at + 4)
+            yield record
+
+    def readings(self):
+        medium = self.medium
+        for record in self._records():
+            if record.value is not None:
+                yield RecordReading(record, medium)
+
+    def published_readings(self):
+        """The current values: what a meter has stored, and what it measured in an error, is history."""
+        for record in self._records():
+            if record.value is not None and not record.storage and record.function != 3 and not record.is_tail:
+                yield RecordReading(record, self.medium)
+
+
+def _is_now(record):
+    return record.plain and not (record.storage or record.function or record.tariff or record.subunit)
+
+
+LISTENER = MeterReply

@@ -1,0 +1,48 @@
+"""Hear M-Bus answers in a file, in chunks, and print what came out, so that two runtimes can be compared. Runs on both.
+
+mbus_answers.py CHUNK_BYTES FILE
+"""
+
+import sys
+
+from metering.listener import NOTHING, TELEGRAM
+from metering.mbus.meter_reply import MeterReply
+
+
+def drain(listener):
+    while True:
+        event = listener.next_event()
+        if event == NOTHING:
+            return
+        if event != TELEGRAM:
+            print("rejected", listener.reason, listener.offset, listener.detail)
+            continue
+        print(
+            "telegram", listener.offset, listener.meter_id(), listener.n_values, listener.without_value, listener.more
+        )
+        print("clock", listener.date_time())
+        for r in listener.readings():
+            code = r.address or " ".join([str(part) for part in r.obis])
+            place = (r.storage, r.tariff, r.subunit, r.function)
+            print(code, r.text(), r.unit, r.printed_unit, *place, sep="|")
+        print("published", len(list(listener.published_readings())))
+
+
+def main():
+    buffer = bytearray(int(sys.argv[1]))
+    listener = MeterReply()
+    with open(sys.argv[2], "rb") as stream:
+        while True:
+            n = stream.readinto(buffer)
+            if not n:
+                break
+            at = 0
+            while at < n:
+                at += listener.feed(buffer, at, n)
+                drain(listener)
+    listener.finish()
+    drain(listener)
+    print("end", listener.accepted, listener.skipped)
+
+
+main()

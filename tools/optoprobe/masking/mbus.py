@@ -1,0 +1,54 @@
+"""M-Bus: the header's number, texts, numbers that measure nothing, dates, the maker's bytes; the checksum anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metering.compat import hex_text
+from metering.mbus.meter_reply import MeterReply
+from metering.mbus.records import Record
+
+from .. import decoding
+from .numbers import Numbers, Piece, Unsure, blank
+
+# Quantities without a unit that tell the meter's state or model, not which one it is
+_STAY = ("error flags", "error mask", "digital input", "digital output", "medium", "hardware version")
+_STAY += ("firmware version", "software version", "dimensionless", "relative humidity", "day of week", "week number")
+_NUMBER = slice(7, 11)  # of the header, in the frame
+_DAYS = {2: b"\x01\x01", 4: b"\x00\x00\x01\x01", 6: b"\x00\x00\x00\x01\x01\x00"}  # the 1st of January 2000
+_NO_DIGITS = 0xAA  # in BCD: a value that is none stays none
+
+
+def mask(data: bytes, start: int, end: int, numbers: Numbers) -> Iterator[Piece]:
+    listener = MeterReply()
+    if next(decoding.hear(listener, data[start:end]), None) is None or not listener.accepted:
+        raise Unsure
+    frame = bytearray(data[start:end])
+    if listener.number:
+        numbers.note(listener.number.encode())
+        frame[_NUMBER] = bytes(4)
+    clock_seen = False
+    for record in listener._records():
+        is_clock = record.name == "time" and record.date is not None and not clock_seen
+        is_clock = is_clock and not (record.storage or record.function or record.qualified)
+        clock_seen = clock_seen or is_clock
+        if not is_clock and record.unit is None and record.name not in _STAY and record.end > record.at:
+            frame[record.at : record.end] = _hidden(bytes(frame[record.at : record.end]), record, numbers)
+    frame[-2] = sum(frame[4:-2]) & 0xFF
+    yield Piece(start, end, bytes(frame))
+
+
+def _hidden(octets: bytes, record: Record, numbers: Numbers) -> bytes:
+    if record.is_tail or record.name == "?":
+        return bytes(len(octets))
+    if record.is_time:
+        return _DAYS[len(octets)] if record.date else octets
+    if isinstance(record.value, str):
+        text = octets[::-1]
+        numbers.note(text)
+        return blank(text)[::-1]
+    if not isinstance(record.value, int):
+        return octets if not octets.strip() else bytes((_NO_DIGITS,)) * len(octets)
+    numbers.note(b"%d" % abs(record.value))
+    numbers.note(hex_text(octets[::-1]).encode())
+    return bytes(len(octets))
