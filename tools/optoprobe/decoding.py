@@ -259,7 +259,7 @@ def telegram(listener: Any) -> Telegram:
         listener.NAME,
         listener.offset,
         listener.printed_id() or None,
-        _date_time_text(listener.date_time())
+        date_time_text(listener.date_time())
         if hasattr(listener, "date_time")
         else _utc_text(time)
         if kind in (TIMESTAMP, LOCAL_TIMESTAMP)
@@ -281,7 +281,7 @@ def _cipher(listener: Any) -> Cipher | None:
     return Cipher(title.hex(), listener.invocation_counter, listener.security_control, listener.authenticated)
 
 
-def _date_time_text(date: tuple[int, ...] | None) -> str | None:
+def date_time_text(date: tuple[int, ...] | None) -> str | None:
     """A meter's date and time as ISO 8601: in UTC where it says how it deviates, else local time without a zone."""
     if date is None:
         return None
@@ -304,10 +304,10 @@ def _identification(listener: Any) -> Identification | None:
 def _registers(listener: Any) -> Iterator[Register]:
     measured = {reading.obis[1]: medium(reading) for reading in listener.readings() if medium(reading)}
     for reading in listener.readings():
-        yield _register(reading, measured.get(reading.obis[1]))
+        yield register_of(reading, measured.get(reading.obis[1]))
 
 
-def _register(reading: Any, measures: str | None) -> Register:
+def register_of(reading: Any, measures: str | None) -> Register:
     register = describe(reading, measures)
     return Register(
         reading.address or obis_text(reading.obis),

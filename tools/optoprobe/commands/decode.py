@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import capture_file, decoding, transcript
+from .. import capture_file, decoding, dlms_session, transcript
 from ..decoding import Rejected, Telegram
 from ..virtual import publishing
 
 STDIN = "-"
 _MOST_PERIOD_S = 86_400
+_MOST_NAME = 0xFFFF
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,6 +34,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
+    parser.add_argument(
+        "--short-name",
+        metavar="NAME=CODE",
+        type=_short_name,
+        action="append",
+        help="a register's base name in a recorded session without the object list, such as 160=1-0:1.8.0*255",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
     form.add_argument(
@@ -46,7 +54,8 @@ def add_parser(subparsers: Any) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="raw bytes; *.hex: hex text; a capture file; a transcript (lines of < and > with hex); -: standard input",
+        help="raw bytes; *.hex: hex text; a capture file; a transcript (lines of < from the meter and > to it, with hex);"
+        " -: standard input",
     )
 
 
@@ -54,6 +63,14 @@ def _seconds(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) <= _MOST_PERIOD_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds from 1 to {_MOST_PERIOD_S:,}")
     return int(text)
+
+
+def _short_name(text: str) -> tuple[int, bytes]:
+    found = re.fullmatch(r"(\d{1,5})=(\d{1,3})-(\d{1,3}):(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:\*(\d{1,3}))?", text)
+    numbers = [int(number or 255) for number in found.groups()] if found else [_MOST_NAME + 1]
+    if numbers[0] > _MOST_NAME or max(numbers[1:]) > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is no base name and code, such as 160=1-0:1.8.0*255")
+    return numbers[0], bytes(numbers[1:])
 
 
 class Unreadable(Exception):
@@ -84,12 +101,14 @@ def run(args: argparse.Namespace) -> int:
     unreadable = False
     for file in args.files:
         try:
-            parts = parts_of(file, read(file))
+            content = read(file)
+            bursts = _conversation(content, args)
+            parts = [] if bursts else parts_of(file, content)
         except Unreadable as error:
             unreadable = True
             print(f"optoprobe decode: {error}.", file=sys.stderr)
             continue
-        outcome = _Outcome(file, sum(len(data) for data, _ in parts))
+        outcome = _Outcome(file, sum(len(data) for data, _ in parts) + sum(len(burst.data) for burst in bursts))
         outcomes.append(outcome)
         if args.mqtt:
             try:
@@ -98,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"optoprobe decode: {args.settings}: {error}.", file=sys.stderr)
                 return 2
             continue
-        for event in _events(parts, args):
+        for event in _events_of_session(file, content, bursts, args) if bursts else _events(parts, args):
             if isinstance(event, Telegram):
                 outcome.telegrams += 1
             else:
@@ -124,6 +143,30 @@ def _print_messages(parts: list[tuple[bytes, list[int]]], args: argparse.Namespa
         print(json.dumps(message._asdict(), ensure_ascii=False))
     print(json.dumps({"summary": summary._asdict()}, ensure_ascii=False))
     return summary.good
+
+
+def _conversation(content: bytes, args: argparse.Namespace) -> list[transcript.Burst]:
+    """What both said where `content` may be a recorded conversation with a DLMS meter, else []."""
+    if args.mqtt or args.protocol not in (decoding.AUTO, "dlms") or not transcript.is_transcript(content):
+        return []
+    bursts = transcript.parse(content)
+    return bursts if transcript.is_conversation(bursts) else []
+
+
+def _events_of_session(
+    file: str, content: bytes, bursts: list[transcript.Burst], args: argparse.Namespace
+) -> list[Telegram | Rejected]:
+    """What a conversation gives; where it is none with a DLMS meter, what a listener hears of it."""
+    keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
+    events = list(dlms_session.decode(bursts, *keys, dict(args.short_name or ())))
+    if args.protocol == decoding.AUTO and not any(isinstance(event, Telegram) for event in events):
+        try:
+            heard = list(_events(parts_of(file, content), args))
+        except Unreadable:
+            return events
+        if any(isinstance(event, Telegram) for event in heard):
+            return heard
+    return events
 
 
 def _events(parts: list[tuple[bytes, list[int]]], args: argparse.Namespace) -> Iterator[Telegram | Rejected]:
@@ -153,7 +196,7 @@ def parts_of(file: str, data: bytes) -> list[tuple[bytes, list[int]]]:
 
 def read(file: str) -> bytes:
     """The bytes of `file` as named in the call: raw, a *.hex file's hex text, or standard input for "-"; of a capture
-    file, whatever its name, the text.
+    file or a recorded session, whatever its name, the text.
 
     Raises Unreadable.
     """
@@ -162,7 +205,7 @@ def read(file: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable(f"{file} cannot be read ({reason}): check its name and its permissions") from error
-    if not file.lower().endswith(".hex") or capture_file.is_capture(data):
+    if not file.lower().endswith(".hex") or capture_file.is_capture(data) or transcript.is_transcript(data):
         return data
     try:
         return bytes_of_hex_text(data)

@@ -1,0 +1,143 @@
+"""The association: who asks, how it is proved, and what the meter lets it do (DLMS UA 1000-2, 9.4; ISO 8650).
+
+60 length | A1 context | A6 title | 8A 8B mechanism | AC 80 password or challenge | BE 04 request           AARQ
+61 length | A1 context | A2 result | A3 diagnostic | A4 title | 89 mechanism | AA challenge | BE 04 response  AARE
+62, 63 length ..                                                                            release, and its answer
+
+01 00 00 00 06 | 5F 1F 04 00 conformance 3 | PDU size 2            what is asked for; ciphered it is 21
+08 00 06 | 5F 1F 04 00 conformance 3 | PDU size 2 | names 2        what is given; 28. Names: 0007 long, FA00 short
+"""
+
+from metering.compat import const
+from metering.dlms.axdr import Malformed, ber_length
+
+AARQ = const(0x60)
+AARE = const(0x61)
+RELEASE = const(0x62)
+RELEASED = const(0x63)
+
+LN = const(1)  # application contexts
+SN = const(2)
+LN_CIPHERED = const(3)
+SN_CIPHERED = const(4)
+
+NO_SECURITY = const(0)  # mechanisms
+LOW = const(1)
+HIGH = const(2)
+HIGH_MD5 = const(3)
+HIGH_SHA1 = const(4)
+HIGH_GMAC = const(5)
+HIGH_SHA256 = const(6)
+HIGH_ECDSA = const(7)
+
+_CONTEXT_OID = b"\x60\x85\x74\x05\x08\x01"
+_MECHANISM_OID = b"\x60\x85\x74\x05\x08\x02"
+_LN_CONFORMANCE = b"\x00\x12\x14"  # GET, in blocks, several in one, selective access: no SET
+_SN_CONFORMANCE = b"\x10\x02\x20"  # READ, several in one, parameterised access: no WRITE
+_ACTION = const(1)  # of the last byte: where a challenge is to be answered
+_MAX_TITLE = const(8)
+_MAX_SECRET = const(64)
+
+_RESULTS = ("accepted", "refused for good", "refused for now")
+_DIAGNOSTICS = {
+    0: "",
+    1: "no reason given",
+    2: "application context not supported",
+    3: "calling title not recognised",
+    11: "authentication mechanism not recognised",
+    12: "authentication mechanism required",
+    13: "authentication failed",
+    14: "authentication required",
+}
+
+
+def request(context, mechanism=NO_SECURITY, secret=b"", max_pdu=0xFFFF):
+    """An AARQ in the clear. `secret`: the password of LOW, the client's challenge of what is higher. ValueError."""
+    if context not in (LN, SN):
+        raise ValueError("an association in the clear has context 1 or 2")
+    if len(secret) > _MAX_SECRET:
+        raise ValueError("a password or challenge has %d bytes at the most" % _MAX_SECRET)
+    body = b"\xa1\x09\x06\x07" + _CONTEXT_OID + bytes((context,))
+    if mechanism:
+        n = len(secret)
+        body += b"\x8a\x02\x07\x80\x8b\x07" + _MECHANISM_OID + bytes((mechanism, 0xAC, n + 2, 0x80, n)) + secret
+    conformance = _LN_CONFORMANCE if context == LN else _SN_CONFORMANCE
+    if mechanism > LOW and context == LN:
+        conformance = conformance[:2] + bytes((conformance[2] | _ACTION,))
+    size = bytes((max_pdu >> 8, max_pdu & 0xFF))
+    body += b"\xbe\x10\x04\x0e\x01\x00\x00\x00\x06\x5f\x1f\x04\x00" + conformance + size
+    return bytes((AARQ, len(body))) + body
+
+
+def release():
+    """The request to release the association."""
+    return b"\x62\x03\x80\x01\x00"
+
+
+class Association:
+    """What an AARQ or an AARE says. `context`, `mechanism` 0 for none; `title` of who sends it, bytes or None;
+    `result` 0 where it is accepted, `diagnostic` its number, `by_provider` True where the layer below refuses;
+    `data_at`, `data_end`: the initiate request or response in the buffer; `max_pdu`; `conformance`, 24 bits.
+    """
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self):
+        self.context = self.mechanism = self.result = self.diagnostic = 0
+        self.data_at = self.data_end = self.max_pdu = self.conformance = 0
+        self.by_provider = False
+        self.title = None
+
+    def take(self, buf, at, end):
+        """Take the APDU buf[at:end] apart. Raises Malformed."""
+        self.clear()
+        self.result = -1 if buf[at] == AARE else 0
+        n, at = ber_length(buf, at + 1, end)
+        if n > end - at:
+            raise Malformed("association truncated")
+        end = at + n
+        while at < end:
+            tag = buf[at]
+            n, at = ber_length(buf, at + 1, end)
+            if n > end - at:
+                raise Malformed("association truncated")
+            self._take(buf, tag, at, at + n)
+            at += n
+        if self.result < 0:
+            raise Malformed("association without a result")
+
+    def _take(self, buf, tag, at, end):
+        n = end - at
+        if tag == 0xA1 and n == 9 and bytes(buf[at + 2 : at + 8]) == _CONTEXT_OID:
+            self.context = buf[end - 1]
+        elif tag in b"\x89\x8b" and n == 7 and bytes(buf[at : at + 6]) == _MECHANISM_OID:
+            self.mechanism = buf[end - 1]
+        elif tag in b"\xa4\xa6" and 2 < n <= 2 + _MAX_TITLE and buf[at] == 0x04 and buf[at + 1] == n - 2:
+            self.title = bytes(buf[at + 2 : end])
+        elif tag == 0xA2 and n == 3:
+            self.result = buf[end - 1]
+        elif tag == 0xA3 and n == 5:
+            self.by_provider = buf[at] == 0xA2
+            self.diagnostic = buf[end - 1]
+        elif tag == 0xBE and n > 2 and buf[at] == 0x04:
+            n, at = ber_length(buf, at + 1, end)
+            if n != end - at:
+                raise Malformed("initiate of another length")
+            self.data_at, self.data_end = at, end
+
+    def take_initiate(self, buf, at, end):
+        """Read the plain initiate response buf[at:end]. Raises Malformed."""
+        if buf[at] != 0x08 or end - at not in (14, 15):
+            raise Malformed("no initiate response")
+        self.conformance = buf[end - 7] << 16 | buf[end - 6] << 8 | buf[end - 5]
+        self.max_pdu = buf[end - 4] << 8 | buf[end - 3]
+
+    def verdict(self):
+        """In words: "accepted", or how and why it is refused."""
+        known = 0 <= self.result < len(_RESULTS)
+        text = _RESULTS[self.result] if known else "refused (result %d)" % self.result
+        why = "" if self.by_provider else _DIAGNOSTICS.get(self.diagnostic)
+        if why is None or self.by_provider and self.diagnostic:
+            why = "diagnostic %d%s" % (self.diagnostic, " of the provider" if self.by_provider else "")
+        return "%s: %s" % (text, why) if why else text

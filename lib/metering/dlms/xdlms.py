@@ -1,0 +1,237 @@
+"""What a meter is asked, and how it answers: GET by logical name, READ by short name (Green Book 9.5; IEC 62056-5-3).
+
+    C0 01 id | class 2 | obis 6 | attribute | 00             C4 01 id | 00 data, 01 result
+    C0 02 id | block 4                                       C4 02 id | last | block 4 | 00 length data, 01 result
+    C0 03 id | n | (class, obis, attribute, 00) ..           C4 03 id | n | (00 data, 01 result) ..
+    05 n | 02 name 2 ..                                      0C n | 00 data, 01 result ..
+    05 01 | 05 block 2                                       0C 01 | 02 last | block 2 | length data
+    C3 01 id | 000F 0000280000FF 01 01 | 09 length proof     C7 01 id | result | 01 | 00 data
+
+Read only: what is built here is GET, READ and the one ACTION that proves a password. There is no SET and no WRITE.
+"""
+
+from metering.compat import const
+from metering.dlms.axdr import Malformed, ber_length
+
+GET_REQUEST = const(0xC0)
+GET_RESPONSE = const(0xC4)
+READ_REQUEST = const(0x05)
+READ_RESPONSE = const(0x0C)
+ACTION_REQUEST = const(0xC3)
+ACTION_RESPONSE = const(0xC7)
+EXCEPTION = const(0xD8)
+SERVICE_ERROR = const(0x0E)
+
+NORMAL = const(1)  # of GET; the others are NEXT and LIST
+NEXT = const(2)
+LIST = const(3)
+BY_NAME = const(2)  # of READ; the others are PARAMETERS and BLOCK
+PARAMETERS = const(4)
+BLOCK = const(5)
+
+MAX_ITEMS = const(32)  # asked in one request
+_ITEM = const(10)  # bytes of a GET's item, with its 00
+_PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
+_MAX_PROOF = const(64)
+
+_RESULTS = {
+    1: "hardware fault",
+    2: "temporary failure",
+    3: "access denied",
+    4: "object undefined",
+    9: "class inconsistent",
+    11: "object unavailable",
+    12: "type unmatched",
+    13: "scope of access violated",
+    14: "data block unavailable",
+    15: "long reading aborted",
+    16: "no long reading in progress",
+    19: "block number invalid",
+    250: "other reason",
+}
+
+
+def result_text(result):
+    """A data-access-result in words."""
+    return _RESULTS.get(result) or "result %d" % result
+
+
+def get(invoke, class_id, obis, attribute):
+    """A GET of one attribute; `obis` 6 bytes, `invoke` the byte of id and priority."""
+    return bytes((GET_REQUEST, NORMAL, invoke)) + _item(class_id, obis, attribute)
+
+
+def get_next(invoke, block):
+    """A GET of what follows block number `block`."""
+    return bytes((GET_REQUEST, NEXT, invoke, block >> 24 & 0xFF, block >> 16 & 0xFF, block >> 8 & 0xFF, block & 0xFF))
+
+
+def get_list(invoke, items):
+    """A GET of several: (class, obis, attribute) each. ValueError for none or more than MAX_ITEMS."""
+    _count(items)
+    data = bytes((GET_REQUEST, LIST, invoke, len(items)))
+    for class_id, obis, attribute in items:
+        data += _item(class_id, obis, attribute)
+    return data
+
+
+def _count(items):
+    if not 0 < len(items) <= MAX_ITEMS:
+        raise ValueError("1 to %d are asked in one request" % MAX_ITEMS)
+
+
+def _item(class_id, obis, attribute):
+    return bytes((class_id >> 8, class_id & 0xFF)) + obis + bytes((attribute, 0))
+
+
+def read(names):
+    """A READ of short names. ValueError for none or more than MAX_ITEMS."""
+    _count(names)
+    data = bytes((READ_REQUEST, len(names)))
+    for name in names:
+        data += bytes((BY_NAME, name >> 8, name & 0xFF))
+    return data
+
+
+def read_next(block):
+    """A READ of the block that follows number `block`."""
+    return bytes((READ_REQUEST, 1, BLOCK, block >> 8, block & 0xFF))
+
+
+def prove(invoke, proof):
+    """The ACTION that answers the meter's challenge: the only one there is. ValueError."""
+    if len(proof) > _MAX_PROOF:
+        raise ValueError("a proof has %d bytes at the most" % _MAX_PROOF)
+    return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + bytes((len(proof),)) + proof
+
+
+class Asked:
+    """What a request asks. `items`: (class, obis, attribute, with selector) of GET, (0, b"", name, with parameters) of
+    READ. `invoke`: GET's id, -1 of READ. `is_next`: it goes on with what was asked before.
+    """
+
+    def __init__(self):
+        self.items = []
+        self.invoke = -1
+        self.is_next = self.is_list = False
+
+    def take(self, buf, at, end):
+        """Take the request buf[at:end] apart; a list ends at an item with a selector. Raises Malformed."""
+        self.items = []
+        self.is_next = self.is_list = False
+        if buf[at] == READ_REQUEST:
+            self.invoke = -1
+            self._take_names(buf, at + 1, end)
+            return
+        if end - at < 4:
+            raise Malformed("request truncated")
+        kind = buf[at + 1]
+        self.invoke = buf[at + 2] & 0x0F
+        at += 3
+        if kind == NEXT:
+            self.is_next = True
+            return
+        n = 1
+        if kind == LIST:
+            self.is_list = True
+            n = buf[at]
+            at += 1
+        elif kind != NORMAL:
+            raise Malformed("request of kind %d" % kind)
+        if not 0 < n <= MAX_ITEMS:
+            raise Malformed("request of %d items" % n)
+        for _ in range(n):
+            if end - at < _ITEM:
+                raise Malformed("request truncated")
+            selected = buf[at + 9] != 0
+            if selected and n > 1:
+                raise Malformed("a list with a selector")
+            self.items.append((buf[at] << 8 | buf[at + 1], bytes(buf[at + 2 : at + 8]), buf[at + 8], selected))
+            at += _ITEM
+
+    def _take_names(self, buf, at, end):
+        if at >= end or not 0 < buf[at] <= MAX_ITEMS:
+            raise Malformed("request of no items or too many")
+        n = buf[at]
+        at += 1
+        self.is_list = True
+        for _ in range(n):
+            if end - at < 3:
+                raise Malformed("request truncated")
+            kind = buf[at]
+            if kind == BLOCK and n == 1:
+                self.is_next = True
+                return
+            if kind != BY_NAME and not (kind == PARAMETERS and n == 1):
+                raise Malformed("item of kind %d" % kind)
+            self.items.append((0, b"", buf[at + 1] << 8 | buf[at + 2], kind == PARAMETERS))
+            at += 3
+
+
+class Answer:
+    """What a response brings. `invoke` GET's id, -1 of READ; `block` its number, -1 for what is no block, `is_last`;
+    `at`, `end`: the data in the buffer, `n` results of it; `result` of a single or a block that failed, else 0.
+    """
+
+    def __init__(self):
+        self.invoke = self.block = -1
+        self.is_last = True
+        self.at = self.end = self.n = self.result = 0
+
+    def take(self, buf, at, end):
+        """Take the response buf[at:end] apart. With n > 0 the data are n results (result_at). Raises Malformed."""
+        self.invoke = self.block = -1
+        self.is_last = True
+        self.n = self.result = 0
+        self.end = end
+        if end - at < 4:
+            raise Malformed("response truncated")
+        if buf[at] == READ_RESPONSE:
+            self._take_read(buf, at + 1, end)
+            return
+        kind = buf[at + 1]
+        self.invoke = buf[at + 2] & 0x0F
+        at += 3
+        if kind == NORMAL:
+            self.n = 1
+            self.at = at
+        elif kind == LIST:
+            self.n = buf[at]
+            self.at = at + 1
+        elif kind == NEXT and end - at >= 7:
+            self.is_last = buf[at] != 0
+            self.block = buf[at + 1] << 24 | buf[at + 2] << 16 | buf[at + 3] << 8 | buf[at + 4]
+            if buf[at + 5]:
+                self.result = buf[at + 6] or 250
+                self.is_last = True
+                return
+            self._take_block(buf, at + 6, end)
+        else:
+            raise Malformed("response of kind %d" % kind)
+
+    def _take_read(self, buf, at, end):
+        self.n = buf[at]
+        self.at = at + 1
+        if self.n == 1 and buf[at + 1] == 2:
+            if end - at < 6:
+                raise Malformed("response truncated")
+            self.n = 0
+            self.is_last = buf[at + 2] != 0
+            self.block = buf[at + 3] << 8 | buf[at + 4]
+            self._take_block(buf, at + 5, end)
+
+    def _take_block(self, buf, at, end):
+        n, self.at = ber_length(buf, at, end)
+        if n != end - self.at:
+            raise Malformed("block of another length")
+
+
+def result_at(buf, at, end):
+    """(0, where the data begin) of a result, else (data-access-result, where it ends). Raises Malformed."""
+    if end - at < 2:
+        raise Malformed("result truncated")
+    if buf[at] == 0:
+        return 0, at + 1
+    if buf[at] != 1:
+        raise Malformed("result of kind %d" % buf[at])
+    return buf[at + 1] or 250, at + 2

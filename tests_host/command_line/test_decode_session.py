@@ -1,0 +1,352 @@
+"""`optoprobe decode` of a recorded conversation with a DLMS meter, told by a meter made of our own encoders.
+
+Any transcript: readings that the meter has sent, or counted rejections; never another value, never an exception.
+"""
+
+import json
+import random
+
+import pytest
+
+from metering.dlms import association, hdlc_station, xdlms
+from optoprobe import Rejected, Telegram, cli, dlms_session, transcript
+from optoprobe.virtual import dlms_encoder as enc
+
+KEY, AUTH_KEY = bytes(range(16)), bytes(range(16, 32))
+TITLE, CLIENT_TITLE = b"OPT\0\0\0\0\1", b"CLI\0\0\0\0\2"
+METER, CLIENT = hdlc_station.server_address(1, 17), hdlc_station.client_address(16)
+ENERGY, POWER, NUMBER, CLOCK = (
+    enc.obis_bytes(c + "*255") for c in ("1-0:1.8.0", "1-0:16.7.0", "0-0:96.1.0", "0-0:1.0.0")
+)
+ENERGY_ROW, POWER_ROW = ("1-0:1.8.0*255", "1234567.89", "Wh"), ("1-0:16.7.0*255", "-301", "W")
+NUMBER_ROW = ("0-0:96.1.0*255", b"77310099".hex(), None)
+SIZES = bytes.fromhex("8180060501800601f0")
+
+
+def scale(scaler, unit):
+    return enc.structure([enc.number(enc.INT8, scaler), enc.enum(unit)])
+
+
+OBJECTS = {
+    (3, ENERGY, 2): enc.number(enc.UINT32, 123456789),
+    (3, ENERGY, 3): scale(-2, 30),
+    (3, POWER, 2): enc.number(enc.INT32, -301),
+    (3, POWER, 3): scale(0, 27),
+    (1, NUMBER, 2): enc.octets(b"77310099"),
+    (8, CLOCK, 2): enc.octets(bytes.fromhex("07ea0b1c060c1e0000ffc400")),
+}
+
+
+def result_of(item):
+    return b"\0" + OBJECTS[item] if item in OBJECTS else b"\1\4"
+
+
+class Wire:
+    """Takes APDUs of both sides down as a transcript: HDLC frames in `segment` bytes of information, or the wrapper."""
+
+    def __init__(self, segment=0, is_wrapper=False):
+        self.lines = []
+        self.segment = segment
+        self.is_wrapper = is_wrapper
+        self.sent = {True: 0, False: 0}
+        if not is_wrapper:
+            self.put(True, hdlc_station.frame(METER, CLIENT, hdlc_station.SNRM))
+            self.put(False, hdlc_station.frame(CLIENT, METER, hdlc_station.UA, SIZES))
+
+    def put(self, to_meter, data):
+        self.lines.append((to_meter, data))
+
+    def say(self, to_meter, apdu):
+        if self.is_wrapper:
+            self.put(to_meter, enc.wrapper(apdu, *((16, 1) if to_meter else (1, 16))))
+            return
+        whole = (hdlc_station.REQUEST_LLC if to_meter else hdlc_station.ANSWER_LLC) + apdu
+        n = self.segment or len(whole)
+        pieces = [whole[at : at + n] for at in range(0, len(whole), n)]
+        to, by = (METER, CLIENT) if to_meter else (CLIENT, METER)
+        for k, piece in enumerate(pieces):
+            if k:
+                ready = hdlc_station.ready_control(self.sent[to_meter])
+                self.put(not to_meter, hdlc_station.frame(by, to, ready))
+            control = hdlc_station.information_control(self.sent[to_meter], self.sent[not to_meter])
+            self.put(to_meter, hdlc_station.frame(to, by, control, piece, k < len(pieces) - 1))
+            self.sent[to_meter] = (self.sent[to_meter] + 1) % 8
+
+    def ask(self, request, *answers):
+        self.say(True, request)
+        for answer in answers:
+            self.say(False, answer)
+
+    def associate(self, context=association.LN, result=0, diagnostic=0):
+        self.ask(association.request(context), accept(context, result, diagnostic))
+
+    def get(self, *items):
+        for item in items:
+            self.ask(xdlms.get(0xC1, *item), b"\xc4\x01\xc1" + result_of(item))
+
+    def leave(self):
+        self.put(True, hdlc_station.frame(METER, CLIENT, hdlc_station.DISC))
+        self.put(False, hdlc_station.frame(CLIENT, METER, hdlc_station.UA))
+
+    def bursts(self):
+        return [transcript.Burst(*line) for line in self.lines]
+
+    def text(self):
+        return "# a session\n" + "".join(f"{'>' if to_meter else '<'} {data.hex()}\n" for to_meter, data in self.lines)
+
+    def events(self, *keys, **options):
+        return list(dlms_session.decode(self.bursts(), *keys, **options))
+
+
+def accept(context=association.LN, result=0, diagnostic=0):
+    body = b"\xa1\x09\x06\x07\x60\x85\x74\x05\x08\x01" + bytes((context,)) + b"\xa2\x03\x02\x01" + bytes((result,))
+    body += b"\xa3\x05\xa1\x03\x02\x01" + bytes((diagnostic,))
+    body += b"\xbe\x10\x04\x0e\x08\x00\x06\x5f\x1f\x04\x00\x00\x12\x14\x01\xf4\x00\x07"
+    return bytes((0x61, len(body))) + body
+
+
+def household(segment=0, is_wrapper=False):
+    wire = Wire(segment, is_wrapper)
+    wire.associate()
+    wire.get(*OBJECTS)
+    return wire
+
+
+def rows(events):
+    return [(r.obis, r.value, r.unit) for event in events if isinstance(event, Telegram) for r in event.readings]
+
+
+def reasons(events):
+    return [(event.reason, event.detail) for event in events if isinstance(event, Rejected)]
+
+
+@pytest.mark.parametrize("segment", [0, 7, 1])
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_a_session_gives_its_readings_scaled_by_what_it_says(segment, is_wrapper):
+    events = household(segment, is_wrapper).events()
+    assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW] and len(events) == 1
+    assert (events[0].meter_id, events[0].timestamp) == ("77310099", "2026-11-28T11:30:00Z")
+    assert events[0].checked == (not is_wrapper)
+
+
+def test_each_association_is_a_telegram_and_a_count_without_a_scale_is_no_reading():
+    wire = Wire()
+    wire.associate()
+    wire.get((3, ENERGY, 3), (3, ENERGY, 2))
+    wire.leave()
+    wire.lines += Wire().lines
+    wire.sent = {True: 0, False: 0}
+    wire.associate()
+    wire.get((3, ENERGY, 2))
+    events = wire.events()
+    assert rows(events) == [ENERGY_ROW] and len(events) == 2
+    assert reasons(events) == [("no scale", "1-0:1.8.0*255: 123456789, the session says no scale of it")]
+
+
+@pytest.mark.parametrize("size", [1, 9, 200])
+def test_several_in_one_answer_come_in_blocks_too(size):
+    items = [(3, ENERGY, 2), (3, POWER, 9), (3, ENERGY, 3)]
+    data = b"\3" + b"".join(result_of(item) for item in items)
+    wire = Wire()
+    wire.associate()
+    wire.ask(xdlms.get_list(0xC1, items), b"\xc4\x03\xc1" + data)
+    wire.say(True, xdlms.get_list(0xC1, items))
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    for k, piece in enumerate(pieces, 1):
+        last = bytes((k == len(pieces),))
+        wire.say(False, b"\xc4\x02\xc1" + last + k.to_bytes(4, "big") + b"\0" + enc.ber_length(len(piece)) + piece)
+        if k < len(pieces):
+            wire.say(True, xdlms.get_next(0xC1, k))
+    events = wire.events()
+    assert rows(events) == [ENERGY_ROW, ENERGY_ROW]
+    assert reasons(events) == [("refused", "1-0:16.7.0*255 attribute 9: object undefined")] * 2
+
+
+def test_short_names_are_those_of_the_object_list_or_of_the_call_and_never_guessed():
+    listed = b"\x01\x01" + enc.structure(
+        [enc.number(enc.INT16, 0x200), enc.number(enc.UINT16, 3), enc.number(enc.UINT8, 0), enc.octets(ENERGY)]
+    )
+    value, its_scale = OBJECTS[3, ENERGY, 2], OBJECTS[3, ENERGY, 3]
+    wire = Wire()
+    wire.associate(association.SN)
+    wire.ask(xdlms.read([0x208, 0x210]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
+    assert rows(wire.events()) == [("short name 520", "1234567.89", "Wh")]
+    assert rows(wire.events(short_names={0x200: ENERGY})) == [ENERGY_ROW]
+    first, second = listed[:9], listed[9:]
+    wire.ask(xdlms.read([0xFA08]), b"\x0c\x01\x02\x00\x00\x01" + bytes((len(first) + 2,)) + b"\x01\x00" + first)
+    wire.ask(xdlms.read_next(1), b"\x0c\x01\x02\x01\x00\x02" + bytes((len(second),)) + second)
+    assert rows(wire.events()) == [ENERGY_ROW]
+    assert reasons(wire.events()) == []
+
+
+@pytest.mark.parametrize("is_general", [False, True])
+def test_a_ciphered_session_is_read_with_its_keys_only(is_general):
+    wire = Wire(is_wrapper=True)
+    counter = 5
+
+    def say(to_meter, apdu, tag):
+        nonlocal counter
+        counter += 1
+        title = CLIENT_TITLE if to_meter else TITLE
+        protected = enc.protect(apdu, 0x30, KEY, AUTH_KEY, title, counter)
+        general = enc.general_ciphering(protected, title)
+        wire.say(to_meter, general if is_general else enc.service_ciphering(protected, tag))
+
+    asked, given = bytearray(association.request(association.LN)), bytearray(accept())
+    for apdu, at, tag, title in ((asked, 13, 0xA6, CLIENT_TITLE), (given, 25, 0xA4, TITLE)):
+        apdu[at:at] = bytes((tag, 10, 4, 8)) + title
+        apdu[1] += 12
+    wire.ask(bytes(asked), bytes(given))
+    for item in OBJECTS:
+        say(True, xdlms.get(0xC1, *item), 0xC8)
+        say(False, b"\xc4\x01\xc1" + result_of(item), 0xCC)
+    events = wire.events(KEY, AUTH_KEY)
+    assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW] and not reasons(events)
+    assert events[0].cipher.system_title == TITLE.hex() and events[0].cipher.authenticated
+    assert {reason for reason, _ in reasons(wire.events())} == {"key needed"}
+    assert {reason for reason, _ in reasons(wire.events(AUTH_KEY, KEY))} == {"tag"}
+    assert not rows(wire.events()) and not rows(wire.events(AUTH_KEY, KEY))
+
+
+def test_an_echo_a_sign_on_and_what_is_sent_again_change_nothing():
+    wire = household(9)
+    clean = rows(wire.events())
+    echoed = Wire()
+    echoed.lines = [(True, b"/?!\r\n"), (False, b"/XYZ5\\2PROBE\r\n"), (True, b"\x06252\r\n"), (False, b"\x06252\r\n")]
+    for to_meter, data in wire.lines:
+        echoed.put(to_meter, data)
+        if to_meter:
+            echoed.put(False, data)
+        else:
+            echoed.put(False, data)  # once more
+    events = echoed.events()
+    assert rows(events) == clean and not reasons(events)
+    split = Wire()
+    split.lines = [(to_meter, data[k : k + 1]) for to_meter, data in wire.lines for k in range(len(data))]
+    assert rows(split.events()) == clean and not reasons(split.events())
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "detail"),
+    [
+        ([accept(result=1, diagnostic=13)], "refused", "association refused for good: authentication failed"),
+        ([b"\xd8\x01\x02"], "refused", "exception, service not allowed, service not supported"),
+        ([b"\x0e\x01\x06\x01"], "refused", "service error 010601"),
+        ([b"\xc7\x01\xc1\x03\x00"], "refused", "the proof of the password: access denied"),
+        ([b"\xc4\x01\xc1\x00\x16\x01"], "unasked", "an answer to another question, or to none"),
+        ([b"\xc0\x01\xc1"], "structure", "not part of a conversation (0xC0)"),
+        ([b"\xd4\x01\x00"], "key needed", "ciphered with a key of this session alone"),
+        ([b"\xcc\x03\x30\x00\x00"], "security", "ciphered, and nobody has said a system title"),
+    ],
+)
+def test_what_a_meter_refuses_is_told_in_words_and_what_was_read_stays(answers, reason, detail):
+    wire = household()
+    for answer in answers:
+        wire.say(False, answer)
+    events = wire.events()
+    assert (reason, detail) in reasons(events)
+    assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW]
+
+
+def test_a_question_without_an_answer_and_a_type_that_is_no_reading_are_counted():
+    wire = household()
+    wire.say(True, xdlms.get(0xC2, 3, POWER, 2))
+    wire.ask(xdlms.get(0xC1, 3, ENERGY, 2), b"\xc4\x01\xc1\x00" + enc.float32(1.5))
+    events = wire.events()
+    assert ("no answer", "1-0:16.7.0*255 attribute 2 was not answered") in reasons(events)
+    assert ("data", "1-0:1.8.0*255 attribute 2: data of type 0x17 are no reading") in reasons(events)
+
+
+def test_a_damaged_frame_is_counted_and_gives_no_other_value():
+    """Each byte of what the meter sends, changed; the checks of HDLC find it, and the rest is read."""
+    wire = household()
+    allowed = {ENERGY_ROW, POWER_ROW, NUMBER_ROW}
+    clean = wire.lines
+    for k, (to_meter, data) in enumerate(clean):
+        for at in range(0, len(data), 3):
+            damaged = data[:at] + bytes((data[at] ^ 0x10,)) + data[at + 1 :]
+            wire.lines = [*clean[:k], (to_meter, damaged), *clean[k + 1 :]]
+            events = wire.events()
+            assert set(rows(events)) <= allowed and len(rows(events)) >= 2
+            assert reasons(events), (k, at)
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+@pytest.mark.parametrize("line", ["> 6", "> 7ea0", ""])
+def test_an_answer_is_not_taken_for_that_to_another_question(is_wrapper, line):
+    """All requests have one invoke id: an answer is lost, then a request; what comes next is not of the first one."""
+    wire = Wire(is_wrapper=is_wrapper)
+    wire.associate()
+    wire.get((3, POWER, 3))
+    begun = len(wire.lines)
+    wire.get((3, POWER, 2), (3, ENERGY, 2))
+    lines = wire.text().splitlines()[1:]
+    lines[begun + 1 : begun + 3] = [line] if line else []
+    events = list(dlms_session.decode(transcript.parse("\n".join(lines).encode())))
+    if line or not is_wrapper:  # TCP loses nothing between two lines
+        assert not rows(events) and reasons(events)
+
+
+def test_a_cut_session_gives_what_was_read():
+    wire = household(11)
+    clean = wire.lines
+    counts = []
+    for k in range(len(clean)):
+        wire.lines = clean[:k]
+        counts.append(len(rows(wire.events())))
+        wire.lines = [*clean[:k], (clean[k][0], clean[k][1][: len(clean[k][1]) // 2])]
+        assert len(rows(wire.events())) == counts[-1]
+    assert counts == sorted(counts) and counts[-1] == 3
+
+
+def test_any_bytes_are_events_or_counted():
+    chance = random.Random(18)
+    clean = household(20).lines + household(0, True).lines
+    for _ in range(300):
+        wire = Wire()
+        for to_meter, data in chance.sample(clean, 12):
+            piece = bytearray(data)
+            for _ in range(chance.randrange(3)):
+                piece[chance.randrange(len(piece))] = chance.randrange(256)
+            wire.put(to_meter if chance.random() < 0.9 else not to_meter, bytes(piece))
+            if chance.random() < 0.3:  # an APDU of any bytes in a frame that holds
+                tag = chance.choice(b"\x60\x61\xc0\xc4\x05\x0c\xc7\xd8\xdb\xcc\x28\x0e\x0f")
+                wire.say(
+                    chance.random() < 0.5, bytes((tag, chance.randrange(6))) + chance.randbytes(chance.randrange(30))
+                )
+        wire.events(KEY, AUTH_KEY)
+
+
+def test_the_command_reads_a_transcript_and_tells_damaged_lines(tmp_path, capsys):
+    file = tmp_path / "session.txt"
+    file.write_text(household().text() + "> 6\n! nonsense\n")
+    assert cli.main(["decode", "--json", str(file)]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["rejected"] for line in told if "rejected" in line] == ["transcript", "transcript"]
+    (telegram,) = [line for line in told if "readings" in line]
+    assert [(r["obis"], r["value"], r["unit"]) for r in telegram["readings"]] == [ENERGY_ROW, POWER_ROW, NUMBER_ROW]
+
+
+def test_short_names_may_be_given_with_the_command(tmp_path, capsys):
+    wire = Wire()
+    wire.associate(association.SN)
+    wire.ask(xdlms.read([0x208]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 2])
+    wire.ask(xdlms.read([0x210]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 3])
+    file = tmp_path / "session.hex"
+    file.write_text(wire.text())
+    assert cli.main(["decode", "--json", "--short-name", "512=1-0:1.8.0", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["readings"][0]["obis"] == "1-0:1.8.0*255"
+    for wrong in ("512", "70000=1-0:1.8.0", "1=1-0:1.8.300"):
+        with pytest.raises(SystemExit):
+            cli.main(["decode", "--short-name", wrong, str(file)])
+
+
+def test_a_transcript_of_a_meter_that_is_not_asked_is_heard_as_it_is(tmp_path, capsys):
+    body = enc.structure([enc.octets(ENERGY), OBJECTS[3, ENERGY, 2], OBJECTS[3, ENERGY, 3]])
+    push = enc.between_flags([enc.hdlc_frame(enc.LLC_PUSH + enc.data_notification(body))])
+    file = tmp_path / "push.txt"
+    for before in ("", "> 2f3f210d0a\n"):
+        file.write_text(f"{before}< {push.hex()}\n< {push.hex()}\n")
+        assert cli.main(["decode", "--json", str(file)]) == 0
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [row["readings"][0]["value"] for row in told if "readings" in row] == ["1234567.89"] * 2
