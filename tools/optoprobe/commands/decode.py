@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="raw bytes; *.hex: hex text; a capture file; a transcript (lines of < from the meter and > to it, with hex);"
+        help="raw bytes; *.hex: hex text; a capture file; a transcript (lines of < from the meter, > to it, with hex);"
         " -: standard input",
     )
 
