@@ -59,3 +59,10 @@ def test_a_probe_publishes_none_of_it_yet(tmp_path, capsys):
     file.write_bytes(ANSWER)
     code, out, err = run(capsys, "--mqtt", "--protocol", "mbus", file)
     assert code == 2 and not out and "leave out --mqtt" in err
+
+
+def test_where_nothing_begins_the_sentence_names_what_was_looked_for(tmp_path, capsys):
+    file = tmp_path / "ack.txt"
+    file.write_text("< e5\n")
+    code, _, err = run(capsys, "--protocol", "mbus", file)
+    assert code == 1 and "no start sequence of mbus found" in err

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
             print(_summary(outcome))
     nothing = not any(outcome.telegrams for outcome in outcomes)
     if nothing and outcomes:
-        print(f"optoprobe decode: {_why_nothing(outcomes)}.", file=sys.stderr)
+        print(f"optoprobe decode: {_why_nothing(outcomes, args.protocol)}.", file=sys.stderr)
     return 2 if unreadable else 1 if nothing else 0
 
 
@@ -294,7 +294,7 @@ def _summary(outcome: _Outcome) -> str:
     return text
 
 
-def _why_nothing(outcomes: list[_Outcome]) -> str:
+def _why_nothing(outcomes: list[_Outcome], protocol: str) -> str:
     """Why not one telegram came out, in one sentence."""
     where = outcomes[0].file if len(outcomes) == 1 else _count(len(outcomes), "file")
     size = _count(sum(outcome.n_bytes for outcome in outcomes), "byte")
@@ -302,4 +302,5 @@ def _why_nothing(outcomes: list[_Outcome]) -> str:
     if rejected:
         candidates = _count(rejected.total(), "candidate")
         return f"no telegram in {where}: {size}, {candidates}, all rejected: {_reasons(rejected)}"
-    return f"no telegram in {where}: {size}, no start sequence of {' or '.join(decoding.protocol_names()[1:])} found"
+    names = [protocol] if protocol in decoding.DECODE_ONLY else decoding.protocol_names()[1:]
+    return f"no telegram in {where}: {size}, no start sequence of {' or '.join(names)} found"
