@@ -73,7 +73,7 @@ class Run:
 
     def end(self):
         """(exit code, standard output, standard error) once it has ended; nothing of it may be left."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=150)  # a dozen at once build their boards on two busy cores
         assert "Traceback" not in err, err
         assert PASSWORD not in out + err
         assert self.processes() == []
