@@ -12,8 +12,11 @@ CLONE = Path(__file__).resolve().parents[2]
 CORE = "lib/metering"
 PACKAGES = ("firmware", CORE)  # wholly ours: what else lies there on a device is an earlier version's
 STARTERS = ("boot.py", "main.py")
-# The layers that ask a DLMS meter: fit for a board, on which nothing asks one yet; `decode` reads sessions by them.
-_NOT_USED_YET = tuple(Path(CORE, "dlms", f"{name}.py") for name in ("association", "hdlc_station", "xdlms"))
+# What asks a DLMS meter, and M-Bus records: fit for a board, on which nothing uses them yet; `decode` does.
+_NOT_USED_YET = (
+    *(Path(CORE, "dlms", f"{name}.py") for name in ("association", "hdlc_station", "xdlms")),
+    *(Path(CORE, "mbus", f"{name}.py") for name in ("meter_reply", "quantities", "records")),
+)
 # Types, which only the checker reads; what computes faster where memory is plenty.
 NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"), *_NOT_USED_YET)
 
