@@ -6,9 +6,9 @@
                        that is further                               else when they have passed what may have been said
     all of it erased   the broker's retained state                   at once
 
-Flash is written when an hour has passed, and before more is published than was *granted* beyond what it holds: twice
-what was counted between the last two writes. So what may have been published before a loss of power is known. Where
-flash cannot be written, nothing more is published.
+Each write of flash grants pulses that may be published beyond what it holds: twice those between the last two writes.
+It is written again when an hour has passed, and before more is published than is granted. So what may have been
+published before a loss of power is known. Where flash cannot be written, nothing more is published.
 
 That the broker was there is told by our last will, which it then has published. Brokers save what is retained now and
 then: one that fails with us, and had last saved itself while we were offline, has an older will beside an older state.
@@ -73,6 +73,156 @@ def _published(state, key):
         return None
 
 
+class WriteAllowance:
+    """How many pulses may be published beyond what flash holds, and when it is to be written."""
+
+    def __init__(self):
+        self.granted = 0
+        self.unsaved = 0  # pulses since flash was written
+        self.failed_writes = 0  # since the last that did not fail
+        self._retry_at = 0  # pulses, where one failed
+        self._written_s = 0
+
+    def restore(self, granted, unsaved):
+        self.granted, self.unsaved = granted, unsaved
+
+    def close(self):
+        """Something else than the count has changed: nothing is published until flash holds it."""
+        self.granted, self.unsaved = 0, max(self.unsaved, 1)
+
+    @property
+    def covers_all(self):
+        """May all that was counted be published?"""
+        return self.unsaved <= self.granted
+
+    def is_write_due(self, uptime_s):
+        unsaved = self.unsaved
+        if unsaved > max(self.granted, self._retry_at):
+            return True
+        return unsaved and uptime_s - self._written_s >= _HOUR_S
+
+    def begin_write(self, pulses_per_kwh, uptime_s):
+        """Flash is written now; returns the pulses to be granted with it."""
+        self._written_s = uptime_s
+        return max(pulses_per_kwh // _LEAST_GRANT, _LEAST_GRANT, 2 * self.unsaved)
+
+    def end_write(self, granted):
+        """It is written."""
+        self.granted, self.unsaved, self._retry_at = granted, 0, 0
+        self.failed_writes = 0
+
+    def fail_write(self):
+        """It could not be: the next attempt follows when twice as many pulses have come."""
+        self._retry_at = 2 * self.unsaved
+        self.failed_writes += 1
+
+
+class BrokerHistory:
+    """What may have been published before this run, and by what the broker shows it. Pulses are counted."""
+
+    def __init__(self):
+        self.unknown = 0  # may have been published beyond what is counted here
+        self.since_start = 0  # since that is so, _SETTLED once the broker was asked
+        self.is_new = 0  # 1 where nothing was found here and the broker was not asked yet
+        self.was_offline = 0  # 1 where we were it in the last _SAVED_S
+
+    def restore(self, unknown, since_start, is_new, was_offline):
+        self.unknown, self.since_start = unknown, since_start
+        self.is_new, self.was_offline = is_new, was_offline
+
+    @property
+    def is_settled(self):
+        return self.since_start == _SETTLED
+
+    def lose_power(self, granted):
+        """So many pulses may have been published beyond what flash held."""
+        self.unknown = max(self.unknown, granted)
+        if self.is_settled:
+            self.since_start = 0
+
+    def count(self, n):
+        self.unknown = max(0, self.unknown - n)
+        if not self.is_settled:
+            self.since_start += n
+
+    def change(self, old, new):
+        """A kWh has `new` pulses from now on, and had `old`."""
+        self.unknown = -(-self.unknown * new // old)
+        if not self.is_settled:
+            self.since_start = -(-self.since_start * new // old)
+
+    def missing(self, counted, published):
+        """Pulses that `published`, (value, decimals) or None, is ahead of `counted`; None where it cannot be ours."""
+        if published is None:
+            return None
+        missing = counted.pulses_to(published[0], published[1]) + self.since_start
+        return None if missing > self.unknown + self.since_start else missing
+
+    def settle(self):
+        self.is_new = self.unknown = 0
+        self.since_start = _SETTLED
+
+
+class ReadingDialogue:
+    """What the owner typed as the display's reading: taken, asked for again, or refused. `series`: of readings."""
+
+    def __init__(self):
+        self._waiting = None  # one that has to come again: (value, decimals, uptime_s, session)
+        self._sentence = ""
+        self._said_s = 0
+
+    def explanation(self, uptime_s):
+        """Why it was not set, for ten minutes; else ""."""
+        return self._sentence if uptime_s - self._said_s < _CONFIRM_MOST_S else ""
+
+    def judge(self, typed, reading, pulses_per_kwh, series, uptime_s, session):
+        """(Total, value, decimals) to be set by `typed` (bytes, kWh): of `reading` (a Total or None) itself or of a new
+        one, which begins another series; None where nothing is to be set.
+        """
+        waiting = self._waiting
+        self._waiting = None
+        self._said_s = uptime_s
+        try:
+            value, decimals = parse_kwh(typed)
+        except ValueError as error:
+            self._sentence = "%s: not set" % error
+            return None
+        self._sentence = ""
+        total = reading or Total(pulses_per_kwh)
+        if reading and reading.shows(value, decimals):
+            return None
+        rise = value * 10 ** (_KWH_DECIMALS - decimals) - total.exact()
+        if reading and abs(rise) > _FAR_KWH * 10**_KWH_DECIMALS:
+            lower = total.exact() + rise < total.highest()
+            if not self._is_confirmed(waiting, value, decimals, uptime_s, session):
+                self._ask_again(value, decimals, rise, lower)
+                return None
+            if lower and series == _MOST_SERIES:
+                self._sentence = "no more than %d readings can begin anew" % _MOST_SERIES
+                return None
+            if lower:
+                total = Total(pulses_per_kwh)
+        return total, value, decimals
+
+    def _is_confirmed(self, waiting, value, decimals, uptime_s, session):
+        waited_s = uptime_s - waiting[2] if waiting else 0
+        if not waiting or waiting[:2] != (value, decimals) or waiting[3] != session or waited_s > _CONFIRM_MOST_S:
+            waited_s = 0
+        if waited_s >= _CONFIRM_LEAST_S:
+            return True
+        self._waiting = (value, decimals, uptime_s, session)
+        return False
+
+    def _ask_again(self, value, decimals, rise, lower):
+        become = "a new entity begins then" if lower else "Home Assistant books the difference then"
+        self._sentence = "%s kWh is %s %s than counted: set it again within 10 minutes if it is right; %s" % (
+            decimal_text(value, -decimals),
+            decimal_text(abs(rise), -_KWH_DECIMALS),
+            "less" if rise < 0 else "more",
+            become,
+        )
+
+
 class PersistentTotals:
     """`counted`: the pulses' energy since the first one; `reading`: the meter's, None until it was set once.
 
@@ -82,13 +232,10 @@ class PersistentTotals:
 
     def __init__(self, pulses_per_kwh):
         self._rtc = RtcRecord()
-        self._written_s = 0
-        self._asked = None  # a reading that waits to be set again: (value, decimals, uptime_s, session)
-        self._sentence = ""
-        self._said_s = 0
+        self._allowance = WriteAllowance()
+        self._history = BrokerHistory()
+        self._dialogue = ReadingDialogue()
         self.writes = 0
-        self.failed_writes = 0  # since the last that did not fail
-        self._retry = 0  # pulses, when to try again
         self._offline_s = 0  # when a session ended or began last
         record = None
         try:
@@ -100,9 +247,7 @@ class PersistentTotals:
                 self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, 0, [0, 0, 0, 0], None])
             else:
                 self.rate, self.width = 0, UNKNOWN  # the head may have been moved meanwhile
-                self._doubt = max(self._doubt, self._granted)
-                if self._since == _SETTLED:
-                    self._since = 0
+                self._history.lose_power(self._allowance.granted)
         if pulses_per_kwh != self.counted.pulses_per_kwh:
             self._change(pulses_per_kwh)
 
@@ -112,8 +257,10 @@ class PersistentTotals:
             for i in range(_NUMBERS):
                 if not _is_count(record[i], UNKNOWN):
                     return False
-            pulses_per_kwh, series, rate, width, granted, spent, doubt, since, fresh, offline = record[:_NUMBERS]
-            if min(rate, series, granted, spent, doubt) < 0 or since < _SETTLED:
+            pulses_per_kwh, series, rate, width, granted, unsaved, unknown, since_start, is_new, offline = record[
+                :_NUMBERS
+            ]
+            if min(rate, series, granted, unsaved, unknown) < 0 or since_start < _SETTLED:
                 return False
             self.counted = _total(record[_NUMBERS], pulses_per_kwh)
             self.reading = _total(record[-1], pulses_per_kwh) if record[-1] else None
@@ -124,17 +271,14 @@ class PersistentTotals:
         self._series = series  # of the reading: another one where it was set lower than it had been
         self.rate = rate
         self.width = width
-        self._granted = granted  # pulses that may be published beyond what flash holds
-        self._spent = spent  # of them
-        self._doubt = doubt  # pulses that may have been published beyond `counted`
-        self._since = since  # pulses since that doubt arose, _SETTLED once the broker was asked
-        self._fresh = fresh  # 1 where nothing was found here and the broker was not asked yet
-        self._offline = offline  # 1 where we were it in the last _SAVED_S
+        self._allowance.restore(granted, unsaved)
+        self._history.restore(unknown, since_start, is_new, offline)
         return True
 
-    def _record(self, granted, spent):
-        numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, granted, spent]
-        numbers += [self._doubt, self._since, self._fresh, self._offline]
+    def _record(self, granted, unsaved):
+        history = self._history
+        numbers = [self.counted.pulses_per_kwh, self._series, self.rate, self.width, granted, unsaved]
+        numbers += [history.unknown, history.since_start, history.is_new, history.was_offline]
         return numbers + [_row(self.counted), _row(self.reading)]
 
     def _totals(self):
@@ -144,15 +288,9 @@ class PersistentTotals:
         old = self.counted.pulses_per_kwh
         for total in self._totals():
             total.change(pulses_per_kwh)
-        self._doubt = -(-self._doubt * pulses_per_kwh // old)
-        if self._since != _SETTLED:
-            self._since = -(-self._since * pulses_per_kwh // old)
-        self._store_first()
+        self._history.change(old, pulses_per_kwh)
+        self._allowance.close()
         self._write(0)
-
-    def _store_first(self):
-        """Something else than the count has changed: nothing is published until flash holds it."""
-        self._granted, self._spent = 0, max(self._spent, 1)
 
     # -- counting and keeping
 
@@ -164,47 +302,43 @@ class PersistentTotals:
         counted.count = count
         if reading:
             reading.count = count_of_reading
-        self._spent += n
-        self._doubt = max(0, self._doubt - n)
-        if self._since != _SETTLED:
-            self._since += n
+        self._allowance.unsaved += n
+        self._history.count(n)
 
     def was_offline(self, uptime_s):
         """A session has ended or begun. To be called before anything is published in a new one."""
         self._offline_s = uptime_s
-        if not self._offline:
-            self._offline = 1
-            self._store_first()
+        if not self._history.was_offline:
+            self._history.was_offline = 1
+            self._allowance.close()
             self._write(uptime_s)
 
     def keep(self, uptime_s):
         """Store what has changed, in RTC memory and where that is due in flash. To be called before it is published."""
-        if self._spent > max(self._granted, self._retry) or self._spent and uptime_s - self._written_s >= _HOUR_S:
+        if self._allowance.is_write_due(uptime_s):
             self._write(uptime_s)
         else:
             self._keep_in_rtc()
 
     def _keep_in_rtc(self):
-        self._rtc.write(json.dumps(self._record(self._granted, self._spent)).encode())
+        allowance = self._allowance
+        self._rtc.write(json.dumps(self._record(allowance.granted, allowance.unsaved)).encode())
 
     def _write(self, uptime_s):
-        self._keep_in_rtc()  # first, so that flash never is ahead of it
-        spent = self._spent
-        granted = max(self.counted.pulses_per_kwh // _LEAST_GRANT, _LEAST_GRANT, 2 * spent)
+        """RTC memory, flash, RTC memory: flash never is ahead of it, nor what is granted ahead of flash."""
+        self._keep_in_rtc()
+        granted = self._allowance.begin_write(self.counted.pulses_per_kwh, uptime_s)
         if uptime_s - self._offline_s > _SAVED_S:
-            self._offline = 0
-        self._written_s = uptime_s
+            self._history.was_offline = 0
         self.writes += 1
         try:
             written = store.save(_FILE, self._record(granted, 0))
         except MemoryError:
             written = False
         if not written:
-            self._retry = 2 * spent
-            self.failed_writes += 1
+            self._allowance.fail_write()
             return
-        self._granted, self._spent, self._retry = granted, 0, 0
-        self.failed_writes = 0
+        self._allowance.end_write(granted)
         self._keep_in_rtc()
 
     # -- what was published before
@@ -212,7 +346,7 @@ class PersistentTotals:
     @property
     def settled(self):
         """Is it known what was published before? Else nothing is shown, and read_back() is waited for."""
-        return self._since == _SETTLED
+        return self._history.is_settled
 
     def read_back(self, state, status, uptime_s):
         """What the broker has kept of the topics `state` and `status`, bytes or None, before this run said anything.
@@ -226,19 +360,17 @@ class PersistentTotals:
         except ValueError:
             state = None
         published = _published(state, COUNTED)
-        if self._fresh:
+        history = self._history
+        if history.is_new:
             self._take_over(state, published)
         else:
-            missing = self.counted.pulses_to(published[0], published[1]) + self._since if published else None
-            if missing is not None and missing > self._doubt + self._since:  # more than we can have said: not ours
-                missing = None
+            missing = history.missing(self.counted, published)
             n = max(missing or 0, 0)
-            if missing is None or status != b"offline" or self._offline:
+            if missing is None or status != b"offline" or history.was_offline:
                 for total in self._totals():
-                    total.stands(max(n, self._doubt))
+                    total.stands(max(n, history.unknown))
             self.add(n)
-        self._fresh = self._doubt = 0
-        self._since = _SETTLED
+        history.settle()
         self.was_offline(uptime_s)
         self._write(uptime_s)
 
@@ -250,10 +382,10 @@ class PersistentTotals:
             if published:
                 self._series = series
                 self.reading = Total(pulses_per_kwh)
-                self.reading.go_on(published[0], published[1], self._since)
+                self.reading.go_on(published[0], published[1], self._history.since_start)
                 break
         if counted:
-            self.counted.go_on(counted[0], counted[1], self._since)
+            self.counted.go_on(counted[0], counted[1], self._history.since_start)
 
     # -- what is shown, and set
 
@@ -264,7 +396,7 @@ class PersistentTotals:
 
     def shown(self):
         """(energy counted, reading) as exact texts in kWh, None for what is not to be published."""
-        if not self.settled or self._spent > self._granted:
+        if not self.settled or not self._allowance.covers_all:
             return None, None
         return _text(self.counted), _text(self.reading)
 
@@ -273,54 +405,25 @@ class PersistentTotals:
 
         `session`: a number of the connection it came by: what comes again by itself confirms nothing.
         """
-        asked = self._asked
-        self._asked = None
-        self._said_s = uptime_s
-        try:
-            value, decimals = parse_kwh(typed)
-        except ValueError as error:
-            self._sentence = "%s: not set" % error
+        judged = self._dialogue.judge(
+            typed, self.reading, self.counted.pulses_per_kwh, self._series, uptime_s, session
+        )
+        if judged is None:
             return
-        reading = self.reading or Total(self.counted.pulses_per_kwh)
-        exact = value * 10 ** (_KWH_DECIMALS - decimals)
-        rise = exact - reading.exact()
-        lower = exact < reading.highest()
-        text = decimal_text(value, -decimals)
-        if self.reading and reading.shows(value, decimals):
-            self._sentence = ""
-            return
-        if self.reading and abs(rise) > _FAR_KWH * 10**_KWH_DECIMALS:
-            waited_s = uptime_s - asked[2] if asked else 0
-            if not asked or asked[:2] != (value, decimals) or asked[3] != session or waited_s > _CONFIRM_MOST_S:
-                waited_s = 0
-            if waited_s < _CONFIRM_LEAST_S:
-                self._asked = (value, decimals, uptime_s, session)
-                become = "a new entity begins then" if lower else "Home Assistant books the difference then"
-                self._sentence = "%s kWh is %s %s than counted: set it again within 10 minutes if it is right; %s" % (
-                    text,
-                    decimal_text(abs(rise), -_KWH_DECIMALS),
-                    "less" if rise < 0 else "more",
-                    become,
-                )
-                return
-            if lower and self._series == _MOST_SERIES:
-                self._sentence = "no more than %d readings can begin anew" % _MOST_SERIES
-                return
-            if lower:
-                reading = Total(self.counted.pulses_per_kwh)
-        self._store_first()
+        reading, value, decimals = judged
+        self._allowance.close()
         reading.set(value, decimals)
         if reading is not self.reading and self.reading:
             self._series += 1
         self.reading = reading
-        self._sentence = ""
         self._write(uptime_s)
 
     def explanation(self, uptime_s):
         """One sentence for the owner: why something was not set, is not shown or not stored; "" where all is well."""
-        if self._sentence and uptime_s - self._said_s < _CONFIRM_MOST_S:
-            return self._sentence
-        if self.failed_writes:
+        sentence = self._dialogue.explanation(uptime_s)
+        if sentence:
+            return sentence
+        if self._allowance.failed_writes:
             return "the totals wait, flash cannot be written: restart the probe, or copy the firmware onto another chip"
         if self.settled:
             for total in self._totals():

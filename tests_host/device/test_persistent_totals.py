@@ -559,7 +559,7 @@ def test_cuts_at_any_instruction(world: Any) -> None:
         probe = None
         try:
             probe = world.probe(constant)
-            granted = probe.meter._kept._granted
+            granted = probe.meter._kept._allowance.granted
             if kind and probe.meter._kept.settled:
                 judge_start(probe)
             while cut < CUTS:
@@ -572,7 +572,7 @@ def test_cuts_at_any_instruction(world: Any) -> None:
                     cut_after(draw.choice((20, 200, 2000, 10_000)) * draw.randint(1, 10) // 10)
                 log.append((probe.now_ms + look_ms, emitted))
                 probe.look(look_ms, flashes)
-                granted = max(granted, probe.meter._kept._granted)
+                granted = max(granted, probe.meter._kept._allowance.granted)
                 if probe.now_ms >= online_ms and not probe.connected:
                     if world.broker.lived and draw.random() < 0.2:
                         saved = dict(world.broker.retained) | {STATUS: b"offline"}
@@ -625,8 +625,116 @@ def test_cuts_at_any_instruction(world: Any) -> None:
         elif kind == "power" and sent_ms is not None:
             limit = since(sent_ms - 1000 * (WINDOWS_S + PUBLISH_S) - 3 * look_ms) + UNLEARNED
         else:
-            limit = uncounted + max(granted, probe.meter._kept._spent)
+            limit = uncounted + max(granted, probe.meter._kept._allowance.unsaved)
         emitted += down
     assert all(ends.values()) or CUTS < 100
     assert highest["energy_counted"] > 0
     print(f"{ends}; flashes lost at the worst end of each kind: {worst}; {missed} of {emitted} missed in all")
+
+
+# --- the parts, each by itself ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("granted", "unsaved", "uptime_s", "due", "covers"),
+    [
+        (100, 0, 10, False, True),
+        (100, 0, 99_999, False, True),  # nothing to save
+        (100, 99, 3_599, False, True),
+        (100, 99, 3_600, True, True),  # an hour
+        (100, 100, 10, False, True),
+        (100, 101, 10, True, False),  # more than is granted
+        (0, 1, 0, True, False),
+        (0, 0, 0, False, True),
+    ],
+)
+def test_the_allowance(device: Any, granted: int, unsaved: int, uptime_s: int, due: bool, covers: bool) -> None:
+    allowance = device.persistent_totals.WriteAllowance()
+    allowance.restore(granted, unsaved)
+    assert bool(allowance.is_write_due(uptime_s)) == due and allowance.covers_all == covers
+
+
+def test_the_allowance_of_a_write(device: Any) -> None:
+    """Twice what has come since the last one, a tenth of a kWh at the least; a write that fails is tried at twice."""
+    allowance = device.persistent_totals.WriteAllowance()
+    allowance.restore(100, 300)
+    assert allowance.begin_write(1_000, 50) == 600 and allowance.begin_write(10_000, 50) == 1_000
+    allowance.fail_write()
+    assert allowance.failed_writes == 1 and not allowance.is_write_due(51) and not allowance.covers_all
+    allowance.unsaved = 601
+    assert allowance.is_write_due(51)
+    allowance.end_write(1_202)
+    assert (allowance.granted, allowance.unsaved, allowance.failed_writes) == (1_202, 0, 0)
+    allowance.close()
+    assert not allowance.covers_all and allowance.is_write_due(52)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "published", "missing"),
+    [
+        (50, None, None),
+        (50, (12, 1), 0),  # 1.2 kWh: what was counted itself
+        (50, (1249, 3), 49),
+        (50, (125, 2), 50),
+        (50, (1251, 3), None),  # more than we can have said
+        (0, (1201, 3), None),
+        (50, (11, 1), -100),
+    ],
+)
+def test_what_the_broker_shows(device: Any, unknown: int, published: Any, missing: int | None) -> None:
+    history = device.persistent_totals.BrokerHistory()
+    history.restore(unknown, 0, 0, 0)
+    assert history.missing(Total(1_000, 0, 1_200, 3), published) == missing
+
+
+def test_pulses_since_the_start_of_a_doubt(device: Any) -> None:
+    history = device.persistent_totals.BrokerHistory()
+    history.restore(0, -1, 0, 0)
+    assert history.is_settled
+    history.count(5)
+    assert (history.unknown, history.since_start) == (0, -1)
+    history.lose_power(20)
+    history.count(5)
+    assert (history.unknown, history.since_start, history.is_settled) == (15, 5, False)
+    history.change(1_000, 3_333)
+    assert (history.unknown, history.since_start) == (50, 17)  # rounded up
+    history.settle()
+    assert (history.unknown, history.is_settled) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "again_s", "session", "set_to"),
+    [
+        (b"1200.0", None, 1, None),  # what it shows
+        (b"1203.5", None, 1, (12035, 1)),
+        (b"1195", None, 1, (1195, 0)),
+        (b"1300", None, 1, None),  # far away: once is not enough
+        (b"1300", 1, 1, None),  # a double press
+        (b"1300", 2, 1, (1300, 0)),
+        (b"1300", 600, 1, (1300, 0)),
+        (b"1300", 601, 1, None),  # too late
+        (b"1300", 30, 2, None),  # it came again by itself, with another session
+        (b"x", None, 1, None),
+    ],
+)
+def test_a_typed_reading(device: Any, typed: bytes, again_s: int | None, session: int, set_to: Any) -> None:
+    dialogue = device.persistent_totals.ReadingDialogue()
+    reading = Total(1_000)
+    reading.go_on(12_000, 1, 0)
+    judged = dialogue.judge(typed, reading, 1_000, 0, 100, 1)
+    if again_s is not None:
+        assert judged is None and "set it again" in dialogue.explanation(100)
+        judged = dialogue.judge(typed, reading, 1_000, 0, 100 + again_s, session)
+    assert judged == (set_to and (reading, *set_to))
+    assert (dialogue.explanation(101 + (again_s or 0)) == "") == (judged is not None or typed == b"1200.0")
+
+
+@pytest.mark.parametrize(("series", "is_new"), [(0, True), (99, False)])
+def test_a_reading_far_below_begins_anew(device: Any, series: int, is_new: bool) -> None:
+    dialogue = device.persistent_totals.ReadingDialogue()
+    reading = Total(1_000)
+    reading.go_on(12_000, 1, 0)
+    assert dialogue.judge(b"3", reading, 1_000, series, 100, 1) is None
+    judged = dialogue.judge(b"3", reading, 1_000, series, 110, 1)
+    assert (judged is not None and judged[0] is not reading) == is_new
+    assert is_new or "no more than 99 readings" in dialogue.explanation(111)
