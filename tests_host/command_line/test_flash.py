@@ -421,8 +421,8 @@ def test_from_flash_to_the_broker_and_the_light(capsys, there, monkeypatch):
 
         mock.console = boot
         options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
-        code, out, _ = run(capsys, *options, "--port", mock.port)
-        assert code == 0, board.log
+        code, out, error = run(capsys, *options, "--port", mock.port)
+        assert code == 0, (error, board.log)
         connected = f"connected: the Wi-Fi Häuschen, the broker at 127.0.0.1:{broker.port}"
         assert f"Done: {connected}. The light: light seen" in out
 
