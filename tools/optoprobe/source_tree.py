@@ -13,12 +13,12 @@ CORE = "lib/metering"
 PACKAGES = ("firmware", CORE)  # wholly ours: what else lies there on a device is an earlier version's
 STARTERS = ("boot.py", "main.py")
 # What asks a DLMS meter, and M-Bus records: fit for a board, on which nothing uses them yet; `decode` does.
-_NOT_USED_YET = (
-    *(Path(CORE, "dlms", f"{name}.py") for name in ("association", "hdlc_station", "xdlms")),
-    *(Path(CORE, "mbus", f"{name}.py") for name in ("meter_reply", "quantities", "records")),
+NOT_USED_YET = (
+    *(Path(CORE, f"dlms/{name}.py") for name in ("association", "hdlc_station", "xdlms")),
+    *(Path(CORE, f"mbus/{name}.py") for name in ("meter_reply", "quantities", "records")),
 )
 # Types, which only the checker reads; what computes faster where memory is plenty.
-NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"), *_NOT_USED_YET)
+NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"), *NOT_USED_YET)
 
 _PACKED = Path(__file__).resolve().parent / "device_files"
 IS_INSTALLED = _PACKED.is_dir()  # away from any clone

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import capture_file, decoding, dlms_session, transcript
+from .. import capture_file, decoding, sessions, transcript
 from ..decoding import Rejected, Telegram
 from ..virtual import publishing
 
@@ -146,8 +146,8 @@ def _print_messages(parts: list[tuple[bytes, list[int]]], args: argparse.Namespa
 
 
 def _conversation(content: bytes, args: argparse.Namespace) -> list[transcript.Burst]:
-    """What both said where `content` may be a recorded conversation with a DLMS meter, else []."""
-    if args.mqtt or args.protocol not in (decoding.AUTO, "dlms") or not transcript.is_transcript(content):
+    """What both said where `content` may be a recorded conversation, else []."""
+    if args.mqtt or args.protocol not in (decoding.AUTO, *sessions.names()) or not transcript.is_transcript(content):
         return []
     bursts = transcript.parse(content)
     return bursts if transcript.is_conversation(bursts) else []
@@ -156,9 +156,13 @@ def _conversation(content: bytes, args: argparse.Namespace) -> list[transcript.B
 def _events_of_session(
     file: str, content: bytes, bursts: list[transcript.Burst], args: argparse.Namespace
 ) -> list[Telegram | Rejected]:
-    """What a conversation gives; where it is none with a DLMS meter, what a listener hears of it."""
+    """What a conversation gives; where it is of no protocol that is known so, what a listener hears of it."""
     keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
-    events = list(dlms_session.decode(bursts, *keys, dict(args.short_name or ())))
+    events: list[Telegram | Rejected] = []
+    for name in sessions.names() if args.protocol == decoding.AUTO else [args.protocol]:
+        events = list(sessions.reader(name)(bursts, *keys, dict(args.short_name or ())))
+        if any(isinstance(event, Telegram) for event in events):
+            break
     if args.protocol == decoding.AUTO and not any(isinstance(event, Telegram) for event in events):
         try:
             heard = list(_events(parts_of(file, content), args))

@@ -20,8 +20,8 @@ from metering.obis import obis_text
 from metering.reading import Reading
 from metering.register import unit_symbol
 
-from .decoding import Cipher, Rejected, Telegram, date_time_text, register_of
-from .transcript import Burst
+from ..decoding import Cipher, Rejected, Telegram, date_time_text, register_of
+from ..transcript import Burst
 
 MAX_DATA = 65_535  # bytes of an APDU or of what its blocks bring: metering.dlms.axdr counts in 16 bits
 _WRAPPER_HEAD = 8
