@@ -147,3 +147,18 @@ def test_a_register_becomes_better_known_and_is_announced_anew(tmp_path: Path) -
     assert after["obis_1_0_32_7_0_255"] == after["mbus_b1"] == {"p": "sensor"}
     live = [m["payload"] for m in lines if m.get("topic", "").endswith("/live")][-1]
     assert live == {"voltage_l1": "230.5"}
+
+
+def test_nothing_is_written_or_read_where_it_runs(tmp_path: Path) -> None:
+    """What a probe learns of a Kamstrup's scale it keeps in a file; a recording leaves none and heeds none."""
+    meter = DlmsMeter("hdlc", layout="kamstrup", seed=3, security=0)
+    recording = tmp_path / "meter.bin"
+    recording.write_bytes(b"".join(meter.telegram(10 * k) for k in range(4)))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = [sys.executable, "-m", "optoprobe", "decode", "--mqtt", str(recording)]
+    first = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=60)
+    assert json.loads(first.stdout.splitlines()[-1])["summary"]["good"] == 4 and list(empty.iterdir()) == []
+    (empty / "scale.json").write_text(json.dumps({"meter": meter.meter_id, "factor": 1000}))
+    again = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=60)
+    assert again.stdout == first.stdout
