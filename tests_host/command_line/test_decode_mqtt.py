@@ -151,14 +151,19 @@ def test_a_register_becomes_better_known_and_is_announced_anew(tmp_path: Path) -
 
 def test_nothing_is_written_or_read_where_it_runs(tmp_path: Path) -> None:
     """What a probe learns of a Kamstrup's scale it keeps in a file; a recording leaves none and heeds none."""
-    meter = DlmsMeter("hdlc", layout="kamstrup", seed=3, security=0)
-    recording = tmp_path / "meter.bin"
+    meter = DlmsMeter("hdlc", layout="kamstrup_hourly", seed=3, security=0)
+    recording, settings, empty = tmp_path / "meter.bin", tmp_path / "settings.json", tmp_path / "empty"
     recording.write_bytes(b"".join(meter.telegram(10 * k) for k in range(4)))
-    empty = tmp_path / "empty"
+    settings.write_text('{"energy_factor": 1}')
     empty.mkdir()
-    command = [sys.executable, "-m", "optoprobe", "decode", "--mqtt", str(recording)]
-    first = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=60)
-    assert json.loads(first.stdout.splitlines()[-1])["summary"]["good"] == 4 and list(empty.iterdir()) == []
-    (empty / "scale.json").write_text(json.dumps({"meter": meter.meter_id, "factor": 1000}))
-    again = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=60)
-    assert again.stdout == first.stdout
+
+    def messages(*options: str) -> str:
+        command = [sys.executable, "-m", "optoprobe", "decode", "--mqtt", *options, str(recording)]
+        done = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=60)
+        assert json.loads(done.stdout.splitlines()[-1])["summary"]["good"] == 4
+        return done.stdout
+
+    told = messages("--settings", str(settings))
+    assert list(empty.iterdir()) == []
+    (empty / "scale.json").write_text(json.dumps({"meter": meter.meter_id, "factor": 1}))
+    assert messages() != told
