@@ -34,25 +34,6 @@ def stock(folder, chip="esp32c3", **options):
     return file
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once():
-    """Each module goes through mpy-cross once; what it made is copied from then on."""
-    real, made = device_tree._install, {}
-
-    def install(name, place, mapped):
-        if (name, mapped is None) not in made:
-            output = real(name, place, mapped)
-            made[name, mapped is None] = output.name.removeprefix(place.name), output.read_bytes()
-        ending, content = made[name, mapped is None]
-        output = place.with_name(place.name + ending)
-        output.write_bytes(content)
-        return output
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_tree, "_install", install)
-        yield made
-
-
 def run(capsys, *arguments):
     """(exit code, what was said, the errors) of optoprobe image."""
     code = cli.main(["image", *map(str, arguments)])
@@ -101,9 +82,10 @@ def test_the_stock_image_and_the_applications_files_stand_at_their_places(chip, 
     assert hashlib.sha256(original).hexdigest() in out and "MicroPython 1.26" in out
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path, capsys, compiled_once):
+def test_the_same_input_gives_the_same_bytes(tmp_path, capsys):
     first, _ = build(capsys, tmp_path, settings=SETTINGS)
-    compiled_once.clear()
+    for kept in ("_bytecode", "_text_on_board", "_name_map", "_layout", "_lean_sources"):
+        getattr(device_tree, kept).cache_clear()
     second, _ = build(capsys, tmp_path, settings=SETTINGS)
     assert first == second
 

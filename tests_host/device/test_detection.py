@@ -8,7 +8,7 @@
     captures       of real meters, where they lie beside the clone
 
     OPTOPROBE_PHASES  how many phases of the meter each cell of the matrix is run at (2)
-    OPTOPROBE_SCENES  scenes of nothing readable (250)
+    OPTOPROBE_SCENES  scenes of nothing readable (100)
 
 `python tests_host/support/detection_table.py` prints the table of the matrix.
 """
