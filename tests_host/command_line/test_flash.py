@@ -419,6 +419,12 @@ def test_from_flash_to_the_broker_and_the_light(capsys, there, monkeypatch):
                         shown += 1
                     time.sleep(0.05)
 
+        def watch(*arguments):
+            mock.is_free.wait(30)  # a chip sees its reset, the mock that the port is closed: it must be for a moment
+            return real(*arguments)
+
+        real = flasher_console.watch
+        monkeypatch.setattr(flasher_console, "watch", watch)
         mock.console = boot
         options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
         code, out, error = run(capsys, *options, "--port", mock.port)

@@ -26,6 +26,7 @@ class MockChip:
         self.flash.data = bytearray(b"\xff" * flash_bytes)
         self.openings = 0
         self.console: Callable[[int], object] | None = None  # given the pty's file descriptor
+        self.is_free = threading.Event()  # nobody has the port open, and the console may begin
         self.unplug_after: int | None = None  # writes to flash; then the line is dead
         self._master, slave = pty.openpty()
         tty.setraw(slave)
@@ -52,6 +53,7 @@ class MockChip:
             if not select.select([self._master], [], [], 0.05)[0] and self.console is None:
                 continue
             if self.console is not None and self.openings:
+                self.is_free.set()
                 self.console(self._master)
                 return
             self.openings += 1
