@@ -15,9 +15,8 @@ def unload(prefix):
     computer loads goes with every family: it is made of one's classes.
     """
     below = prefix + "."
-    names = [name for name in sys.modules if name == prefix or name.startswith(below)]
-    if SLICES_ARE_CHEAP:
-        names += [name for name in sys.modules if name.startswith("metering.on_computer.")]
+    added = "metering.on_computer." if SLICES_ARE_CHEAP else below
+    names = [name for name in sys.modules if name == prefix or name.startswith(below) or name.startswith(added)]
     for name in names:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")

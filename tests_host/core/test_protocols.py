@@ -172,3 +172,10 @@ def test_a_command_that_names_a_protocol_is_told() -> None:
         "read.py imports metering.iec62056_21.exchange",
     ]
     assert sorted(protocols_named_in("read.py", source)) == sorted(found)
+
+
+@pytest.mark.parametrize("prefix", ["metering.on_computer", "metering.on_computer.cosem_learned"])
+def test_what_a_computer_adds_goes_by_its_own_name_too(prefix: str) -> None:
+    importlib.import_module("metering.on_computer.cosem_learned")
+    unload(prefix)
+    assert "metering.on_computer.cosem_learned" not in sys.modules

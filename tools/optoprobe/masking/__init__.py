@@ -15,15 +15,15 @@ number found anywhere in the file, in whatever encoding; or it is left out. One 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metering.dlms.axdr import Malformed
 from metering.listener import REJECTED, TELEGRAM
 
 from .. import decoding
 from ..capture_file import Capture, Part, Segment, counted
+from ..protocol_files import module_of
 from .numbers import Numbers, Piece, Unsure, stays
 
 _MAX_COMMENTS = 10  # of the recorder
@@ -168,21 +168,10 @@ def _is_sure(data: bytes, telegram: _Telegram, masked: list[Piece], numbers: Num
 
 def _masked(data: bytes, telegram: _Telegram, numbers: Numbers) -> list[Piece]:
     """What takes the telegram's place, none where that is not sure; its numbers are noted."""
-    masking = _masking_of(telegram.protocol)
+    masking = module_of(__name__, telegram.protocol)  # without one nothing of a telegram stays
     if masking is None:
         return []
     try:
         return list(masking.mask(data, telegram.start, telegram.end, numbers))
     except (Unsure, Malformed, IndexError, ValueError):
         return []
-
-
-def _masking_of(protocol: str) -> Any:
-    """The module here that is named as the registry's row; None where there is none: nothing of a telegram stays."""
-    name = f"{__name__}.{protocol.replace('-', '_')}"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return None

@@ -19,11 +19,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from metering import protocols
 from metering.line import Line
+
+from ..protocol_files import module_of
 
 # HEAP_BYTES where a module tells none, as measured with IEC 62056-21 and DLMS: data blocks, conversation, cipher, and
 # the messages of the 31 registers of a P1 meter.
@@ -34,13 +35,7 @@ def of(protocol: str) -> Any:
     """The module of `protocol` here, None where it has none: then it cannot be simulated. KeyError: no row's name."""
     if protocol != protocols.BLINK and protocol not in protocols.names():
         raise KeyError(protocol)
-    name = f"{__name__}.{protocol.replace('-', '_')}"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return None
+    return module_of(__name__, protocol)
 
 
 def simulated_protocols() -> list[str]:
