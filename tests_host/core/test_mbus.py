@@ -354,6 +354,50 @@ def test_transcripts() -> None:
         transcript.of_meter(b"< e5\n< e51\n")
 
 
+# --- signs, kinds and media ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        (record(0x02, "7C", mbus.text("°C") + b"\xfb\xff"), "-5"),
+        (record(0x04, "FD 03", b"\xff\xff\xff\xff"), "-1"),  # credit
+        (record(0x02, "FD 3A", b"\xff\xff"), "-1"),  # dimensionless
+        (record(0x02, "FD 17", b"\xff\xff"), "65535"),  # flags
+        (record(0x01, "90 41", b"\xff"), "255"),  # how often a limit was passed
+        (record(0x02, "59", b"\x18\xfc"), "-10.00"),
+    ],
+)
+def test_a_binary_number_has_a_sign_where_the_quantity_has_one(row: bytes, value: str) -> None:
+    assert only(row)[1] == value
+
+
+@pytest.mark.parametrize(
+    "row", [record(0x0A, "6C", bcd(1234, 2)), record(0x0C, "6D", bcd(12241015, 4)), record(0x05, "6D", mbus.real(50))]
+)
+def test_no_time_is_read_out_of_another_kind_of_data(row: bytes) -> None:
+    (telegram,) = decoding.decode(answer(row), "mbus")
+    assert isinstance(telegram, decoding.Telegram) and not telegram.readings and telegram.timestamp is None
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3, 4, 5, 6, 7, 11, 13, 15])
+def test_whatever_may_be_a_cipher_is_not_read(mode: int) -> None:
+    (rejected,) = decoding.decode(answer(record(0x04, "06", b"\1\2\3\4"), configuration=mode << 8 | 0x10), "mbus")
+    assert isinstance(rejected, decoding.Rejected) and rejected.reason == "encrypted"
+
+
+@pytest.mark.parametrize(
+    ("medium", "code"),
+    [(4, "6-0:1.0.0*255"), (10, "6-0:1.0.0*255"), (6, "9-0:1.0.0*255"), (11, "9-0:1.0.0*255"), (12, "8-0:1.0.0*255")],
+)
+def test_media_of_the_fixed_structure(medium: int, code: str) -> None:
+    """Four bits, where 9 to 13 are gas, heat, warm water, water and heat costs in another way of telling volumes."""
+    unit = 0x05 if code[0] == "6" else 0x29
+    body = mbus.fixed(NUMBER, (17, 0), (unit, 0x3F), medium=medium, status=1)
+    (telegram,) = decoding.decode(mbus.frame(body), "mbus")
+    assert isinstance(telegram, decoding.Telegram) and telegram.readings[0].obis == code
+
+
 # --- masking ---------------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +421,34 @@ def test_masking_leaves_what_is_measured_and_nothing_else() -> None:
     values = ["0", "1234567000", "2026-01-02T03:04", "2000-01-01", "XXX,XXXXXX0", "4", "00000000"]
     assert [register.value for register in telegram.readings] == values
     assert b"oD" not in fresh and bcd(NUMBER, 4) not in fresh and "masked" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "values"),
+    [
+        (record(0x0D, "06", mbus.text("Emily")), ["XXXXX"]),  # a text as an energy
+        (record(0x0D, "FD 17", mbus.text("Emily")), ["XXXXX"]),  # and as flags
+        (record(0x0D, "6D", mbus.text("Emily")), ["XXXXX"]),
+        (record(0x0C, "6D", bcd(12345678, 4)), []),  # no time is sent in BCD
+        (record(0x04, "6D", b"\x80\x34\x56\x12"), []),  # marked as invalid
+        (record(0x05, "FD 10", b"\xff\xff\xff\xff"), []),  # no number
+        (record(0x0C, "FD 10", b"\xaa\x12\x34\x56"), []),
+        (record(0x05, "78", b"\0\0\xc0\x7f"), []),
+        (record(0x0D, "FD 10", b"\x03\0\0\0"), []),
+    ],
+)
+def test_masking_hides_what_is_no_measurement_and_makes_none(row: bytes, values: list[str]) -> None:
+    data = answer(row)
+    _, fresh = masked(data)
+    (telegram,) = decoding.decode(fresh, "mbus")
+    assert isinstance(telegram, decoding.Telegram)
+    assert [register.value for register in telegram.readings] == values
+    assert b"ylimE" not in fresh and bcd(12345678, 4) not in fresh and b"\x34\x56" not in fresh
+
+
+def test_a_telegram_whose_names_are_texts_is_left_out_as_a_whole() -> None:
+    _, fresh = masked(answer(record(0x02, "7C", mbus.text("Emily") + b"\1\0")))
+    assert b"ylimE" not in fresh and not list(decoding.decode(fresh, "mbus"))
 
 
 def test_what_stands_in_another_value_is_left_out_as_a_whole() -> None:

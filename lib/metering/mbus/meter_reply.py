@@ -8,7 +8,7 @@
        70  the meter reports an error
 
 The checksum has eight bits: one damaged frame of 256 passes it. So the whole frame must make sense down to its last
-byte, or nothing of it is told. An encrypted answer (modes 5 and 7) is named and not read.
+byte, or nothing of it is told. An encrypted answer is named and not read.
 """
 
 from metering.compat import const, hex_text, signed
@@ -30,7 +30,9 @@ _NONE = const(0x78)
 _FIXED = const(0x73)
 _ERROR = const(0x70)
 _FIXED_BYTES = const(16)
-_ENCRYPTED = (5, 7, 8, 9, 10, 13)  # modes of the configuration field (EN 13757-7)
+_MODE = const(0x1F)  # of the configuration field: 0 is in the clear, what follows are ciphers or may be
+_FIRST_NO_MODE = const(16)  # from here on none is known: older meters have other things in these bytes
+_FIXED_MEDIA = b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x03\x04\x06\x07\x08\x00\x00"  # 9 to 13: mode 2 of 3, 4, 6, 7, 8
 _BINARY = const(0x01)  # bit of the fixed structure's status: counters in signed binary, else in BCD
 _NOT_CURRENT = const(0x02)  # another: they are of a fixed date
 _MOST_NAME = const(120)  # letters of a printed name
@@ -160,12 +162,12 @@ class MeterReply(Listener):
             self.medium = buf[14]
         if ci in (_LONG, _SHORT):
             self.status = buf[at - 3]
-            mode = buf[at - 1] & 0x1F
-            if mode in _ENCRYPTED:
+            mode = buf[at - 1] & _MODE
+            if 0 < mode < _FIRST_NO_MODE:
                 return self._reject("encrypted", "mode %d" % mode, whole)
         elif ci == _FIXED:
             self.status = buf[12]
-            self.medium = buf[13] >> 6 | (buf[14] >> 6) << 2
+            self.medium = _FIXED_MEDIA[buf[13] >> 6 | (buf[14] >> 6) << 2]
         self._at = at
         self._end = end
         try:

@@ -25,7 +25,9 @@ _SPECIAL = const(0x0F)
 _LENGTHS = b"\x00\x01\x02\x03\x04\x04\x06\x08\x00\x01\x02\x03\x04\x00\x06"  # of the data, by its kind (table 4)
 
 _ADDED = const(0x78)
+_PLAIN_TEXT = const(0x7C)
 _MAKERS = const(0x7F)
+_SIGNED = ("credit", "debit", "dimensionless")  # without a unit, and yet a quantity (clause 6.5: type B)
 _DATES = b"\x39\x42\x43\x46\x47\x4a\x4b\x4e\x4f\x6a\x6b\x6e\x6f"  # VIFEs that make a time of the data (table 15)
 _SPANS = ("s", "min", "h", "d")
 # VIFE -> what it adds to the unit
@@ -42,6 +44,7 @@ _QUALIFIED = (
 _COUNTS = (0x41, 0x49)  # of these the data is a number of times
 
 _NAN = const(0xFF)
+_BINARY_TIMES = (2, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
 
 
 class Malformed(Exception):
@@ -65,6 +68,9 @@ class Record:
         self.qualified = ""
         self.plain = True
         self.is_time = self.is_tail = self.more = False
+        self.is_variable = False  # does it tell its data's length?
+        self.names_itself = False  # its name stands in the telegram as a text
+        self.is_signed = True  # where it is a binary number: flags, names and counts are not
         self.added = None  # type: int | None  # a power of ten that is added to the value
         self.at = self.end = 0  # of its data in the buffer
 
@@ -95,6 +101,7 @@ def walk(buf, at, end):
         at = _difes(record, buf, at, end)
         at = _meaning(record, buf, at, end)
         if kind == _VARIABLE:
+            record.is_variable = True
             at = _variable(record, buf, at, end)
         else:
             record.at = at
@@ -146,19 +153,21 @@ def _meaning(record, buf, at, end):
         table = quantities.FB if vif == 0xFB else quantities.FD
         record.exponent, record.unit, record.name = quantities.quantity(table, byte & 0x7F)
         record.is_time = vif == 0xFD and byte & 0x7F in (0x30, 0x70)
-    elif code == 0x7C:
+    elif code == _PLAIN_TEXT:
         n = _next(buf, at, end)
         at += 1
         if at + n > end:
             raise Malformed("a text of %d bytes ends past the telegram" % n)
         record.name = _text(buf, at, at + n) or "?"
+        record.names_itself = True
         at += n
-    elif code < 0x7C:
+    elif code < _PLAIN_TEXT:
         record.exponent, record.unit, record.name = quantities.quantity(quantities.PRIMARY, code)
         record.is_time = code in (0x6C, 0x6D)
     elif code == _MAKERS:
         record.name = "maker's quantity"
         record.plain = False
+    record.is_signed = record.unit is not None or code in (_PLAIN_TEXT, _MAKERS) or record.name in _SIGNED
     at_first = at
     while byte & 0x80:
         if not left:
@@ -199,6 +208,7 @@ def _extend(record, vife):
         elif word:
             record.qualified += ", " + word.replace("_", " ")
             if vife in _COUNTS:
+                record.is_signed = False
                 record.unit = None
                 record.exponent = 0
         elif vife in _DATES:
@@ -255,14 +265,15 @@ def _value(record, kind, buf):
     if kind in (_NOTHING, _SELECTION):
         return
     if record.is_time:
-        _time(record, buf)
+        if kind in _BINARY_TIMES:
+            _time(record, buf)
     elif kind == _REAL:
         _real(record, number_of(buf, at, end))
     elif kind >= _FIRST_BCD:
         record.value = bcd(buf, at, end)
     else:
         record.value = number_of(buf, at, end)
-        if record.unit is not None or record.qualified:  # flags and numbers have no sign (clause 6.5)
+        if record.is_signed:
             record.value = signed(record.value, 8 * (end - at))
 
 
@@ -295,7 +306,7 @@ def _variable(record, buf, at, end):
         record.value = -value if value and lvar >= 0xD0 else value
     elif n and (record.unit is not None or lvar < 0xF0) and not record.is_time:
         record.value = number_of(buf, at, at + n)
-        if record.unit is not None or record.qualified:
+        if record.is_signed:
             record.value = signed(record.value, 8 * n)
     return at + n
 
