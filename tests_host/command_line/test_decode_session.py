@@ -350,3 +350,90 @@ def test_a_transcript_of_a_meter_that_is_not_asked_is_heard_as_it_is(tmp_path, c
         assert cli.main(["decode", "--json", str(file)]) == 0
         told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [row["readings"][0]["value"] for row in told if "readings" in row] == ["1234567.89"] * 2
+
+
+# --- whose answer, and to which question -----------------------------------------------------------------------------
+
+
+EXPORT = enc.obis_bytes("1-0:2.8.0*255")
+COUNT, OTHER_COUNT = enc.number(enc.UINT32, 111), enc.number(enc.UINT32, 222)
+
+
+def got(data):
+    return b"\xc4\x01\xc1\0" + data
+
+
+def asked_for(code, attribute=2):
+    return xdlms.get(0xC1, 3, code, attribute)
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_another_meters_scale_is_not_this_ones(is_wrapper):
+    """The scale is said by one meter, the count by another, with no new connection between."""
+    wire = Wire(is_wrapper=is_wrapper)
+    wire.associate()
+    wire.get((3, ENERGY, 3))
+    if is_wrapper:
+        wire.put(True, enc.wrapper(asked_for(ENERGY), 16, 2))
+        wire.put(False, enc.wrapper(got(COUNT), 2, 16))
+    else:
+        other = hdlc_station.server_address(1, 18)
+        control = hdlc_station.information_control(0, 0)
+        request = hdlc_station.REQUEST_LLC + asked_for(ENERGY)
+        wire.put(True, hdlc_station.frame(other, CLIENT, control, request))
+        control = hdlc_station.information_control(0, 1)
+        wire.put(False, hdlc_station.frame(CLIENT, other, control, hdlc_station.ANSWER_LLC + got(COUNT)))
+    events = wire.events()
+    assert rows(events) == []
+    assert [reason for reason, _ in reasons(events)] == ["no scale"]
+
+
+def test_another_meters_answer_is_none():
+    wire = Wire(is_wrapper=True)
+    wire.associate()
+    wire.get((3, ENERGY, 3))
+    wire.say(True, asked_for(ENERGY))
+    wire.put(False, enc.wrapper(got(COUNT), 2, 16))
+    events = wire.events()
+    assert rows(events) == [] and reasons(events)[0] == ("unasked", "of another meter, or to another client")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [asked_for(ENERGY), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)],
+        [asked_for(ENERGY), asked_for(ENERGY), got(COUNT), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)],
+        [asked_for(ENERGY, 3), asked_for(EXPORT, 3), got(scale(3, 30)), got(scale(0, 30))]
+        + [asked_for(EXPORT), got(OTHER_COUNT)],
+    ],
+)
+def test_a_late_answer_over_tcp_is_not_the_next_questions(said):
+    """Every question has the same id, and nothing else tells which one is answered."""
+    wire = Wire(is_wrapper=True)
+    wire.associate()
+    if len(said) < 6 or said[1] == said[0]:
+        for code in (ENERGY, EXPORT):
+            wire.ask(asked_for(code, 3), got(scale(0, 30)))
+    for apdu in said:
+        wire.say(apdu[0] == xdlms.GET_REQUEST, apdu)
+    assert rows(wire.events()) == [("1-0:2.8.0*255", "222", "Wh")]
+
+
+def test_only_the_object_list_tells_short_names():
+    """A table of another object with rows of the same form does not, and what the caller says stands."""
+    row = enc.structure(
+        [enc.number(enc.INT16, 160), enc.number(enc.UINT16, 3), enc.number(enc.UINT8, 0)]
+        + [enc.octets(b""), enc.octets(EXPORT)]
+    )
+    wire = Wire(is_wrapper=True)
+    wire.associate(association.SN)
+    for name, data in ((0x1008, enc.array([row])), (176, scale(0, 30)), (168, COUNT)):
+        wire.ask(xdlms.read([name]), b"\x0c\x01\0" + data)
+    assert rows(wire.events(short_names={160: ENERGY})) == [("1-0:1.8.0*255", "111", "Wh")]
+    assert rows(wire.events()) == [("short name 168", "111", "Wh")]
+
+
+def test_rejections_without_end_are_counted():
+    bursts = [transcript.Burst(False, b"\x7e\xa7\xff") for _ in range(3000)]
+    events = list(sessions.reader("dlms")(bursts))
+    assert len(events) == 1001 and events[-1].reason == "too many" and "more rejections" in events[-1].detail
