@@ -75,6 +75,16 @@ def test_a_secret_is_asked(capsys, board, monkeypatch):
     assert code == 0 and on(board) == THERE | {"wifi_password": SECRETS[1]}
 
 
+def test_a_question_that_is_left_changes_nothing(capsys, board, monkeypatch):
+    def leave(prompt):
+        raise EOFError
+
+    monkeypatch.setattr(config.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(config.getpass, "getpass", leave)
+    code, _, error = run(capsys, "--port", board.port, "--set", "wifi_password")
+    assert code == 2 and "a question was left: nothing was written" in error and on(board) == THERE
+
+
 def test_export_leaves_the_secrets_out_and_import_leaves_them_be(capsys, board, tmp_path):
     file = tmp_path / "mine.json"
     code, out, _ = run(capsys, "--port", board.port, "--export", file)

@@ -167,6 +167,31 @@ def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
         assert mock.flash.data[0x9000:0x9004] == b"\xff" * 4
 
 
+def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():
+    """littlefs ignores what its reader raises: no piece that did not come may end as an empty, or a shorter, list."""
+    files = {"settings.json": b'{"wifi_ssid": "old"}' * 100, "energy.json": b"[1]"}
+    image = flasher_files.pack(files, 64)
+    n_reads = 0
+
+    def reader(lost_at):
+        def read(at, size):
+            nonlocal n_reads
+            n_reads += 1
+            if n_reads > lost_at:
+                raise FlashError("the board was lost")
+            return image[at : at + size]
+
+        return read
+
+    assert flasher_files.owners_files(reader(10_000), 64) == files
+    needed, n_reads = n_reads, 0
+    assert needed > 4
+    for lost_at in range(needed):
+        n_reads = 0
+        with pytest.raises(FlashError, match="the board was lost"):
+            flasher_files.owners_files(reader(lost_at), 64)
+
+
 def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, application):
     own = {"settings.json": b'{"wifi_ssid": "old", "wifi_password": "correct horse"}', "totals.json": b"[1]"}
     with MockChip("esp32c3") as mock:

@@ -142,6 +142,12 @@ BAD = [
     ("of an earlier version", stock_image.make(version="1.24.0"), "it is MicroPython 1.24: take 1.25 or newer"),
     ("of another chip", stock_image.make("esp32s3"), "is MicroPython for an ESP32-S3, and the board has an ESP32-C3"),
     ("more flash than its loader is for", stock_image.make(vfs_blocks=1024), "its files end at 6 MB, and its loader"),
+    ("files amid the application", stock_image.make(vfs_at=0x20000), "its application and its files lie in one an"),
+    ("files on the loader", stock_image.make(vfs_at=0), "its partition table gives vfs no place that can be"),
+    ("files amid a block", stock_image.make(vfs_at=0x200100), "its partition table gives vfs no place that can be"),
+    ("half a block of files", stock_image.make(vfs_blocks=20.5), "its partition table gives vfs no place that can be"),
+    ("no place for files", stock_image.make(vfs_blocks=0), "its partition table gives vfs no place that can be"),
+    ("more than any flash", stock_image.make(vfs_blocks=9000), "its partition table gives vfs no place that can be"),
     ("too little room", stock_image.make(vfs_blocks=20), "bytes of files do not fit into the 81,920"),
 ]
 

@@ -34,23 +34,23 @@ def image(chip, payload, seed=1):
     return data + hashlib.sha256(data).digest()
 
 
-def table(vfs_blocks=VFS_BLOCKS):
+def table(vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT):
     """The partition table of a stock image for 4 MB."""
     rows = (
         (1, 2, 0x9000, 0x6000, b"nvs"), (1, 1, 0xF000, 0x1000, b"phy_init"),
-        (0, 0, 0x10000, 0x1F0000, b"factory"), (1, 0x81, VFS_AT, vfs_blocks * 4096, b"vfs"),
+        (0, 0, 0x10000, 0x1F0000, b"factory"), (1, 0x81, vfs_at, int(vfs_blocks * 4096), b"vfs"),
     )  # fmt: skip
     data = b"".join(struct.pack("<2sBBII16sI", b"\xaa\x50", *row, 0) for row in rows)
     data += b"\xeb\xeb" + b"\xff" * 14 + hashlib.md5(data).digest()
     return data + b"\xff" * (4096 - len(data))
 
 
-def make(chip="esp32c3", version="1.26.1", app_bytes=40_000, vfs_blocks=VFS_BLOCKS):
+def make(chip="esp32c3", version="1.26.1", app_bytes=40_000, vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT):
     """The whole file."""
     at = LOADER_AT.get(chip, 0)
     app = random.Random(version).randbytes(app_bytes) + f"MicroPython v{version} on 2025-09-11".encode()
     data = image(chip, b"loader", 2)
-    data += b"\xff" * (0x8000 - at - len(data)) + table(vfs_blocks)
+    data += b"\xff" * (0x8000 - at - len(data)) + table(vfs_blocks, vfs_at)
     data += b"\xff" * (0x10000 - at - len(data)) + image(chip, app)
     return data
 

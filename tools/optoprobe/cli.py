@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from .commands import capture, config, decode, demo, deploy, flash, image, monitor, read, selftest, simulate, traceback
 
 _FAILED = 2
+_WRONG_USAGE = 2
 _INTERRUPTED = 130  # 128 + SIGINT
 _OUTPUT_GONE = 141  # 128 + SIGPIPE
 
@@ -75,4 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except EOFError:  # Ctrl-D
+        print("optoprobe: a question was left: nothing was written; run this again.", file=sys.stderr)
+        return _WRONG_USAGE
     return code

@@ -6,6 +6,7 @@ MicroPython mounts a file system only where it has exactly as many blocks as the
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -50,16 +51,21 @@ def pack(files: Mapping[str, bytes], n_blocks: int) -> bytes:
 
 
 def owners_files(read: Callable[[int, int], bytes], n_blocks: int) -> Files:
-    """What a file system holds beside our own files; read(offset, size) reads some of it. Raises NoFiles."""
+    """What a file system holds beside our own files; read(offset, size) reads some of it. Raises NoFiles, and what
+    read() raises."""
     from littlefs import LittleFS, LittleFSError
 
     reader: Any = _Reader(read)
     fs = LittleFS(context=reader, mount=False, block_size=BLOCK, block_count=n_blocks)
-    try:
+    found: Files | None = None
+    with contextlib.suppress(LittleFSError):
         fs.mount()
-        return dict(_walk(fs, ""))
-    except LittleFSError as error:
-        raise NoFiles from error
+        found = dict(_walk(fs, ""))
+    if reader.failure is not None:
+        raise reader.failure
+    if found is None:
+        raise NoFiles
+    return found
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bytes]]:
@@ -75,13 +81,25 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bytes]]:
 
 
 class _Reader:
-    """What littlefs calls to read a board's flash; each piece comes over the line once."""
+    """What littlefs calls to read a board's flash; each piece comes over the line once.
+
+    It ignores what is raised here and goes on with what it has: `failure` is the first of it.
+    """
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self._read = read
         self._pieces: dict[int, bytes] = {}
+        self.failure: Exception | None = None
 
     def read(self, cfg: Any, block: int, off: int, size: int) -> bytearray:
+        if self.failure is None:
+            try:
+                return self._piece(cfg, block, off, size)
+            except Exception as error:
+                self.failure = error
+        return bytearray(size)
+
+    def _piece(self, cfg: Any, block: int, off: int, size: int) -> bytearray:
         begin = block * cfg.block_size + off
         first, last = begin // _PIECE, (begin + size - 1) // _PIECE
         for k in range(first, last + 1):

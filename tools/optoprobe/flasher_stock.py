@@ -21,6 +21,7 @@ from .flasher_error import FlashError
 LEAST_VERSION = (1, 25)
 BLOCK = 4096  # what flash is erased in
 TABLE_AT = 0x8000
+MOST_FLASH = 32 * 1024 * 1024  # of the largest chip of the family
 _TABLE_BYTES = 0xC00
 _ROW = struct.Struct("<2sBBII16sI")
 _HEADER = struct.Struct("<BBBBI")
@@ -88,6 +89,7 @@ def parse(data: bytes) -> Stock:
     vfs = next((p for p in partitions if p.name == "vfs"), None)
     if application is None or vfs is None:
         raise StockError("its partition table names no application or no place for files (vfs): take a stock image")
+    _check_places(application, vfs)
     begin = application.offset - loader_at
     loader = data[: image_bytes(data[:table_at], "boot loader")]
     size = image_bytes(data[begin:], "application")
@@ -107,6 +109,16 @@ def parse(data: bytes) -> Stock:
         Part(f"MicroPython {version[0]}.{version[1]}", application.offset, data[begin : begin + size]),
     )
     return Stock(chip, version, parts, vfs)
+
+
+def _check_places(application: Partition, vfs: Partition) -> None:
+    """Application and files each have a place of whole blocks behind the table, and none in the other's."""
+    for place in (application, vfs):
+        is_whole = not place.offset % BLOCK and not place.size % BLOCK and place.size
+        if not is_whole or place.offset < TABLE_AT + BLOCK or place.offset + place.size > MOST_FLASH:
+            raise StockError(f"its partition table gives {place.name} no place that can be: fetch the file again")
+    if application.offset < vfs.offset + vfs.size and vfs.offset < application.offset + application.size:
+        raise StockError("its application and its files lie in one another: fetch the file again")
 
 
 def parse_table(table: bytes) -> list[Partition]:

@@ -121,8 +121,9 @@ def _owners_files(chip: Any, keeping: Any) -> dict[str, bytes]:
     try:
         vfs = next(row for row in parse_table(chip.read(TABLE_AT, 0xC00)) if row.name == "vfs")
         found = owners_files(lambda at, size: chip.read(vfs.offset + at, size), vfs.size // BLOCK)
-    except (StockError, StopIteration, NoFiles):
-        return {}  # new, or it runs something else
+    except (StockError, StopIteration, NoFiles):  # new, or it runs something else
+        print("The board has no files of a probe's that can be read: none are kept")
+        return {}
     if found:
         names = ", ".join(sorted(found)[:_MOST_SHOWN])
         more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
