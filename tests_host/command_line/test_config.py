@@ -38,7 +38,8 @@ def run(capsys, *arguments):
     code = cli.main(["config", *map(str, arguments)])
     said = capsys.readouterr()
     assert not any(secret in said.out + said.err for secret in SECRETS)
-    assert code == 0 or len(said.err.splitlines()) == 1 and said.err.startswith("optoprobe config: "), said
+    is_sentence = len(said.err.splitlines()) == 1 and said.err.startswith(("optoprobe config: ", "optoprobe: "))
+    assert code == 0 or is_sentence, said
     return code, said.out, said.err
 
 
@@ -88,9 +89,9 @@ def test_a_question_that_is_left_changes_nothing(capsys, board, monkeypatch):
 def test_export_leaves_the_secrets_out_and_import_leaves_them_be(capsys, board, tmp_path):
     file = tmp_path / "mine.json"
     code, out, _ = run(capsys, "--port", board.port, "--export", file)
-    assert code == 0 and "left out: wifi_password, mqtt_password" in out
+    assert code == 0 and "left out: mqtt_password, of_a_later_version, wifi_password" in out
     exported = json.loads(file.read_text(encoding="utf-8"))
-    assert exported == {key: value for key, value in THERE.items() if "password" not in key}
+    assert exported == {key: value for key, value in THERE.items() if "password" not in key and "later" not in key}
     file.write_text(json.dumps(exported | {"mqtt_host": "other"}))
     code, _, _ = run(capsys, "--port", board.port, "--import", file)
     assert code == 0 and on(board) == THERE | {"mqtt_host": "other"}
@@ -106,10 +107,36 @@ def test_a_factory_reset_forgets_what_is_the_owners(capsys, board):
     assert board.ask("import os; print(sorted(os.listdir()))").strip() == "['board.json']"
 
 
-def test_a_torn_file_on_the_board_counts_as_none(capsys, board):
-    put(board, "[1, 2")
-    code, _, _ = run(capsys, "--port", board.port, "--set", "wifi_ssid=x")
-    assert code == 0 and on(board) == {"wifi_ssid": "x"}
+def test_a_misspelt_secret_is_not_exported(capsys, board, tmp_path):
+    put(board, json.dumps(THERE | {"wifi_pasword": SECRETS[0], "mqtt_pass": SECRETS[1]}))
+    code, out, _ = run(capsys, "--port", board.port, "--export", tmp_path / "mine.json")
+    exported = (tmp_path / "mine.json").read_text()
+    assert code == 0 and "mqtt_pass" in out and not any(secret in exported for secret in SECRETS)
+
+
+def test_what_is_imported_is_known_or_left_out(capsys, board, tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"mqtt_host": "other", "zzz": "x" * 9000}))
+    code, out, _ = run(capsys, "--port", board.port, "--import", file)
+    assert code == 0 and "does not know them: zzz" in out and on(board) == THERE | {"mqtt_host": "other"}
+
+
+@pytest.mark.parametrize("text", ["[1, 2", '{"wifi_ssid": "x", "mqtt_host": "y"', "\0" * 300])
+def test_a_damaged_file_on_the_board_is_told_and_left(capsys, board, text):
+    """The other settings are in it: it is not written over with one."""
+    put(board, text)
+    for options in (["--set", "wifi_ssid=z"], []):
+        code, out, error = run(capsys, "--port", board.port, *options)
+        assert (code, out) == (1, "") and "settings.json is damaged, nothing was changed: --factory-reset" in error
+    assert board.ask("print(repr(open('settings.json').read()))").strip() == repr(text)
+
+
+def test_an_energy_total_in_rtc_memory_stays(capsys, board):
+    """It is newer than flash; the count of restarts before it ends."""
+    board.ask("import machine\nmachine.RTC().memory(b'OPR1\\5\\5total')")
+    assert run(capsys, "--port", board.port)[0] == 0
+    notes = [note for note in board.stop() if note.startswith("memory")]
+    assert all(note.endswith("total'") for note in notes), notes
 
 
 @pytest.mark.parametrize(
@@ -117,6 +144,8 @@ def test_a_torn_file_on_the_board_counts_as_none(capsys, board):
     [
         (["--set", "mqtt_port=70000"], "mqtt_port is not accepted: give a whole number from 1 to 65535"),
         (["--set", "mqtt_port=many"], "mqtt_port is not accepted"),
+        (["--set", "interval_s=--5"], "interval_s is not accepted"),
+        (["--set", "wifi_ssid=\udcff"], "a value holds half a character"),
         (["--set", "wake_up=perhaps"], "wake_up is not accepted: give true"),
         (["--set", "meter_key=correct horse"], "meter_key is not accepted"),
         (["--set", "wifi_sid=x"], "there is no setting wifi_sid: did you mean wifi_ssid?"),
@@ -147,3 +176,9 @@ def test_every_setting_has_its_help_and_every_secret_is_known_as_one(capsys):
     assert "default 1883" in rows["mqtt_port"] and rows["meter_key"].endswith("; secret")
     secret = {row.key for row in board_settings.schema() if "password" in row.key or row.key.endswith("key")}
     assert secret == set(board_settings.SECRETS)
+
+
+def test_brackets_in_brackets_are_no_settings(capsys, tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 20_000)
+    code, _, error = run(capsys, "--port", "X", "--import", tmp_path / "deep.json")
+    assert code == 2 and "is not JSON" in error

@@ -267,6 +267,7 @@ def test_wrong_usage(arguments, said):
 
 # --- carried out -----------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def board():
     board = PtyBoard()
@@ -332,4 +333,4 @@ def test_mpremote_brings_a_running_probe_up_to_date(board, tmp_path):
     kept = {path: before[path] for path in ("/lib/other/mine.py", "/settings.json", "/log")}
     assert listing(board) == kept | as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", None)
     assert board.ask("import os; print('firmware' in os.listdir(), os.listdir('lib'))").strip() == "False ['other']"
-    assert board.stop() == ["memory b''", "watchdog 600000", "reset"]
+    assert board.stop() == ["memory b'\\x00\\x00\\x00\\x00\\x00\\x00'", "watchdog 600000", "reset"]

@@ -192,6 +192,32 @@ def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():
             flasher_files.owners_files(reader(lost_at), 64)
 
 
+def test_files_that_cannot_be_kept_are_named_and_nothing_is_written_over(tmp_path):
+    """One too large, and one whose blocks are damaged; before it is known which, none is left out."""
+    large = flasher_files.pack({"settings.json": b"{}", "log.bin": bytes(600_000)}, 200)
+    with pytest.raises(FlashError, match="log.bin has 600,000 bytes"):
+        flasher_files.owners_files(lambda at, n: large[at : at + n], 200)
+    deep = flasher_files.pack({"/".join("abcdefghijk"): b"x"}, 64)
+    with pytest.raises(FlashError, match="folders in more than 8 folders"):
+        flasher_files.owners_files(lambda at, n: deep[at : at + n], 64)
+    with pytest.raises(flasher_files.NoFiles):
+        flasher_files.owners_files(lambda at, n: b"\xff" * n, 64)
+
+
+def test_a_flash_that_fails_before_the_files_keeps_none_of_them(capsys, there):
+    """The board's own stay the newest: kept ones would come back months later."""
+    own = {"settings.json": b'{"wifi_ssid": "old"}'}
+    with MockChip("esp32c3") as mock:
+        mock.flash.data[: 64 << 10] = stock_image.make("esp32c3", vfs_blocks=BLOCKS)[: 64 << 10]
+        image = flasher_files.pack(own, BLOCKS)
+        mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
+        mock.flash.data[0x1C] ^= 1  # of the loader, which comes first: it is written
+        options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
+        mock.unplug_after = 0
+        code, _, _ = run(capsys, *options)
+        assert code == 1 and files_of(mock) == own and not list((there / "cache").rglob("kept-*.json"))
+
+
 def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, application):
     own = {"settings.json": b'{"wifi_ssid": "old", "wifi_password": "correct horse"}', "totals.json": b"[1]"}
     with MockChip("esp32c3") as mock:
@@ -199,9 +225,9 @@ def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, applicat
         image = flasher_files.pack(own, BLOCKS)
         mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
         options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
-        mock.unplug_after = 5
+        mock.unplug_after = 6  # behind those of MicroPython
         code, _, error = run(capsys, *options)
-        assert code == 1 and "the board was lost in writing" in error and "run the same command again" in error
+        assert code == 1 and "the board was lost in writing files" in error and "run the same command again" in error
         kept = list((there / "cache").rglob("kept-*.json"))
         assert len(kept) == 1 and kept[0].stat().st_mode & 0o077 == 0
         mock.unplug_after = None
@@ -209,6 +235,13 @@ def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, applicat
         assert code == 0 and "cut short" in out
         assert files_of(mock) == application | own
         assert not list((there / "cache").rglob("kept-*"))
+
+
+def test_a_board_of_another_chip_is_refused(capsys, there):
+    with MockChip("esp32c3") as mock:
+        options = ("--port", mock.port, "--board", "esp32_devkit", "--micropython", stock(there))
+        code, _, error = run(capsys, *options)
+        assert code == 2 and "is for an ESP32" in error.replace("MicroPython for", "is for")
 
 
 def test_the_plan_fits_a_screen_and_touches_nothing(capsys, there):

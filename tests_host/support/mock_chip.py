@@ -74,7 +74,8 @@ class _Transport(server.PtyMasterTransport):
     def recv(self, size: int) -> bytes:
         chunk = super().recv(size)
         if self._of.unplug_after is not None:
-            self._written += chunk.count(b"\xc0\x00\x11")  # a block of compressed data
+            # a block of data: plain, where compressing did not pay, or compressed
+            self._written += chunk.count(b"\xc0\x00\x03") + chunk.count(b"\xc0\x00\x11")
             if self._written > self._of.unplug_after:
                 return b""
         return chunk

@@ -18,6 +18,8 @@ _CLOCK_S = 2.0
 _CLOCK_PERCENT = 1
 _WATCHDOG_MS = 2000
 _JOIN_S = 20
+_CONNECT_S = 10
+_RTC_USED = 700  # bytes: behind the count of restarts and an LED's total
 # Every line that a meter is looked for or read on: baud, bits, parity (MicroPython's: 0 is even), stop bits.
 LINES = (
     (300, 7, 0, 1), (1200, 7, 0, 1), (2400, 7, 0, 1), (2400, 8, 0, 1), (9600, 7, 0, 1), (9600, 8, None, 1),
@@ -69,15 +71,17 @@ _TICKS = """
 import time
 answer([True, time.ticks_ms()])
 """
-_RTC_PUT = """
+_RTC_PUT = f"""
 import machine
-machine.RTC().memory(b"optoprobe selftest")
+rtc = machine.RTC()
+rtc.memory((rtc.memory() + bytes({_RTC_USED}))[:{_RTC_USED}] + b"optoprobe selftest")
 answer([True, ""])
 """
-_RTC_LOOK = """
+_RTC_LOOK = f"""
 import machine
-well = machine.RTC().memory() == b"optoprobe selftest"
-machine.RTC().memory(b"")
+rtc = machine.RTC()
+well = rtc.memory()[{_RTC_USED}:] == b"optoprobe selftest"
+rtc.memory(rtc.memory()[:{_RTC_USED}])
 answer([well, "kept over a reset" if well else "lost in a reset"])
 """
 _WATCHDOG_ARM = f"import machine, time\nmachine.WDT(timeout={_WATCHDOG_MS})\nwhile True:\n    time.sleep_ms(100)\n"
@@ -101,11 +105,12 @@ for _ in range({_JOIN_S * 10}):
 well = wlan.isconnected()
 answer([well, "joined, %d dBm" % wlan.status("rssi") if well else "not joined: check its name and password"])
 """
-_BROKER = """
+_BROKER = f"""
 import json, socket
 with open("settings.json") as file:
     values = json.load(file)
 line = socket.socket()
+line.settimeout({_CONNECT_S})
 try:
     line.connect(socket.getaddrinfo(values.get("mqtt_host", ""), values.get("mqtt_port", 1883))[0][-1])
     answer([True, "its port answers"])
@@ -146,10 +151,10 @@ def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> It
         ("heap", lambda: _ask(board, _HEAP)),
         ("file system", lambda: _ask(board, _FILES)),
         ("clock", lambda: _clock(board)),
-        ("RTC memory", lambda: _over_a_restart(board, _RTC_PUT, None, _RTC_LOOK)),
-        ("watchdog", lambda: _over_a_restart(board, None, _WATCHDOG_ARM, _WATCHDOG_LOOK)),
-        ("Wi-Fi", lambda: _ask(board, _WIFI)),
-        ("broker", lambda: _ask(board, _BROKER)),
+        ("RTC memory", lambda: _rtc_memory(board)),
+        ("watchdog", lambda: _watchdog(board)),
+        ("Wi-Fi", lambda: _ask(board, _WIFI, _JOIN_S + _CONNECT_S)),
+        ("broker", lambda: _ask(board, _BROKER, 3 * _CONNECT_S)),
     ]
     if with_mirror:
         for line in LINES:
@@ -164,16 +169,20 @@ def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> It
         yield Finding("UART", None, "not checked: hold a mirror before the head and say --mirror")
 
 
-def _ask(board: Board, code: str) -> tuple[bool, str]:
-    well, said = board.ask(ANSWER + code)
+def _ask(board: Board, code: str, quiet_s: int = 10) -> tuple[bool, str]:
+    well, said = board.ask(ANSWER + code, quiet_s)
     return bool(well), str(said)
 
 
-def _over_a_restart(board: Board, before: str | None, restart: str | None, after: str) -> tuple[bool, str]:
-    if before:
-        board.ask(ANSWER + before)
-    board.restart(restart) if restart else board.restart()
-    return _ask(board, after)
+def _rtc_memory(board: Board) -> tuple[bool, str]:
+    _ask(board, _RTC_PUT)
+    board.restart()
+    return _ask(board, _RTC_LOOK)
+
+
+def _watchdog(board: Board) -> tuple[bool, str]:
+    board.restart(_WATCHDOG_ARM, _WATCHDOG_MS / 1000 + 1)  # who comes earlier ends the program before it is bitten
+    return _ask(board, _WATCHDOG_LOOK)
 
 
 def _clock(board: Board) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -22,15 +23,17 @@ STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detecte
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
-_TIMEOUT_S = 10
+_TIMEOUT_S = 10  # without a word from the board
 _BACK_S = 30.0
 _AGAIN_S = 1.0  # a chip with USB of its own vanishes while it restarts
 
+# RTC memory: the count of restarts ends, an LED's total behind it stays.
 _BEGIN = f"""\
 import os
 if "firmware" in os.listdir() or "probe" in os.listdir():
     import machine
-    machine.RTC().memory(b"")
+    rtc = machine.RTC()
+    rtc.memory(bytes(6) + rtc.memory()[6:])
     machine.WDT(timeout={_WATCHDOG_MS})
 """
 ANSWER = f"""\
@@ -44,29 +47,34 @@ import os
 def load():
     try:
         with open("settings.json") as file:
-            values = json.load(file)
-    except (OSError, ValueError):
+            text = file.read().strip()
+    except OSError:
         return {{}}
-    return values if isinstance(values, dict) else {{}}
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and text.endswith("}}") else None
 """
 _READ = f"""\
 {_LOAD}
 values = load()
 secrets = {SECRETS!r}
-shown = {{}}
-for key in values:
+shown = None if values is None else {{}}
+for key in values or ():
     shown[key] = bool(values[key]) if key in secrets else values[key]
 answer(shown)
 """
 _WRITE = """\
 values = load()
-values.update(json.loads(%r))
-for key in %r:
-    values.pop(key, None)
-with open("settings.json.new", "w") as file:
-    json.dump(values, file)
-os.rename("settings.json.new", "settings.json")
-answer(len(values))
+if values is not None:
+    values.update(json.loads(%r))
+    for key in %r:
+        values.pop(key, None)
+    with open("settings.json.new", "w") as file:
+        json.dump(values, file)
+    os.rename("settings.json.new", "settings.json")
+answer(values is not None)
 """
 _RESET = f"""\
 {_LOAD}
@@ -79,6 +87,9 @@ for name in {STATE!r}:
         pass
 answer(gone)
 """
+
+
+_DAMAGED = "the board's settings.json is damaged, nothing was changed: --factory-reset, then --import FILE"
 
 
 class ConfigError(Exception):
@@ -122,9 +133,12 @@ class Board:
         with self._told():
             try:
                 self._open()
-                self._line.exec(_BEGIN)
                 self._enter(soft_reset=True)  # its network thread would print in between
-            except TransportError as error:
+                self._line.exec(_BEGIN)  # boot.py has armed the watchdog again
+            except BaseException as error:
+                self.__exit__()
+                if not isinstance(error, TransportError):
+                    raise
                 cure = "close other programs that use it, or press RESET and run this again"
                 raise ConfigError(f"no MicroPython answers at {self._port}: {cure}") from error
         return self
@@ -132,8 +146,9 @@ class Board:
     def _open(self) -> None:
         from mpremote.transport_serial import SerialTransport
 
-        self._line = SerialTransport(self._port)
+        self._line = SerialTransport(self._port, timeout=_TIMEOUT_S)
         self._enter(soft_reset=False)
+        self._line.exec(_BEGIN)
 
     def _enter(self, soft_reset: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it did not understand
@@ -145,21 +160,22 @@ class Board:
         with contextlib.suppress(Exception):
             self._line.close()
 
-    def restart(self, code: str = "import machine\nmachine.reset()", within_s: float = _BACK_S) -> None:
-        """Let `code` restart it, and interrupt it again when it is back."""
+    def restart(self, code: str = "import machine\nmachine.reset()", least_s: float = 0.0) -> None:
+        """Let `code` restart it, and interrupt it again when it is back, `least_s` later at the earliest."""
         from mpremote.transport import TransportError
 
         with contextlib.suppress(Exception):
             self._line.exec_raw_no_follow(code)
         with contextlib.suppress(Exception):
             self._line.close()
-        until_s = time.monotonic() + within_s
+        until_s = time.monotonic() + least_s + _BACK_S
+        time.sleep(least_s)
         while True:
             time.sleep(_AGAIN_S)
             try:
                 self._open()
                 return
-            except (TransportError, OSError) as error:
+            except (TransportError, struct.error, OSError) as error:
                 if time.monotonic() > until_s:
                     cure = "press RESET and run this again"
                     raise ConfigError(f"the board does not come back at {self._port}: {cure}") from error
@@ -168,21 +184,27 @@ class Board:
         """The settings; of a secret only whether it is set (True or False)."""
         found = self.ask(_READ)
         if not isinstance(found, dict):
-            raise ConfigError(f"{self._port} answers oddly: press RESET and run this again")
+            raise ConfigError(_DAMAGED)
         return found
 
     def write(self, changes: dict[str, Any], unset: tuple[str, ...] = ()) -> None:
         """Put `changes` over what is there; `unset` get their defaults again."""
-        self.ask(_LOAD + _WRITE % (json.dumps(changes), unset))
+        if not self.ask(_LOAD + _WRITE % (json.dumps(changes), unset)):
+            raise ConfigError(_DAMAGED)
 
     def factory_reset(self) -> list[str]:
         """Remove the owner's settings and all that was learnt; returns the files that were there."""
-        return list(self.ask(_RESET))
+        return list(self.ask(_RESET) or ())
 
-    def ask(self, code: str) -> Any:
-        """What `code` gives to answer(), see ANSWER."""
+    def ask(self, code: str, quiet_s: int = _TIMEOUT_S) -> Any:
+        """What `code` gives to answer(), see ANSWER; it may say nothing for `quiet_s`."""
+        from mpremote.transport import TransportExecError
+
         with self._told():
-            said = self._line.exec(code).decode("utf-8", "replace")
+            output, error = self._line.exec_raw(code, timeout=quiet_s)
+            if error:
+                raise TransportExecError(output, error.decode("utf-8", "replace"))
+        said = output.decode("utf-8", "replace")
         for line in reversed(said.splitlines()):
             if line.startswith(_MARK):
                 with contextlib.suppress(ValueError):
@@ -199,6 +221,6 @@ class Board:
         except TransportExecError as error:
             last = (error.error_output or "").strip().splitlines()[-1:] or ["no reason"]
             raise ConfigError(f"the board refuses ({last[0]}): free its memory, or flash it anew") from error
-        except (TransportError, SerialException, OSError) as error:
+        except (TransportError, SerialException, struct.error, OSError) as error:
             cure = "check the cable and the port, close other programs that use it, and run this again"
             raise ConfigError(f"{self._port} cannot be used: {cure}") from error

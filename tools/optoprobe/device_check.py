@@ -46,7 +46,10 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
         return [problem], []
     with device_modules():
         settings = importlib.import_module("firmware.settings")
-        _, problems = settings.load(str(file))
+        try:
+            _, problems = settings.load(str(file))
+        except UnicodeEncodeError:
+            return ["a value holds half a character: type it anew"], []
         known = set(settings.check({})[0])
     unknown = sorted(set(data) - known)
     misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, board_check.ALIKE)]
@@ -63,7 +66,7 @@ def _object_in(file: Path) -> tuple[dict[str, Any] | None, str]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         return None, f"it cannot be read ({error.strerror})"
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, "it is not JSON"
     return (data, "") if isinstance(data, dict) else (None, "it holds no object of keys and values")
 

@@ -101,7 +101,7 @@ def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, obj
         content = json.loads(given.read_text(encoding="utf-8"))
     except OSError as error:
         raise BuildError(f"the {what} {given} cannot be read ({error.strerror}): check its name") from error
-    except ValueError as error:  # of JSON and of UTF-8; the error's text may quote the file, so it is not repeated
+    except (ValueError, RecursionError) as error:  # its text may quote the file, so it is not repeated
         raise BuildError(f"the {what} {given} is not JSON: correct it") from error
     if not isinstance(content, dict):
         raise BuildError(f"the {what} {given} holds no object of keys and values: correct it")

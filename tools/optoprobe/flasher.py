@@ -62,9 +62,9 @@ class Chip:
             self._size = cmds.detect_flash_size(self._esp)
             if self._size is not None:
                 self._esp.flash_set_parameters(self.flash_bytes)
+            self.number = bytes(self._esp.read_mac("BASE_MAC")).hex()
         self.name: str = self._esp.CHIP_NAME
         self.chip: str = self.name.lower().replace("-", "")
-        self.number = bytes(self._esp.read_mac("BASE_MAC")).hex()
 
     def __enter__(self) -> Chip:
         return self

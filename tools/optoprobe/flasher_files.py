@@ -6,7 +6,6 @@ MicroPython mounts a file system only where it has exactly as many blocks as the
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ Files = dict[str, bytes]  # path on the device, such as "firmware/app.mpy", to i
 
 _PIECE = 512  # what is read at once: of a block mostly the first bytes tell all
 _MOST_BYTES = 512 * 1024  # of one owner's file
+_MOST_DEPTH = 8  # folders in folders
 _OURS = (*FOLDERS, *STARTERS, "board.json")
 
 
@@ -29,12 +29,16 @@ class NoFiles(Exception):
     """There is no file system that can be read."""
 
 
+class _TooMuch(Exception):
+    """More than is kept over a flash; the text says of what."""
+
+
 def pack(files: Mapping[str, bytes], n_blocks: int) -> bytes:
     """The file system of `n_blocks` that holds `files`, the same bytes for the same files. Raises FlashError."""
     from littlefs import LittleFS, LittleFSError
 
-    fs = LittleFS(block_size=BLOCK, block_count=n_blocks)
     try:
+        fs = LittleFS(block_size=BLOCK, block_count=n_blocks)
         for path, content in sorted(files.items()):
             folder = path.rpartition("/")[0]
             if folder:
@@ -58,24 +62,36 @@ def owners_files(read: Callable[[int, int], bytes], n_blocks: int) -> Files:
     reader: Any = _Reader(read)
     fs = LittleFS(context=reader, mount=False, block_size=BLOCK, block_count=n_blocks)
     found: Files | None = None
-    with contextlib.suppress(LittleFSError):
+    unreadable = ""
+    try:
         fs.mount()
-        found = dict(_walk(fs, ""))
+        found = {}
+        for path, content in _walk(fs, "", n_blocks * BLOCK):
+            found[path] = content
+    except (LittleFSError, UnicodeDecodeError, _TooMuch) as error:
+        unreadable = str(error)
     if reader.failure is not None:
         raise reader.failure
     if found is None:
         raise NoFiles
+    if unreadable:
+        why = f"the board's files cannot all be read ({unreadable})"
+        raise FlashError(f"{why}: copy what you need by mpremote and let go of them with --erase", 2)
     return found
 
 
-def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bytes]]:
+def _walk(fs: Any, folder: str, most_bytes: int, depth: int = 0) -> Iterator[tuple[str, bytes]]:
+    if depth > _MOST_DEPTH:
+        raise _TooMuch(f"folders in more than {_MOST_DEPTH} folders")
     for entry in fs.scandir("/" + folder):
         path = f"{folder}/{entry.name}".lstrip("/")
         if path in _OURS:
             continue
         if entry.type == 2:
-            yield from _walk(fs, path)
-        elif entry.size <= _MOST_BYTES:
+            yield from _walk(fs, path, most_bytes, depth + 1)
+        elif entry.size > min(_MOST_BYTES, most_bytes):
+            raise _TooMuch(f"{path} has {entry.size:,} bytes")
+        else:
             with fs.open("/" + path, "rb") as file:
                 yield path, file.read()
 

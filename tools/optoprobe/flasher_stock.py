@@ -114,7 +114,7 @@ def parse(data: bytes) -> Stock:
 def _check_places(application: Partition, vfs: Partition) -> None:
     """Application and files each have a place of whole blocks behind the table, and none in the other's."""
     for place in (application, vfs):
-        is_whole = not place.offset % BLOCK and not place.size % BLOCK and place.size
+        is_whole = not place.offset % BLOCK and not place.size % BLOCK and place.size >= 2 * BLOCK
         if not is_whole or place.offset < TABLE_AT + BLOCK or place.offset + place.size > MOST_FLASH:
             raise StockError(f"its partition table gives {place.name} no place that can be: fetch the file again")
     if application.offset < vfs.offset + vfs.size and vfs.offset < application.offset + application.size:

@@ -57,9 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace, rows: list[Row]) -> None:
-    changes = (_imported(args.source) if args.source else {}) | dict(_given(text, rows) for text in args.set)
+    changes = (_imported(args.source, rows) if args.source else {}) | dict(_given(text, rows) for text in args.set)
     unset = tuple(_known(key, rows).key for key in args.unset)
-    problems = problems_of(changes)
+    try:
+        problems = problems_of(changes)
+    except UnicodeEncodeError as error:
+        raise ConfigError("a value holds half a character: type it anew; nothing was written", 2) from error
     if problems:
         said = "; ".join(re.sub("is not accepted, .* is used;", "is not accepted:", text[10:]) for text in problems)
         raise ConfigError(f"{said}; nothing was written", 2)
@@ -73,7 +76,7 @@ def _config(args: argparse.Namespace, rows: list[Row]) -> None:
             board.write(changes, unset)
         found = board.read()
     if args.export:
-        _export(args.export, found)
+        _export(args.export, found, rows)
     elif not changes and not unset:
         print("\n".join(_shown(rows, found)))
     if changes or unset:
@@ -113,30 +116,39 @@ def _given(text: str, rows: list[Row]) -> tuple[str, Any]:
         return key, getpass.getpass(f"{key} (not shown): ")
     if isinstance(row.default, bool):
         return key, {"true": True, "false": False}.get(value.lower(), value)
-    if isinstance(row.default, int) and value.lstrip("-").isdecimal():
+    if isinstance(row.default, int) and re.fullmatch(r"-?[0-9]{1,9}", value):
         return key, int(value)
     return key, value
 
 
-def _imported(file: Path) -> dict[str, Any]:
+def _imported(file: Path, rows: list[Row]) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror}): check its name", 2) from error
-    except ValueError as error:  # its text may quote a secret
+    except (ValueError, RecursionError) as error:  # its text may quote a secret
         raise ConfigError(f"{file} is not JSON: correct it", 2) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file} holds no object of keys and values: correct it", 2)
-    return content
+    known = [row.key for row in rows]
+    unknown = sorted(set(content) - set(known))
+    for key in unknown:
+        if difflib.get_close_matches(key, known, 1):
+            _known(key, rows)
+    if unknown:
+        print(f"Left out, as this version does not know them: {', '.join(unknown)}")
+    return {key: value for key, value in content.items() if key in known}
 
 
-def _export(file: Path, found: dict[str, Any]) -> None:
-    content = {key: value for key, value in sorted(found.items()) if key not in SECRETS}
+def _export(file: Path, found: dict[str, Any], rows: list[Row]) -> None:
+    """Only what is known to be no secret: a misspelt key may hold one."""
+    known = {row.key for row in rows} - set(SECRETS)
+    content = {key: value for key, value in sorted(found.items()) if key in known}
     try:
         file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{file} cannot be written ({error.strerror}): choose another place", 2) from error
-    left_out = [key for key in SECRETS if found.get(key)]
+    left_out = sorted(key for key in found if key not in content and (key not in SECRETS or found[key]))
     print(f"{len(content)} settings in {file}" + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 

@@ -36,7 +36,8 @@ import os, sys
 print(sys.platform, sys.implementation.name, *sys.implementation.version[:2])
 if "firmware" in os.listdir() or "probe" in os.listdir():
     import machine
-    machine.RTC().memory(b"")
+    rtc = machine.RTC()
+    rtc.memory(bytes(6) + rtc.memory()[6:])
     machine.WDT(timeout={_WATCHDOG_MS})
 """
 

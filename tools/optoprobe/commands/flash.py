@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import terminal
 from ..flasher_error import FlashError
-from ..flasher_stock import BLOCK, Part, Stock, StockError
+from ..flasher_stock import BLOCK, Part, Partition, Stock, StockError
 from ..image import build_files, chip_of, read_stock, spelt
 from .deploy import DeployError, board_file, check_settings
 
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _flash(args: argparse.Namespace) -> int:
+    if args.dry_run and args.board == "custom":
+        raise FlashError("a plan asks nothing: name a board, or your own file.json, with --board", 2)
     board = board_file(args.board) if args.board else None
     if args.settings is not None:
         for key in check_settings(args.settings):
@@ -65,7 +67,8 @@ def _flash(args: argparse.Namespace) -> int:
     stock = _micropython(args.micropython, None if board is None else chip_of(board))
     if args.dry_run:
         if stock is None:
-            raise FlashError("a plan needs a chip: name the board with --board, or a file with --micropython", 2)
+            cure = "name a board that tells its chip with --board, or a file with --micropython"
+            raise FlashError(f"a plan needs a chip: {cure}", 2)
         print("\n".join(_plan(args, board, stock)))
         return 0
     from ..flasher import Chip
@@ -75,6 +78,9 @@ def _flash(args: argparse.Namespace) -> int:
         stock = stock or _fetched(chip.chip)
         _check_fit(chip, stock)
         board = board or _ask_board(chip.chip)
+        if chip_of(board) not in (None, chip.chip):
+            is_for = f"{board.name} is for an {spelt(chip_of(board) or '')}, and the board has an {chip.name}"
+            raise FlashError(f"wrong chip: {is_for}: name another with --board", 2)
         _write(args, chip, board, stock)
         port = chip.port
     return 0 if args.no_watch else _watch(port)
@@ -84,7 +90,7 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
     from ..flasher_files import Keeping, pack
 
     keeping = Keeping(chip.number)
-    kept = {} if args.erase else _owners_files(chip, keeping)
+    kept, place = ({}, None) if args.erase else _owners_files(chip, keeping)
     if args.settings is None and _SETTINGS not in kept:
         kept[_SETTINGS] = _asked_settings()
     elif args.settings is not None:
@@ -92,13 +98,14 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
     files = kept | build_files(board, args.settings)
     image = pack(files, stock.vfs.size // BLOCK)
     parts = [*stock.parts, Part("files", stock.vfs.offset, image)]
-    if not args.erase:
-        keeping.save(kept)
-    else:
+    if args.erase:
         with _Progress("erase everything") as progress:
             chip.erase()
             progress(1, 1)
+    last_kept = parts[-1] if place in (None, stock.vfs) else parts[0]
     for part in parts:
+        if part is last_kept and not args.erase:  # from here on the board's own may be gone; before, they are newer
+            keeping.save(kept)
         with _Progress(f"write {part.what}") as progress:
             chip.write(part, progress)
     with _Progress("verify") as progress:
@@ -109,26 +116,27 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
     print("All is written and verified; the board restarts as a probe.", flush=True)
 
 
-def _owners_files(chip: Any, keeping: Any) -> dict[str, bytes]:
-    """What the board has beside our own files, and what an earlier flash, cut short, has kept of it."""
+def _owners_files(chip: Any, keeping: Any) -> tuple[dict[str, bytes], Partition | None]:
+    """What the board has beside our own files, or what an earlier flash has kept of them that was cut short while they
+    were written; and the place of the board's files, None where that is not known."""
     from ..flasher_files import NoFiles, owners_files
     from ..flasher_stock import TABLE_AT, parse_table
 
     kept = keeping.load()
     if kept:
         print(f"An earlier flash of this board was cut short: its files are taken from {keeping.file}")
-        return kept
+        return kept, None
     try:
         vfs = next(row for row in parse_table(chip.read(TABLE_AT, 0xC00)) if row.name == "vfs")
         found = owners_files(lambda at, size: chip.read(vfs.offset + at, size), vfs.size // BLOCK)
     except (StockError, StopIteration, NoFiles):  # new, or it runs something else
         print("The board has no files of a probe's that can be read: none are kept")
-        return {}
+        return {}, None
     if found:
         names = ", ".join(sorted(found)[:_MOST_SHOWN])
         more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
         print(f"Kept of the board: {names}{more}")
-    return found
+    return found, vfs
 
 
 # --- what is checked -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Beside it goes the table that leads from the short names of its tracebacks back 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -62,6 +63,8 @@ def _write_image(args: argparse.Namespace) -> None:
             raise FlashError(f"the board {args.board} names no chip: give MicroPython with --micropython FILE", 2)
         stock_file = image_fetch.micropython_for(chip)
     out = args.out or Path(f"optoprobe-{board.stem}.bin")
+    if not out.name or out.is_dir():
+        raise FlashError(f"{out} is a folder: name a file with --out", 2)
     given = [file for file in (stock_file, board, args.settings) if file is not None and file.exists()]
     if out.exists() and any(map(out.samefile, given)):
         raise FlashError(f"{out} is read for the image: name another file with --out", 2)
@@ -84,7 +87,8 @@ def _put(file: Path, data: bytes, is_secret: bool) -> None:
             stream.write(data)
         new.replace(file)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
         raise FlashError(f"{file} cannot be written ({error.strerror}): choose another with --out", 2) from error
 
 

@@ -37,18 +37,25 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(f"optoprobe selftest: {error}.", file=sys.stderr)
         return error.code
+    finally:  # Ctrl-C, or a board that is lost: what was found so far is a report too
+        is_written = not args.out or not findings or _write(args.out, findings)
+    if not is_written:
+        return 2
     bad = [finding.name for finding in findings if finding.well is False]
-    if args.out:
-        try:
-            args.out.write_text("".join(_row(finding) + "\n" for finding in findings), encoding="utf-8")
-        except OSError as error:
-            print(f"optoprobe selftest: {args.out} cannot be written ({error.strerror}).", file=sys.stderr)
-            return 2
     if bad:
         print(f"optoprobe selftest: not well: {', '.join(bad)}; attach the report to your question.", file=sys.stderr)
         return 1
     print("All that was checked is well. The board restarts as a probe.")
     return 0
+
+
+def _write(file: Path, findings: list[Finding]) -> bool:
+    try:
+        file.write_text("".join(_row(finding) + "\n" for finding in findings), encoding="utf-8")
+    except OSError as error:
+        print(f"optoprobe selftest: {file} cannot be written ({error.strerror}): choose another.", file=sys.stderr)
+        return False
+    return True
 
 
 def _row(finding: Finding) -> str:
