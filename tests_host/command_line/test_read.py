@@ -561,6 +561,25 @@ def independent(path, **options):
     return client
 
 
+def test_a_question_asked_in_the_moment_the_line_is_opened_is_heard(monkeypatch):
+    simulated = SerialMeter(IecMeter("C"))
+    outside, ports = simulated._outside, []
+    look = outside.rate
+
+    def rate(line):
+        found = look(line)
+        if not ports:  # nobody was there; before this is acted on, somebody is
+            ports.append(serial.Serial(simulated.path, 300, 7, "E", timeout=20))
+            ports[0].write(ASK)
+        return found
+
+    monkeypatch.setattr(outside, "rate", rate)
+    with simulated:
+        wait_until(lambda: ports, 20, "the line is not looked at")
+        assert ports[0].read_until(b"\n").startswith(b"/OPT")
+        ports[0].close()
+
+
 def test_an_independent_client_reads_a_block():
     meter = IecMeter("C", reaction_ms=LATE_MS)
     with SerialMeter(meter) as simulated:

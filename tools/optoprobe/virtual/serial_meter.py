@@ -190,9 +190,9 @@ class SerialMeter:
 
     def _step(self) -> None:
         line = self._line()
+        came = self._outside.read()  # before the rate: who opens the line and writes at once has set it by then
         rate = self._outside.rate(line)
         wanted = "" if rate is None else f"uart head {rate} {line.bits} {line.parity or 'N'} {line.stop} 0\n"
-        came = self._outside.read()
         if wanted and wanted != self._head_line:  # a reader that switches has waited: what comes with it came after it
             self._connect(wanted)
         if self._head is not None and came:
