@@ -1,14 +1,17 @@
-"""The set-up of a clone, by `make`: what it says when it is interrupted."""
+"""The set-up of a clone, by `make`: what it says when it is interrupted, and what it takes from npm's index."""
 
+import hashlib
+import io
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe import npm_packages, runtime
 
 
 @pytest.mark.parametrize("after_s", [0.8, 2.0])
@@ -38,3 +41,27 @@ def test_ctrl_c_during_set_up_is_one_line(tmp_path, after_s):
     assert after == "optoprobe set-up: interrupted; the same command goes on from here.\n"
     assert make.returncode
     assert not (tmp_path / ".venv" / ".installed-base").exists()
+
+
+def test_a_package_of_npm_is_taken_by_its_checksum_alone(tmp_path, monkeypatch):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("package/dist/web/button.js")
+        entry.size = 3
+        archive.addfile(entry, io.BytesIO(b"1;\n"))
+    (tmp_path / "served.tgz").write_bytes(packed.getvalue())
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\ncp {tmp_path}/served.tgz "$5/toy-1.0.0.tgz"\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    toy = npm_packages.Package("toy", "1.0.0", hashlib.sha256(packed.getvalue()).hexdigest())
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for directory in (good, bad):
+        directory.mkdir()
+    npm_packages.unpack((toy,), good, tmp_path / "no_node_needed")
+    assert [file.relative_to(good).as_posix() for file in good.rglob("*") if file.is_file()] == [
+        "toy/dist/web/button.js"
+    ]
+    with pytest.raises(runtime.SetupError, match="another sha256"):
+        npm_packages.unpack((toy._replace(sha256="0" * 64),), bad, tmp_path / "no_node_needed")
+    assert not (bad / "toy").exists()

@@ -8,6 +8,8 @@ environment variable can name something else):
     micropython   MicroPython's unix port, Debian's i386 build     OPTOPROBE_MICROPYTHON=<program>
     mosquitto     the machine's own, else its Debian release's     (no MQTT broker at all is not an error)
     umqtt         PyPI sdist micropython-umqtt.simple, by checksum; ESP32 images have it frozen in
+    nodejs        the machine's own, else of PyPI                  (runs the web page's parts in the suite)
+    webtools      npm's esp-web-tools and improv-wifi-serial-sdk, by checksum; npm is the machine's own, else of PyPI
     typings       MicroPython type stubs for pyright               only where the extra `dev` is installed
 
 Why i386: an ESP32 has 31-bit small ints and a tick counter that wraps at 2**30, and so has the 32-bit unix port.
@@ -35,12 +37,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from . import npm_packages
 from .debian_packages import MICROPYTHON_OVERRIDE, own_architecture, own_suite, unpack, write_launcher
 from .package_index import download
 from .source_tree import CLONE, IS_INSTALLED
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
 
-__all__ = ["RUNTIME", "SetupError", "micropython", "mosquitto", "setup", "typings", "umqtt"]
+__all__ = ["RUNTIME", "SetupError", "micropython", "mosquitto", "node", "setup", "typings", "umqtt", "webtools"]
 
 REPO = CLONE
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optoprobe"
@@ -51,6 +54,7 @@ MICROPYTHON_SUITES = ("trixie", "sid")
 UMQTT_PROJECT, UMQTT_VERSION = "micropython-umqtt.simple", "1.3.4"
 UMQTT_FILES = tuple(f"{name}-{UMQTT_VERSION}.tar.gz" for name in (UMQTT_PROJECT, "micropython_umqtt.simple"))
 UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
+_NPM_PACKAGES = (npm_packages.ESP_WEB_TOOLS, npm_packages.IMPROV)
 STUBS = ("micropython-esp32-stubs", "micropython-stdlib-stubs")  # their versions are pinned in pyproject.toml
 
 _CURE = "python -m optoprobe.runtime" if IS_INSTALLED else "make setup"
@@ -91,6 +95,19 @@ def mosquitto() -> Path | None:
 def umqtt() -> Path:
     """Return the directory to put on MICROPYPATH so that `import umqtt.simple` works; raises SetupError."""
     return _present("umqtt")
+
+
+def node() -> Path:
+    """Return the program node, which runs JavaScript, the machine's own first; raises SetupError when there is none."""
+    return npm_packages.machines_own("node") or npm_packages.node_below(_present("nodejs"))
+
+
+def webtools() -> Path:
+    """Return the directory with the files of each package of npm's below its name, such as esp-web-tools/dist/web/.
+
+    Raises SetupError; setup(names=("webtools",)) fetches them.
+    """
+    return _present("webtools")
 
 
 def typings() -> Path:
@@ -134,6 +151,10 @@ def _parts(echo: Echo) -> Iterator[Part]:
     else:
         yield Part("mosquitto", own_suite(), _fetch_mosquitto, required=False)
     yield Part("umqtt", UMQTT_SHA256, _fetch_umqtt, required=True)
+    if npm_packages.machines_own("node") is None:
+        yield Part("nodejs", npm_packages.NODE_WHEEL, _fetch_node, required=False)
+    packages = " ".join(package.sha256 for package in _NPM_PACKAGES)
+    yield Part("webtools", packages, _fetch_webtools, required=False)
     if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyright").exists():  # the extra `dev` is installed here
         yield Part("typings", " ".join(map(_pin, STUBS)), _fetch_typings, required=True)
 
@@ -241,6 +262,17 @@ def _fetch_umqtt(target: Path) -> str:
     return f"umqtt.simple {UMQTT_VERSION} of PyPI (MIT)"
 
 
+def _fetch_node(target: Path) -> str:
+    return f"node {say(npm_packages.install_node(target), '--version').strip()} of PyPI"
+
+
+def _fetch_webtools(target: Path) -> str:
+    with tempfile.TemporaryDirectory(prefix=".fetching-webtools-node-", dir=RUNTIME) as scratch:
+        there = RUNTIME / "nodejs"
+        npm_packages.unpack(_NPM_PACKAGES, target, there if there.exists() else Path(scratch))
+    return ", ".join(f"{package.name} {package.version}" for package in _NPM_PACKAGES) + " of npm (Apache 2.0)"
+
+
 def _fetch_typings(target: Path) -> str:
     requirements = tuple(map(_pin, STUBS))
     command = (sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", str(target), *requirements)
@@ -261,8 +293,9 @@ def _pin(project: str) -> str:
 
 def main(names: list[str]) -> int:
     """Fetch what is missing of the parts `names`, of all for none; returns the exit code."""
-    if not set(names) <= {"micropython", "mosquitto", "umqtt", "typings"}:
-        print("usage: python -m optoprobe.runtime [micropython] [mosquitto] [umqtt] [typings]", file=sys.stderr)
+    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "typings")
+    if not set(names) <= set(known):
+        print("usage: python -m optoprobe.runtime " + " ".join(f"[{name}]" for name in known), file=sys.stderr)
         return 2
     one_line_upon_interrupt()
     try:
