@@ -20,6 +20,7 @@ A row is four words: its name, and below `metering` the modules of
                                                   settings, and returns what came, b"" for nothing. Takes some seconds
                        answered_by(answer)        the name of the protocol that such an answer is of, mine or that of
                                                   another row; "" for none
+                       `-` where a search does not look for such meters: the owner names the protocol
 
 Rows are in the order in which a search tries them: what is shortest and gentlest first. What of a telegram names a
 person is the computer's to know (masking, beside the row's name).
@@ -33,7 +34,8 @@ from metering.unload import unload
 ROWS = (
     "sml sml - sml_probe\n"
     "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe\n"
-    "dlms dlms.push - dlms.dlms_probe"
+    "dlms dlms.push - dlms.dlms_probe\n"
+    "kmp kmp.kmp_answer kmp.kmp_poll -"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 _SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads
@@ -58,8 +60,13 @@ def load_conversation(name):
     return _module(name, _CONVERSATION).CONVERSATION if is_asked(name) else None
 
 
+def searched():
+    """The names of the protocols that a search looks for, in its order."""
+    return [name for name in names() if not module_path(name, _PROBE).endswith("-")]
+
+
 def load_probe(name):
-    """The probe of protocol `name`, a module. Raises KeyError likewise."""
+    """The probe of protocol `name`, one of searched(): a module. Raises KeyError likewise."""
     return _module(name, _PROBE)
 
 

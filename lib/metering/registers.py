@@ -33,6 +33,11 @@ _HEAT = (
     " 8/25=1heat_energy 8/30=1heat_energy 26/13=1heat_volume 31/5=1operating_hours 6/27=2heat_power_max"
     " 33/15=2flow_max "
 )
+# C of 6-0:C.0.0, current values of heat and cooling (IEC 62056-6-1, 7.9) -> kind and last words of the key
+_THERMAL = (
+    " 1=1energy 2=1volume 8=2power 9=2flow 10=2flow_temperature 11=2return_temperature 12=2temperature_difference "
+)
+_WATER = " 1=1volume 2=2flow "  # C of 8-0:C.0.0
 
 
 def _electricity(c, d, e, unit):
@@ -87,6 +92,9 @@ def _by_rule(reading, measures):
                 pass  # a unit nobody knows: not what the code would say
             elif a == 1:
                 rule = _electricity(c, d, e, unit)
+            elif a in (5, 6, 8) and d == e == 0 and unit:
+                rule = lookup(_WATER if a == 8 else _THERMAL, c)
+                rule = rule and (("cooling_", "heat_", "", "water_")[a - 5] + rule[1:], int(rule[:1]))
             elif a == 6 and (e == 0 or d == 8 and e < 10) and unit is not None:  # 6.8.1: of a tariff
                 rule = lookup(_HEAT, "%d/%d" % (d, unit))
                 rule = rule and (rule[1:] + ("_t%d" % e if e else ""), int(rule[:1]))

@@ -262,6 +262,7 @@ for name in protocols.names():
     if hasattr(listener, "set_keys"):
         listener.set_keys(bytes(16), bytes(16))
     protocols.load_conversation(name)
+for name in protocols.searched():
     protocols.load_probe(name)
 assert {"metering.sml", "metering.dlms.gcm", "metering.iec62056_21.poll"} <= modules() - before
 protocols.unload_protocols()

@@ -91,14 +91,14 @@ class HeadWatch:
         if self._protocol != decoding.AUTO:
             self.lines = [args.line or protocols.load(self._protocol).LINES[0]]
         else:
-            self.lines = [args.line] if args.line else decoding.lines_to_hear(protocols.names())
+            self.lines = [args.line] if args.line else decoding.lines_to_hear(protocols.searched())
 
     # --- what is tried ---
 
     def run(self) -> Generator[Any, Any, None]:
         """Generator of line actions, without end."""
         protocol, lines = self._protocol, self.lines
-        names = protocols.names() if protocol == decoding.AUTO else [protocol]
+        names = protocols.searched() if protocol == decoding.AUTO else [protocol]
         asked = [name for name in names if protocols.is_asked(name)] if not self._args.line else []
         dark_s = _DARK_S if asked else float("inf")
         while True:

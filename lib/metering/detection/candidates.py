@@ -34,7 +34,7 @@ def signature(probes, data, n, begun):
 
 def load_probes():
     """(name, module) of each protocol's probe, for signature()."""
-    return tuple([(name, protocols.load_probe(name)) for name in protocols.names()])
+    return tuple([(name, protocols.load_probe(name)) for name in protocols.searched()])
 
 
 class Candidates:

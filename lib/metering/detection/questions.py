@@ -17,7 +17,7 @@ def ask(detection, idle_lit, address, wake_up):
     why there is none from a meter that answers, "" where nothing does.
     """
     explanation = ""
-    for name in protocols.names():
+    for name in protocols.searched():
         detection.unload()
         probe = protocols.load_probe(name)
         if probe.question is None:

@@ -179,7 +179,7 @@ def _from_port(args: argparse.Namespace) -> bytes:
 
 def _lines_tried() -> list[Line]:
     """Where meters talk by themselves, and what others are asked on and answer."""
-    names = protocols.names()
+    names = protocols.searched()
     lines = decoding.lines_to_hear(names)
     return lines + [Line(line.baud) for line in map(decoding.line_to_ask, names) if line]
 

@@ -182,7 +182,7 @@ class _Session:
         """Listen for every protocol; where nothing is understood, ask."""
         _say(f"listening on {self.line.name} for {_DARK_S:g} s ...")
         self._until_s = self._began_s + self.args.timeout if self.args.timeout else math.inf
-        if self._hear_one_of(protocols.names()):
+        if self._hear_one_of(protocols.searched()):
             return
         name = self._who_is_asked()
         _say(f"nothing is understood: asking by {name} on {self.line.name} ...")
@@ -240,7 +240,7 @@ class _Session:
 
     def _who_is_asked(self) -> str:
         """The protocol that a meter answers which is asked gently by each; the first one where there is no choice."""
-        names = [name for name in protocols.names() if protocols.is_asked(name)]
+        names = [name for name in protocols.searched() if protocols.is_asked(name)]
         for name in names if len(names) > 1 else ():
             probe = protocols.load_probe(name)
             answer = self.line.drive(probe.question(self.args.address), self._on_telegram, self._on_progress)
