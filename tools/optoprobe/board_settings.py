@@ -28,7 +28,7 @@ _BACK_S = 30.0
 _AGAIN_S = 1.0  # a chip with USB of its own vanishes while it restarts
 
 # RTC memory: the count of restarts ends, an LED's total behind it stays.
-_BEGIN = f"""\
+BEGIN = f"""\
 import os
 if "firmware" in os.listdir() or "probe" in os.listdir():
     import machine
@@ -41,7 +41,7 @@ import json
 def answer(value):
     print({_MARK!r} + json.dumps(value))
 """
-_LOAD = f"""\
+LOAD = f"""\
 {ANSWER}
 import os
 def load():
@@ -57,7 +57,7 @@ def load():
     return values if isinstance(values, dict) and text.endswith("}}") else None
 """
 _READ = f"""\
-{_LOAD}
+{LOAD}
 values = load()
 secrets = {SECRETS!r}
 shown = None if values is None else {{}}
@@ -65,7 +65,7 @@ for key in values or ():
     shown[key] = bool(values[key]) if key in secrets else values[key]
 answer(shown)
 """
-_WRITE = """\
+WRITE = """\
 values = load()
 if values is not None:
     values.update(json.loads(%r))
@@ -77,7 +77,7 @@ if values is not None:
 answer(values is not None)
 """
 _RESET = f"""\
-{_LOAD}
+{LOAD}
 gone = []
 for name in {STATE!r}:
     try:
@@ -134,7 +134,7 @@ class Board:
             try:
                 self._open()
                 self._enter(soft_reset=True)  # its network thread would print in between
-                self._line.exec(_BEGIN)  # boot.py has armed the watchdog again
+                self._line.exec(BEGIN)  # boot.py has armed the watchdog again
             except BaseException as error:
                 self.__exit__()
                 if not isinstance(error, TransportError):
@@ -148,7 +148,7 @@ class Board:
 
         self._line = SerialTransport(self._port, timeout=_TIMEOUT_S)
         self._enter(soft_reset=False)
-        self._line.exec(_BEGIN)
+        self._line.exec(BEGIN)
 
     def _enter(self, soft_reset: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it did not understand
@@ -189,7 +189,7 @@ class Board:
 
     def write(self, changes: dict[str, Any], unset: tuple[str, ...] = ()) -> None:
         """Put `changes` over what is there; `unset` get their defaults again."""
-        if not self.ask(_LOAD + _WRITE % (json.dumps(changes), unset)):
+        if not self.ask(LOAD + WRITE % (json.dumps(changes), unset)):
             raise ConfigError(_DAMAGED)
 
     def factory_reset(self) -> list[str]:

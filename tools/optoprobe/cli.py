@@ -13,7 +13,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import capture, config, decode, demo, deploy, flash, image, monitor, read, selftest, simulate, traceback
+from .commands import (
+    capture,
+    config,
+    decode,
+    demo,
+    deploy,
+    flash,
+    image,
+    monitor,
+    read,
+    selftest,
+    simulate,
+    traceback,
+    webflash,
+)
 
 _FAILED = 2
 _WRONG_USAGE = 2
@@ -56,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "monitor": monitor,
         "simulate": simulate,
         "traceback": traceback,
+        "webflash": webflash,
     }
     for module in commands.values():
         module.add_parser(subparsers)

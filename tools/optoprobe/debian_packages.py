@@ -17,11 +17,18 @@ MICROPYTHON_OVERRIDE = "OPTOPROBE_MICROPYTHON"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
-def unpack(root: Path, arch: str, suites: tuple[str, ...], package: str, keep: tuple[str, ...] = ("",)) -> str:
+def unpack(
+    root: Path,
+    arch: str,
+    suites: tuple[str, ...],
+    package: str,
+    keep: tuple[str, ...] = ("",),
+    leave: tuple[str, ...] = (),
+) -> str:
     """Unpack a Debian package and all it depends on into root; returns the suite it came from.
 
     arch is Debian's name of the architecture; the suites are tried in order; of the packages only those are unpacked
-    whose file name starts with one of keep. Raises SetupError.
+    whose file name starts with one of keep and with none of leave. Raises SetupError.
     """
     for tool in ("apt-get", "apt-config", "dpkg-deb"):
         if shutil.which(tool) is None:
@@ -42,7 +49,7 @@ def unpack(root: Path, arch: str, suites: tuple[str, ...], package: str, keep: t
                     failure = failure or error
                     continue
                 for archive in archives:
-                    if archive.name.startswith(keep):
+                    if archive.name.startswith(keep) and not archive.name.startswith(leave):
                         run(("dpkg-deb", "-x", str(archive), str(root)), f"{archive.name} cannot be unpacked")
                 return suite
     raise failure or SetupError(f"apt knows no Debian mirror to fetch {package} from; see /etc/apt/sources.list.")

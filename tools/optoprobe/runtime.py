@@ -11,6 +11,7 @@ environment variable can name something else):
     nodejs        the machine's own, else of PyPI                  (runs the web page's parts in the suite)
     webtools      npm's esp-web-tools and improv-wifi-serial-sdk, by checksum; npm is the machine's own, else of PyPI
     typings       MicroPython type stubs for pyright               only where the extra `dev` is installed
+    chromium      Debian's browser without a window, for tests     only where the extra `dev` is installed, on Debian
 
 Why i386: an ESP32 has 31-bit small ints and a tick counter that wraps at 2**30, and so has the 32-bit unix port.
 A 64-bit MicroPython differs in both and its objects take twice the heap, so memory figures taken there are not the
@@ -43,7 +44,8 @@ from .package_index import download
 from .source_tree import CLONE, IS_INSTALLED
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
 
-__all__ = ["RUNTIME", "SetupError", "micropython", "mosquitto", "node", "setup", "typings", "umqtt", "webtools"]
+__all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
+__all__ += ["webtools"]
 
 REPO = CLONE
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optoprobe"
@@ -115,11 +117,16 @@ def typings() -> Path:
     return _present("typings")
 
 
+def chromium() -> Path | None:
+    """Return the program that starts a browser without a window, or None when there is none."""
+    return _launcher_or_none("chromium")
+
+
 def setup(echo: Echo = print, names: Collection[str] = ()) -> None:
     """Fetch every part of `names`, all for none, that is missing, side by side, and say, one line each, what is where.
 
     A part that cannot be fetched does not stop the others; afterwards SetupError is raised with the first reason,
-    unless only parts failed that can be done without (mosquitto).
+    unless only parts failed that can be done without (mosquitto, chromium).
     """
     failures = []
 
@@ -157,6 +164,7 @@ def _parts(echo: Echo) -> Iterator[Part]:
     yield Part("webtools", packages, _fetch_webtools, required=False)
     if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyright").exists():  # the extra `dev` is installed here
         yield Part("typings", " ".join(map(_pin, STUBS)), _fetch_typings, required=True)
+        yield Part("chromium", own_suite(), _fetch_chromium, required=False)
 
 
 def _present(name: str) -> Path:
@@ -248,6 +256,33 @@ def _fetch_mosquitto(target: Path) -> str:
     return f"mosquitto {version[1]} of Debian {suite}"
 
 
+def _fetch_chromium(target: Path) -> str:
+    # It starts itself again for each page, so it runs with the machine's own libc, of the same release. Pictures are
+    # made without Mesa, whose compiler is half of what would come.
+    leave = ("libc6_", "libllvm", "libgl1-mesa-dri", "libz3")
+    keep = ("chromium-headless-shell_", "chromium-common_", "lib", "font")
+    suite = unpack(target / "root", own_architecture(), (own_suite(),), "chromium-headless-shell", keep, leave)
+    for name in ("doc", "gir-1.0", "icons", "locale", "man"):
+        shutil.rmtree(target / "root" / "usr" / "share" / name, ignore_errors=True)
+    shared = [file for file in target.glob("**/lib*.so*") if "gconv" not in file.parts]
+    libraries = {str(file.parent.relative_to(target)) for file in shared}
+    launcher = target / "chromium"
+    launcher.write_text(
+        "#!/bin/sh\n"
+        "# Written by optoprobe.runtime: starts the browser with its own libraries and fonts, wherever this stands.\n"
+        'here=$(cd "${0%/*}" && pwd)\n'
+        f'export LD_LIBRARY_PATH="{":".join(f"$here/{folder}" for folder in sorted(libraries))}"\n'
+        'export FONTCONFIG_PATH="$here/root/etc/fonts" FONTCONFIG_SYSROOT="$here/root"\n'
+        'exec "$here/root/usr/lib/chromium/chromium-headless-shell" "$@"\n'
+    )
+    launcher.chmod(0o755)
+    said = say(launcher, "--version")
+    version = re.search(r"(?:Chromium|HeadlessChrome|Chrome)\S* (\d[\d.]+)", said)
+    if version is None:
+        raise SetupError(f"the fetched chromium does not run ({said.strip()[:200]}); tests with a browser are skipped.")
+    return f"Chromium {version[1]} of Debian {suite}"
+
+
 def _fetch_umqtt(target: Path) -> str:
     archive = download(UMQTT_PROJECT, UMQTT_FILES)
     if hashlib.sha256(archive).hexdigest() != UMQTT_SHA256:
@@ -293,7 +328,7 @@ def _pin(project: str) -> str:
 
 def main(names: list[str]) -> int:
     """Fetch what is missing of the parts `names`, of all for none; returns the exit code."""
-    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "typings")
+    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "typings", "chromium")
     if not set(names) <= set(known):
         print("usage: python -m optoprobe.runtime " + " ".join(f"[{name}]" for name in known), file=sys.stderr)
         return 2
