@@ -92,6 +92,9 @@ def _one_of(words):
     return lambda value: isinstance(value, str) and value in words
 
 
+_FILE = _name(0, 32, b".")
+_TLS_FILE = "mqtt_ca.der"
+_TLS_PORT = const(8883)
 _PROTOCOLS = ["auto"] + protocols.names() + [protocols.BLINK]
 _DISCOVERY = ("device", "entity", "off")
 
@@ -103,6 +106,9 @@ _KEYS = (
     ("mqtt_port", 1883, _whole(1, 65535), "a whole number from 1 to 65535"),
     ("mqtt_user", "", _text(128), "a text of up to 128 bytes"),
     ("mqtt_password", "", _text(256), "a text of up to 256 bytes"),
+    ("mqtt_tls_ca", "", _FILE, "the CA that has signed the broker's certificate: a PEM or DER file"),
+    ("mqtt_tls_cert", "", _FILE, "a certificate of the probe's own, if the broker wants one: a PEM or DER file"),
+    ("mqtt_tls_key", "", _FILE, "its key: a PEM or DER file"),
     ("mqtt_prefix", "optoprobe", _topic, "letters, digits, _ - and / inside, up to 60"),
     ("probe_id", "", _name(0, 32), "up to 32 letters, digits, _ and -; empty: made from the chip's number"),
     ("probe_name", "Optoprobe", _text(40), "a text of up to 40 bytes"),
@@ -141,6 +147,9 @@ def check(given):
             if accepts is _key:
                 words += _digits(given[key])
             problems.append("settings: %s is not accepted, %s is used; give %s" % (key, shown, words))
+    if given.get("mqtt_tls_ca") or values["mqtt_tls_cert"] or values["mqtt_tls_key"]:
+        values["mqtt_tls_ca"] = values["mqtt_tls_ca"] or _TLS_FILE  # who wants TLS never gets a session without it
+        values["mqtt_port"] = values["mqtt_port"] if "mqtt_port" in given else _TLS_PORT
     return values, problems
 
 

@@ -7,6 +7,7 @@ from micropython import const
 
 from firmware.mqtt.sockets import NO_ADDRESS
 from firmware.mqtt.wifi import NoWifi
+from metering.unload import unload
 
 _TAKEN_OVER = const(3)  # so many sessions in a row, none of a minute, ended by the broker
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
@@ -54,6 +55,14 @@ def _detail(error):
 def _sentence(error, was_session, settings):
     detail = _detail(error)
     broker = _broker(settings)
+    if settings["mqtt_tls_ca"]:
+        from firmware.mqtt import tls_sentence
+
+        said = tls_sentence.of(error, broker, settings)
+        tls_sentence = None
+        unload("firmware.mqtt.tls_sentence")
+        if said:
+            return said
     if isinstance(error, NoWifi):
         return "the Wi-Fi %s cannot be joined: check its name and password" % settings["wifi_ssid"]
     if isinstance(error, umqtt.MQTTException) and detail in _REFUSALS:

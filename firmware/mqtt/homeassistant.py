@@ -186,24 +186,30 @@ class Announcer:
 def _of_the_probe(prefix, first):
     """Yields (key, component): what helps to place the head, a recording for somebody far away, and the diagnostics."""
     topic = prefix + "alignment"
-    yield "alignment_mode", {
-        "p": "switch",
-        "name": "Alignment mode",
-        "stat_t": topic,
-        "val_tpl": "{{ value_json.mode }}",
-        "cmd_t": topic + "/set",
-        "ent_cat": "config",
-        "ic": "mdi:target",
-    }
-    yield "alignment", {
-        "name": "Alignment",
-        "stat_t": topic,
-        "val_tpl": "{{ value_json.score if value_json.mode == 'ON' else 0 }}",
-        "json_attr_t": topic,
-        "unit_of_meas": "%",
-        "ent_cat": "diagnostic",
-        "ic": "mdi:target",
-    }
+    yield (
+        "alignment_mode",
+        {
+            "p": "switch",
+            "name": "Alignment mode",
+            "stat_t": topic,
+            "val_tpl": "{{ value_json.mode }}",
+            "cmd_t": topic + "/set",
+            "ent_cat": "config",
+            "ic": "mdi:target",
+        },
+    )
+    yield (
+        "alignment",
+        {
+            "name": "Alignment",
+            "stat_t": topic,
+            "val_tpl": "{{ value_json.score if value_json.mode == 'ON' else 0 }}",
+            "json_attr_t": topic,
+            "unit_of_meas": "%",
+            "ent_cat": "diagnostic",
+            "ic": "mdi:target",
+        },
+    )
     topic = prefix + "capture/set"
     yield "capture", {"p": "button", "name": "Capture", "cmd_t": topic, "ent_cat": "diagnostic", "ic": "mdi:record-rec"}
     topic = prefix + "diagnostics"

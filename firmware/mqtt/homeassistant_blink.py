@@ -40,16 +40,19 @@ class BlinkingMeter(Meter):
         # It is never unknown: what was counted from 0 on stands for a reading that was not set yet, and one that is
         # held back for a while stays as it was.
         other = "this.state | float('None')" if self._has_reading else "value_json.%s" % self.registers[0].key
-        yield "set_reading", {
-            "p": "number",
-            "name": "Reading on the display",
-            "stat_t": state,
-            "val_tpl": "{{ value_json.%s | default(%s) | default('None') }}" % (self._number_key, other),
-            "cmd_t": self._command,
-            "min": 0,
-            "max": 99999999,
-            "step": 0.001,
-            "mode": "box",
-            "unit_of_meas": "kWh",
-            "ent_cat": "config",
-        }
+        yield (
+            "set_reading",
+            {
+                "p": "number",
+                "name": "Reading on the display",
+                "stat_t": state,
+                "val_tpl": "{{ value_json.%s | default(%s) | default('None') }}" % (self._number_key, other),
+                "cmd_t": self._command,
+                "min": 0,
+                "max": 99999999,
+                "step": 0.001,
+                "mode": "box",
+                "unit_of_meas": "kWh",
+                "ent_cat": "config",
+            },
+        )

@@ -29,24 +29,25 @@ from firmware.mqtt.sockets import STEP_MS, MqttSockets
 from firmware.mqtt.wifi import Wifi
 
 _STACK_BYTES = const(8192)
+_TLS_STACK_BYTES = const(8192)  # beside it, for the handshake's arithmetic; no chip has shown how much it takes
 _COMPUTERS_STACK_BYTES = const(65536)  # glibc's resolver takes more than 16 KiB for a name that is not known
 _TIMEOUT_S = const(10)  # for each of connect, write, read
 _LARGE_MS = const(60000)  # for a message in pieces
 _KEEPALIVE_S = const(30)
 _PING_MS = const(8000)  # without a byte received, or without one sent
 _ANSWER_MS = const(12000)  # a broker that answers no ping for this long is gone
-_FAILURES_TO_REJOIN = const(5)  # then the Wi-Fi is left and joined anew
+_FAILURES_TO_REJOIN = const(20)  # some 3 minutes: then the Wi-Fi is left and joined anew
 _LARGE_TRIES = const(3)
 _IDLE_MS = const(10)
 _LEAST_MS = const(1000)
-_MOST_MS = const(30000)
+_MOST_MS = const(7000)  # with half of it and a try of 4 s a broker that is back has us within 15 s
 _SETTLED_S = const(60)  # a session this long starts the waits from the least again
 _PUBLISH = const(0x30)  # first byte of a packet, its upper half
 _SUBACK_REFUSED = const(0x80)
 
 
 class Backoff:
-    """How long to wait before the next try: from 1 s, doubled up to 30 s, and up to half as much again at random."""
+    """How long to wait before the next try: from 1 s, doubled up to 7 s, and up to half as much again at random."""
 
     def __init__(self):
         self._wait_ms = _LEAST_MS
@@ -72,7 +73,12 @@ class MqttSession:
         self._status = announcer.topic("status")
         self._mailbox = mailbox
         self._health = health
-        self._sockets = MqttSockets(_TIMEOUT_S)
+        if settings["mqtt_tls_ca"]:
+            from firmware.mqtt.tls_sockets import TlsSockets
+
+            self._sockets = TlsSockets(settings, mailbox, _TIMEOUT_S)
+        else:
+            self._sockets = MqttSockets(_TIMEOUT_S)
         umqtt.socket = self._sockets  # type: ignore[attr-defined] - a module's global
         self._client = self._make_client()
         self._subscribed = 0  # state of the mailbox's subscriptions
@@ -251,7 +257,8 @@ class Network:
                 print("optoprobe: settings: %s is empty, so nothing is published" % key)
                 return
         self._health.network_progressed()
-        _thread.stack_size(_STACK_BYTES if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
+        stack_bytes = _STACK_BYTES + (_TLS_STACK_BYTES if self.settings["mqtt_tls_ca"] else 0)
+        _thread.stack_size(stack_bytes if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
         _thread.start_new_thread(self._run, ())
 
     def _run(self):

@@ -26,12 +26,16 @@ class TimeSync:
             return
         self._due_s = uptime_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, _MOST_RETRY_S)
+        if self.ask(host):
+            self._due_s = uptime_s + _EVERY_S
+            self._retry_s = _RETRY_S
+
+    def ask(self, host):
+        """Set the clock by `host` now; returns whether that has worked. Takes as long as poll()."""
         ntptime.host = host
         try:
             ntptime.settime()
             self.known = _FIRST_YEAR <= time.gmtime(int(time.time()))[0] <= _LAST_YEAR
         except Exception:  # anybody may answer: OSError, and ValueError or IndexError of too few bytes, OverflowError
-            return
-        if self.known:
-            self._due_s = uptime_s + _EVERY_S
-            self._retry_s = _RETRY_S
+            return False
+        return self.known

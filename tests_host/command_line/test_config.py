@@ -1,12 +1,16 @@
 """`optoprobe config` against MicroPython's unix port on a pty: what is written, never read back, and refused."""
 
 import json
+import ssl
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from support.pty_board import PtyBoard
 
-from optoprobe import board_settings, cli
+from optoprobe import board_settings, cli, device_tree, source_tree
 from optoprobe.commands import config
+from optoprobe.device_check import settings_problems
+from optoprobe.virtual.own_ca import OwnCa
 
 SECRETS = ("correct horse", "battery staple")
 THERE = {
@@ -182,3 +186,84 @@ def test_brackets_in_brackets_are_no_settings(capsys, tmp_path):
     (tmp_path / "deep.json").write_text("[" * 20_000)
     code, _, error = run(capsys, "--port", "X", "--import", tmp_path / "deep.json")
     assert code == 2 and "is not JSON" in error
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """Files of a CA made on the spot and of what it has signed, and damaged ones."""
+    folder = tmp_path_factory.mktemp("ca")
+    ca, other = OwnCa(folder), OwnCa(folder, "other")
+    old = OwnCa(folder / "old", to_day=-1)
+    own = ca.sign("own", "probe")
+    ca.sign("next", "probe")
+    pem = ca.certificate.read_bytes()
+    (folder / "both.pem").write_bytes(pem + b"of somebody else\r\n" + other.certificate.read_bytes())
+    (folder / "half.pem").write_bytes(pem[:200])
+    (folder / "large.pem").write_bytes(pem * 20)
+    (folder / "newline.pem").write_bytes(b"\n" + pem.rstrip().replace(b"\n", b"\r\n"))
+    (folder / "old.pem").write_bytes(old.certificate.read_bytes())
+    (folder / "ca.der").write_bytes(ssl.PEM_cert_to_DER_cert(pem.decode()))
+    secret = serialization.load_pem_private_key(own.key.read_bytes(), None)
+    form, lock = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    (folder / "locked.key").write_bytes(secret.private_bytes(serialization.Encoding.PEM, form, lock))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ca.der", "newline.pem"])
+def test_a_ca_goes_into_a_file_of_its_own_as_der(capsys, board, signed, name):
+    code, out, error = run(capsys, "--port", board.port, "--set", f"mqtt_tls_ca={signed / name}")
+    assert (code, error) == (0, "") and "Written: mqtt_tls_ca." in out
+    assert on(board) == THERE | {"mqtt_tls_ca": "mqtt_ca.der"}
+    kept = board.ask("print(open('mqtt_ca.der', 'rb').read().hex())")
+    assert bytes.fromhex(kept.strip()) == (signed / "ca.der").read_bytes()
+    code, out, _ = run(capsys, "--port", board.port, "--unset", "mqtt_tls_ca")
+    assert code == 0 and on(board) == THERE and ".der" not in board.ask("import os; print(os.listdir())")
+
+
+def test_an_import_brings_the_certificates_that_lie_beside_it(capsys, board, signed):
+    content = {"mqtt_tls_ca": "both.pem", "mqtt_tls_key": "own.key"}
+    (signed / "probe.json").write_text(json.dumps(content | {"mqtt_tls_cert": (signed / "own.pem").read_text()}))
+    code, out, _ = run(capsys, "--port", board.port, "--import", signed / "probe.json", "--export", signed / "out.json")
+    assert code == 0 and "left out: mqtt_password, mqtt_tls_ca, mqtt_tls_cert, mqtt_tls_key" in out
+    files = board.ask("print(open('mqtt_ca.der').read().count('BEGIN'), len(open('mqtt_key.der', 'rb').read()) > 100)")
+    assert files.split() == ["2", "True"]
+    assert "mqtt_tls" not in (signed / "out.json").read_text()
+    code, out, _ = run(capsys, "--port", board.port, "--factory-reset", "--yes")
+    assert code == 0 and "mqtt_ca.der, mqtt_cert.der, mqtt_key.der" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"ca": "nowhere.pem"}, "mqtt_tls_ca: the file cannot be read (No such file or directory): check its name"),
+        ({"ca": "half.pem"}, "mqtt_tls_ca: it is no whole certificate: give a certificate, PEM or DER"),
+        ({"ca": "own.key"}, "mqtt_tls_ca: it is a private key: give a certificate, PEM or DER"),
+        ({"ca": "own.pem"}, "mqtt_tls_ca: it is no CA's certificate: give that of its issuer, CN=optoprobe's own ca"),
+        ({"ca": "old.pem"}, "mqtt_tls_ca: it has expired"),
+        ({"ca": "large.pem"}, "mqtt_tls_ca: it is larger than 8192 bytes"),
+        ({"cert": "own.pem"}, "mqtt_tls_cert and mqtt_tls_key belong together: give both or none"),
+        ({"cert": "own.pem", "key": "next.key"}, "mqtt_tls_key is not the key of mqtt_tls_cert"),
+        ({"cert": "own.pem", "key": "locked.key"}, "mqtt_tls_key: it is behind a password: give the key without one"),
+        ({"cert": "own.pem", "key": "own.pem"}, "mqtt_tls_key: it is no whole private key: give one, PEM or DER"),
+    ],
+)
+def test_a_wrong_certificate_is_one_sentence_and_nothing_is_written(capsys, signed, given, sentence):
+    options = [word for key, name in given.items() for word in ("--set", f"mqtt_tls_{key}={signed / name}")]
+    code, _, error = run(capsys, "--port", "/nonexistent", *options)
+    assert code == 2 and sentence in error and error.endswith("; nothing was written.\n")
+    assert "BEGIN" not in error
+
+
+def test_a_settings_file_names_certificates_beside_it(signed):
+    file = signed / "deployed.json"
+    content = {"wifi_ssid": "home", "mqtt_host": "broker", "mqtt_tls_ca": "ca.pem"}
+    file.write_text(json.dumps(content))
+    assert settings_problems(file) == ([], [])
+    device_tree.build(signed / "tree", source_tree.board_files()["virtual"], file)
+    assert json.loads((signed / "tree" / "settings.json").read_text()) == content | {"mqtt_tls_ca": "mqtt_ca.der"}
+    assert (signed / "tree" / "mqtt_ca.der").read_bytes() == (signed / "ca.der").read_bytes()
+    file.write_text(json.dumps(content | {"mqtt_tls_ca": "half.pem", "mqtt_port": 0}))
+    assert settings_problems(file)[0] == ["mqtt_tls_ca: it is no whole certificate: give a certificate, PEM or DER"]

@@ -28,6 +28,7 @@ SETTINGS = {
     "discovery": "off",
     "discovery_prefix": "homeassistant",
     "ntp_host": "time",
+    "mqtt_tls_ca": "",
 }
 DAY_S = 86400
 
@@ -152,32 +153,55 @@ def refused() -> None:
 # --- Wi-Fi and waits -------------------------------------------------------------------------------------------------
 
 
-def test_the_waits_double_to_half_a_minute_and_are_jittered(thread: Any, clock: Clock) -> None:
+def test_the_waits_double_to_seven_seconds_and_are_jittered(thread: Any, clock: Clock) -> None:
     thread.open = refused
     run(thread, clock, 400)
     waits = [later - earlier for earlier, later in zip(thread.tries_s, thread.tries_s[1:], strict=False)]
-    least = [1, 2, 4, 8, 16, 30, 30, 30]
+    least = [1, 2, 4, 7, 7, 7]
     assert all(low <= wait < 1.5 * low + 1 for low, wait in zip(least, waits, strict=False)), waits
-    assert all(30 <= wait < 46 for wait in waits[5:]) and len({round(wait, 3) for wait in waits[5:]}) > 1
+    assert all(7 <= wait < 12 for wait in waits[5:]) and len({round(wait, 3) for wait in waits[5:]}) > 1
     assert thread.failures == len(thread.tries_s)
     progress_s = thread._health.progress_s
     assert max(later - earlier for earlier, later in zip(progress_s, progress_s[1:], strict=False)) < 1.1
+
+
+@pytest.mark.parametrize("silent_s", [0, 4, 10], ids=["refuses", "no host", "frozen"])
+def test_a_broker_that_is_back_has_us_within_15_s(thread: Any, clock: Clock, silent_s: float) -> None:
+    """Whenever it comes back: a stopped one refuses at once, and a frozen one answers what it was sent meanwhile.
+
+    A host that was away hears the next SYN: its distances double, and beyond the fourth a connect() has 4 s at most.
+    """
+    for away_s in range(20, 60):
+        back_s, at_s = clock.s + away_s, []
+
+        def tried(back_s: float = back_s, at_s: list[float] = at_s) -> None:
+            until_s = clock.s + silent_s
+            while clock.s < until_s and not (clock.s >= back_s and silent_s > 4):
+                clock.sleep_ms(100)
+            if clock.s < back_s:
+                raise OSError(errno.ETIMEDOUT)
+            at_s.append(clock.s)
+            raise End
+
+        thread.open = tried
+        run(thread, clock, 1000)
+        assert 0 <= at_s[0] - back_s <= 15, (away_s, at_s[0] - back_s)
 
 
 def test_a_session_of_a_minute_begins_the_waits_anew(net: Any) -> None:
     backoff = net.session.Backoff()
     for _ in range(10):
         backoff.next_ms(0)
-    assert backoff.next_ms(60) >= 30000
+    assert backoff.next_ms(60) >= 7000
     assert backoff.next_ms(61) < 1500 and backoff.next_ms(0) < 3000
 
 
-def test_the_wifi_is_left_and_joined_anew_behind_every_fifth_failure(thread: Any, clock: Clock) -> None:
+def test_the_wifi_is_left_and_joined_anew_behind_every_twentieth_failure(thread: Any, clock: Clock) -> None:
     thread.open = refused
-    run(thread, clock, 300)
+    run(thread, clock, 600)
     calls = " ".join(thread._wifi._wlan.calls)
     tries = calls.split("off")
-    assert [part.split().count("on") for part in tries[:2]] == [4, 5], calls
+    assert [part.split().count("on") for part in tries[:2]] == [19, 20], calls
     assert all("connect" in part for part in tries)  # after it was left it is joined again
 
 

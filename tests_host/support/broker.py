@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -44,12 +45,14 @@ class Message(NamedTuple):
 class Listener:
     """Hears everything on the broker at `port` of 127.0.0.1 within a `with`; comes back after an outage by itself."""
 
-    def __init__(self, port: int, user: str | None = None, password: str | None = None) -> None:
+    def __init__(self, port: int, user: str | None = None, password: str | None = None, ca: Path | None = None) -> None:
         self.messages: list[Message] = []
         self._subscribed = threading.Event()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         if user is not None:
             self._client.username_pw_set(user, password)
+        if ca is not None:
+            self._client.tls_set(str(ca))
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe("#")
         self._client.on_subscribe = lambda *_: self._subscribed.set()
@@ -113,9 +116,9 @@ def wait_until(is_so: Callable[[], bool], within_s: float, otherwise: str) -> No
         time.sleep(_LOOK_S)
 
 
-def retained(port: int, for_s: float = 1.0) -> dict[str, bytes]:
+def retained(port: int, for_s: float = 1.0, ca: Path | None = None) -> dict[str, bytes]:
     """What the broker keeps: topic -> payload, as a client sees it that has just come."""
-    with Listener(port) as listener:
+    with Listener(port, ca=ca) as listener:
         listener.subscribed()
         time.sleep(for_s)
         return {message.topic: message.payload for message in listener.messages if message.retained}

@@ -12,14 +12,15 @@ import io
 import json
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .certificates import FILES
 from .device_check import device_modules
 
-SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key")
+SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
-STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json")
+STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", *FILES.values())
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
@@ -76,10 +77,11 @@ if values is not None:
     os.rename("settings.json.new", "settings.json")
 answer(values is not None)
 """
-_RESET = f"""\
-{LOAD}
+_REMOVE = f"""\
+{ANSWER}
+import os
 gone = []
-for name in {STATE!r}:
+for name in %r:
     try:
         os.remove(name)
         gone.append(name)
@@ -87,7 +89,6 @@ for name in {STATE!r}:
         pass
 answer(gone)
 """
-
 
 _DAMAGED = "the board's settings.json is damaged, nothing was changed: --factory-reset, then --import FILE"
 
@@ -187,14 +188,23 @@ class Board:
             raise ConfigError(_DAMAGED)
         return found
 
-    def write(self, changes: dict[str, Any], unset: tuple[str, ...] = ()) -> None:
-        """Put `changes` over what is there; `unset` get their defaults again."""
+    def write(
+        self, changes: dict[str, Any], unset: tuple[str, ...] = (), files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Put `changes` over what is there; `unset` get their defaults again. `files` come first, each whole or not."""
+        with self._told():
+            for name, content in (files or {}).items():
+                self._line.fs_writefile(name + ".new", content)
+                self._line.exec(f"import os\nos.rename({name + '.new'!r}, {name!r})")
         if not self.ask(LOAD + WRITE % (json.dumps(changes), unset)):
             raise ConfigError(_DAMAGED)
+        gone = [FILES[key] for key in unset if key in FILES]
+        if gone:
+            self.ask(_REMOVE % (gone,))
 
     def factory_reset(self) -> list[str]:
         """Remove the owner's settings and all that was learnt; returns the files that were there."""
-        return list(self.ask(_RESET) or ())
+        return list(self.ask(_REMOVE % (STATE,)) or ())
 
     def ask(self, code: str, quiet_s: int = _TIMEOUT_S) -> Any:
         """What `code` gives to answer(), see ANSWER; it may say nothing for `quiet_s`."""

@@ -11,15 +11,17 @@ import difflib
 import importlib
 import json
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import board_check
+from . import board_check, certificates
 from .source_tree import ROOT
 
 _NEEDED = (("wifi_ssid", "the name of your Wi-Fi"), ("mqtt_host", "the name or address of your MQTT broker"))
+_HALF_A_CHARACTER = "a value holds half a character: type it anew"
 
 
 def board_problems(file: Path) -> list[str]:
@@ -44,12 +46,21 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
     data, problem = _object_in(file)
     if data is None:
         return [problem], []
-    with device_modules():
+    try:
+        data, _ = certificates.placed(data, file.parent)
+    except certificates.CertificateError as error:
+        return [str(error)], []
+    except UnicodeEncodeError:
+        return [_HALF_A_CHARACTER], []
+    with device_modules(), tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:
         settings = importlib.import_module("firmware.settings")
+        if any(data.get(key) for key in certificates.FILES):  # as a board has it
+            file = Path(folder, "settings.json")
+            file.write_text(json.dumps(data), encoding="utf-8")
         try:
             _, problems = settings.load(str(file))
         except UnicodeEncodeError:
-            return ["a value holds half a character: type it anew"], []
+            return [_HALF_A_CHARACTER], []
         known = set(settings.check({})[0])
     unknown = sorted(set(data) - known)
     misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, board_check.ALIKE)]

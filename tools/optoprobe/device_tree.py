@@ -3,6 +3,7 @@
     boot.py main.py           but for the modules' names as they are: MicroPython starts these two from source only
     probe/*.mpy               compiled by mpy-cross to bytecode for any chip, in one folder (flat_layout), our names
                               mapped (name_mapping)
+    mqtt_*.der                the broker's CA and such, where the settings name them (certificates)
     board.json settings.json  in plain UTF-8, without what the device does not read
 
 Used by `optoprobe deploy` and by the virtual board, so that what is tried on a laptop is what a board gets.
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import source_tree
+from . import certificates, source_tree
 from .flat_layout import FOLDER, FlatLayout, LayoutError
 from .lean_source import LeanSources
 from .name_mapping import MappingError, NameMap
@@ -66,7 +67,13 @@ def build(
         raise BuildError(f"{target} holds the sources themselves: choose another directory for the device's files")
     board = _json_object(board, "board file")
     board = {key: value for key, value in board.items() if key not in _NOT_FOR_THE_DEVICE}
-    settings = None if settings is None else _json_object(settings, "settings file")
+    files: dict[str, bytes] = {}
+    if settings is not None:
+        folder = Path() if isinstance(settings, Mapping) else settings.parent
+        try:
+            settings, files = certificates.placed(_json_object(settings, "settings file"), folder)
+        except certificates.CertificateError as error:
+            raise BuildError(str(error)) from error
     built = []
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -89,6 +96,9 @@ def build(
             if content is not None:
                 (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
                 built.append(Path(name))
+        for name, data in files.items():
+            (target / name).write_bytes(data)
+            built.append(Path(name))
     except OSError as error:
         raise BuildError(f"the device's files cannot be written ({error}): free the place or choose another") from error
     return sorted(built)

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .. import certificates
 from ..board_settings import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
 
 _KEY_COLUMN = 24
@@ -59,8 +60,12 @@ def run(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace, rows: list[Row]) -> None:
     changes = (_imported(args.source, rows) if args.source else {}) | dict(_given(text, rows) for text in args.set)
     unset = tuple(_known(key, rows).key for key in args.unset)
+    files: dict[str, bytes] = {}
     try:
+        changes, files = certificates.placed(changes, Path(), is_all=False)
         problems = problems_of(changes)
+    except certificates.CertificateError as error:
+        raise ConfigError(f"{error}; nothing was written", 2) from error
     except UnicodeEncodeError as error:
         raise ConfigError("a value holds half a character: type it anew; nothing was written", 2) from error
     if problems:
@@ -73,7 +78,7 @@ def _config(args: argparse.Namespace, rows: list[Row]) -> None:
         return
     with Board(args.port) as board:
         if changes or unset:
-            board.write(changes, unset)
+            board.write(changes, unset, files)
         found = board.read()
     if args.export:
         _export(args.export, found, rows)
@@ -137,12 +142,16 @@ def _imported(file: Path, rows: list[Row]) -> dict[str, Any]:
             _known(key, rows)
     if unknown:
         print(f"Left out, as this version does not know them: {', '.join(unknown)}")
-    return {key: value for key, value in content.items() if key in known}
+    found = {key: value for key, value in content.items() if key in known}
+    for key in certificates.FILES:  # what is beside the file is meant
+        if isinstance(found.get(key), str) and found[key] and not certificates.is_text(found[key]):
+            found[key] = str(file.parent / found[key])
+    return found
 
 
 def _export(file: Path, found: dict[str, Any], rows: list[Row]) -> None:
     """Only what is known to be no secret: a misspelt key may hold one."""
-    known = {row.key for row in rows} - set(SECRETS)
+    known = {row.key for row in rows} - {*SECRETS, *certificates.FILES}
     content = {key: value for key, value in sorted(found.items()) if key in known}
     try:
         file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -14,8 +14,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optoprobe import runtime
+
+if TYPE_CHECKING:
+    from optoprobe.virtual.own_ca import Signed
 
 _START_S = 15
 _STOP_S = 3
@@ -59,7 +63,8 @@ class BrokerError(RuntimeError):
 class Broker:
     """A broker on 127.0.0.1:`port`, its files in `directory`; `name` is mosquitto or amqtt. Started by `start`."""
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, signed: Signed | None = None, more: str = "") -> None:
+        """Over TLS with `signed`; `more` are further lines of mosquitto's settings. Both need mosquitto."""
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port if port is not None else free_port()
         self.log_file = directory / "broker.log"
@@ -68,13 +73,18 @@ class Broker:
         if program is None:
             if importlib.util.find_spec("amqtt") is None:
                 raise BrokerError("There is no MQTT broker here: install mosquitto, or pip install 'optoprobe[demo]'.")
+            if signed is not None:
+                raise BrokerError("A broker over TLS needs mosquitto: install it.")
             self.name = "amqtt"
             self._command = [sys.executable, "-c", _AMQTT, str(self.port)]
         else:
             self.name = "mosquitto"
             settings = directory / "mosquitto.conf"
             # Started as root it would give up root for a user that cannot read this directory; only then is it heeded.
-            settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n")
+            lines = [f"listener {self.port} 127.0.0.1", "user root", *([] if more else ["allow_anonymous true"])]
+            if signed is not None:
+                lines += [f"certfile {signed.certificate}", f"keyfile {signed.key}"]
+            settings.write_text("\n".join([*lines, more, ""]))
             self._command = [str(program), "-c", str(settings)]
 
     @property
