@@ -201,22 +201,22 @@ METERS: dict[str, tuple[Any, dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", METERS)
 def test_no_telegram_is_lost_where_the_loop_is_held_by_a_handshake(name: str, tmp_path: Path) -> None:
-    """Every 20 s nothing of Python runs for 3 s, and the UART's buffer has what came."""
+    """Every 10 s nothing of Python runs for 3 s, and the UART's buffer has what came."""
     told = {}
     for held_ms in (0, HELD_MS):
         make_meter, settings = METERS[name]
         held_at_s = [0.0]
 
         def late_ms(held_ms: int = held_ms, held_at_s: list[float] = held_at_s) -> int:
-            if probe.now_s - held_at_s[-1] < 20:
+            if probe.now_s - held_at_s[-1] < 10:
                 return 0
             held_at_s.append(probe.now_s)
             return held_ms
 
         with Probe(tmp_path / str(held_ms), make_meter(), settings, late_ms=late_ms) as probe:
-            probe.run_until(115)  # the last time was over long ago
+            probe.run_until(38)  # the last time was over long ago
             told[held_ms] = probe.diagnostics()
-        assert len(held_at_s) == 6 and told[held_ms]["longest_stall_ms"] == held_ms
+        assert len(held_at_s) == 4 and told[held_ms]["longest_stall_ms"] == held_ms
     for key in ("telegrams", "rejected", "skipped_bytes", "held", "overruns"):
         assert told[0][key] == told[HELD_MS][key], key
-    assert told[0]["telegrams"] > 100 and told[0]["overruns"] == 0
+    assert told[0]["telegrams"] > 30 and told[0]["overruns"] == 0
