@@ -27,7 +27,7 @@ class Echo:
 
     def remove(self, data, n):
         """Take the echo out of data[0:n]; returns how many bytes are left. `data` has room for MAX_SENT bytes more:
-        what only began like an echo was the meter's, and is put back in front. Allocates nothing.
+        what only began like an echo was the meter's, and is put back in front. Needs no memory.
         """
         sent, mask = self._sent, self._mask
         if not sent:

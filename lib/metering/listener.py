@@ -2,7 +2,7 @@
 
 A listener hears a meter that talks by itself. Its driver does only this, whatever the protocol:
 
-    taken = listener.feed(chunk, start, end)      # copies what there is room for, allocates nothing
+    taken = listener.feed(chunk, start, end)      # copies what there is room for, needs no memory
     while (event := listener.next_event()):       # NOTHING: feed on
         TELEGRAM -> walk listener.readings() before the next call
         REJECTED -> listener.reason, listener.detail, listener.offset say what and where
@@ -78,7 +78,7 @@ class Listener:
         self.pin_needed = False
 
     def feed(self, data, start, end):
-        """Take data[start:end], as much as there is room for; returns how many were taken. Allocates nothing.
+        """Take data[start:end], as much as there is room for; returns how many were taken. Needs no memory.
 
         After next_event() said NOTHING there is always room for at least one byte.
         """

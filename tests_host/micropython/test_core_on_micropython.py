@@ -335,7 +335,7 @@ def events_due(protocol, data):
 
 @pytest.mark.parametrize("protocol", STREAMS)
 @pytest.mark.parametrize("chunk", [1, 7, 64, 256])
-def test_feeding_allocates_nothing(core, tmp_path, chunk, protocol):
+def test_feeding_needs_no_memory(core, tmp_path, chunk, protocol):
     data = STREAMS[protocol][0]()
     due = events_due(protocol, data)
     (tmp_path / "stream.bin").write_bytes(data)

@@ -90,7 +90,7 @@ class Bursts:
         self.ms = 0
 
     def keep(self, data, start, end):
-        """data[start:end] is the burst's; the last bytes are kept, as many as there is room for. Allocates nothing."""
+        """data[start:end] is the burst's; the last bytes are kept, as many as there is room for. Needs no memory."""
         self.n_bytes += end - start
         for i in range(start, end):
             self.n_zeros += not data[i]

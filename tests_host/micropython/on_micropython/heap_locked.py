@@ -1,4 +1,6 @@
-"""Feed a file with the heap locked: what feed() or next_event() allocates while no event is due raises MemoryError.
+"""Feed a file with the heap locked: what feed() or next_event() must allocate, no event being due, raises MemoryError.
+
+A copy that can do without memory (metering.compat.copy_bytes) then does.
 
     heap_locked.py PROTOCOL FILE CHUNK_BYTES DUE [plant]     prints "events N locked N": calls that ran under the lock
 

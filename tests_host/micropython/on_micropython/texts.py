@@ -3,6 +3,15 @@
     texts.py    prints a line a vector: what it is, and the text
 """
 
+try:
+    from micropython import heap_lock, heap_unlock
+except ImportError:  # CPython
+
+    def heap_lock():
+        pass
+
+    heap_unlock = heap_lock
+
 from metering.checksum import ARC, CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
 from metering.compat import ascii_text, copy_bytes, signed
 from metering.guard import REASONS, Guard
@@ -77,6 +86,18 @@ def octets():
         buffer = bytearray(b"abcdefghij")
         copy_bytes(buffer, to, buffer, at, n)
         print("copy", bytes(buffer))
+    for to, at, n in ((0, 1, 63), (5, 9, 40), (7, 7, 57), (0, 0, 64), (0, 32, 17)):  # those that are moved as a whole
+        for lock in (False, True):
+            buffer = bytearray(range(64))
+            other = bytearray(64)
+            source = bytes(range(64))
+            if lock:
+                heap_lock()
+            copy_bytes(buffer, to, buffer, at, n)
+            copy_bytes(other, to, source, at, n)
+            if lock:
+                heap_unlock()
+            print("moved", len(buffer), bytes(buffer), len(other), bytes(other))
     for line in (Line(9600), Line(300, 7, "E"), Line(2400, 8, "O", 2, True)):
         print("line", line)
 
