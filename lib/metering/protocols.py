@@ -35,7 +35,8 @@ ROWS = (
     "sml sml - sml_probe\n"
     "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe\n"
     "dlms dlms.push - dlms.dlms_probe\n"
-    "kmp kmp.kmp_answer kmp.kmp_poll -"
+    "kmp kmp.kmp_answer kmp.kmp_poll -\n"
+    "mbus mbus.meter_reply mbus.mbus_poll -"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 _SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads

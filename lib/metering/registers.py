@@ -37,7 +37,7 @@ _HEAT = (
 _THERMAL = (
     " 1=1energy 2=1volume 8=2power 9=2flow 10=2flow_temperature 11=2return_temperature 12=2temperature_difference "
 )
-_WATER = " 1=1volume 2=2flow "  # C of 8-0:C.0.0
+_OTHER = " 7.3=1gas_volume 8.1=1water_volume 8.2=2water_flow 9.1=1water_warm_volume 9.2=2water_warm_flow "  # A.C, D 0
 
 
 def _electricity(c, d, e, unit):
@@ -92,9 +92,9 @@ def _by_rule(reading, measures):
                 pass  # a unit nobody knows: not what the code would say
             elif a == 1:
                 rule = _electricity(c, d, e, unit)
-            elif a in (5, 6, 8) and d == e == 0 and unit:
-                rule = lookup(_WATER if a == 8 else _THERMAL, c)
-                rule = rule and (("cooling_", "heat_", "", "water_")[a - 5] + rule[1:], int(rule[:1]))
+            elif 5 <= a <= 9 and d == e == 0 and unit:
+                rule = lookup(_THERMAL, c) if a < 7 else lookup(_OTHER, "%d.%d" % (a, c))
+                rule = rule and ((("cooling_", "heat_")[a - 5] if a < 7 else "") + rule[1:], int(rule[:1]))
             elif a == 6 and (e == 0 or d == 8 and e < 10) and unit is not None:  # 6.8.1: of a tariff
                 rule = lookup(_HEAT, "%d/%d" % (d, unit))
                 rule = rule and (rule[1:] + ("_t%d" % e if e else ""), int(rule[:1]))

@@ -54,11 +54,13 @@ def test_a_damaged_transcript_is_one_sentence(tmp_path, capsys, line):
     assert code == 2 and not out and "damaged transcript: line 2" in err and err.count("\n") == 1
 
 
-def test_a_probe_publishes_none_of_it_yet(tmp_path, capsys):
+def test_what_a_probe_publishes_of_it(tmp_path, capsys):
     file = tmp_path / "heat.bin"
-    file.write_bytes(ANSWER)
+    file.write_bytes(ANSWER * 3)
     code, out, err = run(capsys, "--mqtt", "--protocol", "mbus", file)
-    assert code == 2 and not out and "leave out --mqtt" in err
+    sent = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "") and sent[-1]["summary"]["good"] == 3
+    assert any("heat_energy" in message.get("payload", {}) for message in sent)
 
 
 def test_where_nothing_begins_the_sentence_names_what_was_looked_for(tmp_path, capsys):

@@ -6,7 +6,6 @@ The core is driven exactly as on the device: fed in chunks, asked for events unt
 from __future__ import annotations
 
 import heapq
-import importlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,8 +24,6 @@ AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
 # Protocols that are decoded and nothing else: name -> listener's module. They have no row in metering.protocols, so no
-# search claims them (M-Bus has an eight-bit sum) and no board loads them.
-DECODE_ONLY = {"mbus": "metering.mbus.meter_reply"}
 
 _CHUNK_BYTES = 4096
 _WINDOW_BYTES = 128
@@ -126,13 +123,13 @@ def decode(
 ) -> Iterator[Telegram | Rejected]:
     """The telegrams in `data`, a Telegram or a Rejected each, in order of their offset.
 
-    `protocol` is one of decodable_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each
+    `protocol` is one of protocol_names(). `key` and `auth_key` are for encrypted telegrams, 32 hex digits each
     (blanks, 0x and case do not matter); SML has no use for them. `pauses`: the offsets, ascending, before which nothing
     came for a while: a DLMS telegram without a frame may begin there. Raises ValueError at once for a protocol or a key
     that cannot be; whatever the bytes are, nothing is raised later.
     """
-    if protocol not in decodable_names():
-        raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(decodable_names())}")
+    if protocol not in protocol_names():
+        raise ValueError(f"there is no protocol {protocol}; choose {' or '.join(protocol_names())}")
     keys = clean_key("key", key), clean_key("auth_key", auth_key)
     whole = bytes(data)
     if protocol != AUTO:
@@ -140,7 +137,7 @@ def decode(
     events = list(_listen_all(signatures(whole), whole, *keys, pauses))
     if any(isinstance(event, Telegram) for event in events):
         return iter(events)
-    return _listen_all(protocols.names(), whole, *keys, pauses)
+    return _listen_all(protocols.searched(), whole, *keys, pauses)
 
 
 def _listen_all(names: Collection[str], data: bytes, *others: Any) -> Iterator[Telegram | Rejected]:
@@ -153,7 +150,7 @@ def signatures(data: bytes) -> list[str]:
     pieces = (data[at : at + _WINDOW_BYTES] for at in range(0, max(len(data) - step, 1), step))
     probes = load_probes()
     found = {signature(probes, piece, len(piece), k == 0) for k, piece in enumerate(pieces)}
-    return [name for name in protocols.names() if name in found]
+    return [name for name in protocols.searched() if name in found]
 
 
 def lines_to_hear(names: Iterable[str]) -> list[Line]:
@@ -180,13 +177,8 @@ def line_to_ask(name: str) -> Line | None:
 
 
 def protocol_names() -> list[str]:
-    """What `protocol` may be: auto, or a name of the registry."""
+    """What `protocol` may be: auto (of those a search looks for), or a name of the registry."""
     return [AUTO, *protocols.names()]
-
-
-def decodable_names() -> list[str]:
-    """The same and what is decoded only where it is named."""
-    return [*protocol_names(), *DECODE_ONLY]
 
 
 def clean_key(name: str, key: str | None) -> bytes | None:
@@ -245,8 +237,7 @@ def events_of(listener: Any, data: bytes) -> Iterator[int]:
 
 def new_listener(protocol: str) -> Any:
     """A listener as a computer can afford it: its buffer holds any telegram, past billing periods are told too."""
-    only = DECODE_ONLY.get(protocol)
-    listener_class = importlib.import_module(only).LISTENER if only else protocols.load(protocol)
+    listener_class = protocols.load(protocol)
     listener = listener_class(listener_class.LARGE_BUFFER) if listener_class.LARGE_BUFFER else listener_class()
     listener.history = True
     return listener

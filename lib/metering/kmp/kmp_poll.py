@@ -49,7 +49,7 @@ class Conversation:
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener
-        self._line = 0  # of the listener's LINES
+        self._line = 0  # of the listener's LINES: the one that was answered last
         self.pause_s = interval_s or _INTERVAL_S
         self.answers = False
         self.password_withheld = False
@@ -74,12 +74,16 @@ class Conversation:
         search asks."""
         listener = self._listener
         listener.abandon()
-        yield SWITCH, listener.line or listener.LINES[self._line]
         self.answers = False
-        if not (yield from self._ask(bytes((SERIAL_NUMBER,)))):
+        lines = (listener.line,) if listener.line else listener.LINES
+        for _ in lines:
+            yield SWITCH, lines[self._line % len(lines)]
+            if (yield from self._ask(bytes((SERIAL_NUMBER,)))):
+                break
             if self.answers:
                 return self._failed("no identification")
-            self._line = (self._line + 1) % len(listener.LINES)
+            self._line += 1
+        else:
             return self._failed("no answer")
         if not (yield from self._ask(_registers_wanted())):
             return self._failed("bad data")

@@ -8,7 +8,8 @@
        70  the meter reports an error
 
 The checksum has eight bits: one damaged frame of 256 passes it. So the whole frame must make sense down to its last
-byte, or nothing of it is told. An encrypted answer is named and not read.
+byte, or nothing of it is told; and whoever can ask twice holds one answer against the next (hold()): of two whose
+bytes are the same but for values, those that are equal in both are told. An encrypted answer is named and not read.
 """
 
 from metering.compat import const, hex_text, signed
@@ -74,7 +75,16 @@ class MeterReply(Listener):
     NAME = "mbus"
     LINES = (Line(2400, 8, "E"), Line(300, 8, "E"), Line(9600, 8, "E"))
     SOURCE = "EN 13757-2, EN 13757-3"
-    REASONS = ("checksum", "no stop byte", "cut off", "no answer", "error of the meter", "encrypted", "structure")
+    REASONS = (
+        "checksum",
+        "no stop byte",
+        "cut off",
+        "no answer",
+        "error of the meter",
+        "encrypted",
+        "structure",
+        "changed",
+    )
     sealed = False
     vouched = False
 
@@ -82,6 +92,24 @@ class MeterReply(Listener):
         Listener.__init__(self, size)
         self._at = self._end = 0  # of the records
         self._ci = 0
+        self._is_to_hold = False
+        self._held = b""  # the answer before, from its C to the byte before its checksum
+
+    def hold(self):
+        """Keep the next good answer, and tell of the one behind it what both say."""
+        self._is_to_hold = True
+        self._held = b""
+
+    @property
+    def holds(self):
+        """Is there an answer for the next one to be held against?"""
+        return bool(self._held)
+
+    def abandon(self):
+        self._release()
+        self._skip_noise(self._n)
+        self._is_to_hold = False
+        self._held = b""
 
     def _reset_telegram(self):
         Listener._reset_telegram(self)
@@ -171,7 +199,18 @@ class MeterReply(Listener):
         self._at = at
         self._end = end
         try:
+            if self._is_to_hold:
+                for _ in self._records():
+                    pass
+                self._held = bytes(buf[4:end])
+                self._is_to_hold = False
+                self._skip_noise(whole)
+                return NOTHING
+            if self._held and not self._has_same_form():
+                return self._reject("changed", "between two answers", whole)
             for record in self._records():
+                if self._has_changed(record):
+                    continue
                 if record.value is None:
                     self.without_value += 0 if record.is_tail else 1
                 else:
@@ -184,6 +223,28 @@ class MeterReply(Listener):
             self._reset_telegram()
             return self._reject("structure", str(error), whole)
         return self._accept(whole)
+
+    def _has_same_form(self):
+        """Are held and new answer equal but for values and access number?"""
+        buf, held = self._buf, self._held
+        if len(held) != self._end - 4:
+            return False
+        free = {_LONG: 15, _SHORT: 7, _FIXED: 11}.get(self._ci)
+        at = 4
+        for record in self._records():
+            for i in range(at, record.at):
+                if buf[i] != held[i - 4] and i != free:
+                    return False
+            at = record.end
+        for i in range(at, self._end):
+            if buf[i] != held[i - 4]:
+                return False
+        return True
+
+    def _has_changed(self, record):
+        """Has the record another value than in the answer before?"""
+        held = self._held
+        return bool(held) and self._buf[record.at : record.end] != held[record.at - 4 : record.end - 4]
 
     def _records(self):
         return self._counters() if self._ci == _FIXED else walk(self._buf, self._at, self._end)
@@ -211,13 +272,14 @@ class MeterReply(Listener):
     def readings(self):
         medium = self.medium
         for record in self._records():
-            if record.value is not None:
+            if record.value is not None and not self._has_changed(record):
                 yield RecordReading(record, medium)
 
     def published_readings(self):
         """The current values: what a meter has stored, and what it measured in an error, is history."""
         for record in self._records():
-            if record.value is not None and not record.storage and record.function != 3 and not record.is_tail:
+            is_current = not (record.storage or record.function == 3 or record.is_tail or record.date)
+            if is_current and record.value is not None and not self._has_changed(record):
                 yield RecordReading(record, self.medium)
 
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from metering import protocols
+
 from .. import capture_file, decoding, sessions, transcript
 from ..decoding import Rejected, Telegram
 from ..virtual import publishing
@@ -30,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--protocol", choices=decoding.decodable_names(), default=decoding.AUTO, help="what the meter speaks (auto)"
+        "--protocol", choices=decoding.protocol_names(), default=decoding.AUTO, help="what the meter speaks (auto)"
     )
     parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
@@ -93,9 +95,6 @@ def run(args: argparse.Namespace) -> int:
             decoding.clean_key(option, key)
     except ValueError as error:
         print(f"optoprobe decode: {error}.", file=sys.stderr)
-        return 2
-    if args.mqtt and args.protocol in decoding.DECODE_ONLY:
-        print(f"optoprobe decode: a probe does not read {args.protocol} yet: leave out --mqtt.", file=sys.stderr)
         return 2
     outcomes = []
     unreadable = False
@@ -306,5 +305,5 @@ def _why_nothing(outcomes: list[_Outcome], protocol: str) -> str:
     if rejected:
         candidates = _count(rejected.total(), "candidate")
         return f"no telegram in {where}: {size}, {candidates}, all rejected: {_reasons(rejected)}"
-    names = [protocol] if protocol in decoding.DECODE_ONLY else decoding.protocol_names()[1:]
+    names = protocols.searched() if protocol == decoding.AUTO else [protocol]
     return f"no telegram in {where}: {size}, no start sequence of {' or '.join(names)} found"

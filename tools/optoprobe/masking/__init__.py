@@ -122,7 +122,7 @@ def _telegrams(part: Part) -> list[_Telegram]:
     """The good telegrams of a part, in order, none in another."""
     data = part.data
     found = []
-    for name in decoding.decodable_names()[1:]:
+    for name in decoding.protocol_names()[1:]:
         listener = decoding.new_listener(name)
         for event in decoding.hear(listener, data, part.pauses):
             if event == TELEGRAM or event == REJECTED and listener.reason == _KEY_NEEDED:

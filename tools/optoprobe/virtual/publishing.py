@@ -67,7 +67,7 @@ def published(
 
 def _candidates(parts: Sequence[tuple[bytes, Sequence[int]]]) -> list[str]:
     whole = b"".join(data for data, _ in parts)
-    return signatures(whole) or protocols.names()
+    return signatures(whole) or protocols.searched()
 
 
 def _settings(file: Path | None, keys: tuple[bytes | None, bytes | None]) -> dict[str, Any]:

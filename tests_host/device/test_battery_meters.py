@@ -1,0 +1,114 @@
+"""Heat, water and gas meters that are asked, over M-Bus and KMP, through the unmodified firmware in virtual time."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.virtual_time import Probe
+
+from metering.reading import Reading
+from metering.registers import describe
+from optoprobe.virtual.kmp_meter import KmpMeter
+from optoprobe.virtual.mbus_meter import MbusMeter
+from optoprobe.virtual.optical_server import Transmission
+
+SHIFT = {"Wh": -3, "J": -9}  # shown in kWh and GJ
+CODES = {"Wh": 30, "J": 25, "W": 27, "m³": 13, "m³/h": 15, "°C": 9, "K": 52}
+
+THERMAL = {"heat_energy": "kWh", "heat_volume": "m³", "heat_power": "W", "heat_flow": "m³/h"} | {
+    "heat_flow_temperature": "°C", "heat_return_temperature": "°C",
+}  # fmt: skip
+COOLING = {"cooling_energy": "GJ", "heat_volume": "m³", "heat_return_temperature": "°C"}
+
+
+class Told:
+    """What a meter's last telegrams said, of what has a unit: key of the contract -> the number as it is shown."""
+
+    def __init__(self, meter: Any) -> None:
+        self.rows: dict[str, Decimal] = {}
+        poll = meter.poll
+
+        def noting(now_s: float, free_s: float) -> Transmission | None:
+            sent: Transmission | None = poll(now_s, free_s)
+            for code, value, unit in sent.expected if sent and sent.telegram else ():
+                obis = bytes(map(int, code.replace("-", ".").replace(":", ".").split("."))) + b"\xff"
+                if unit in CODES:
+                    key = describe(Reading(obis, 1, 0, CODES[unit])).key
+                    self.rows[key] = Decimal(value).scaleb(SHIFT.get(unit, 0))
+            return sent
+
+        meter.poll = noting
+
+
+def newest(probe: Probe) -> dict[str, str]:
+    """The newest value of each key of the meter's messages."""
+    found: dict[str, str] = {}
+    for message in probe.of("/state") + probe.of("/live"):
+        found |= message.object()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("protocol", "meter", "number", "maker", "units"),
+    [
+        ("kmp", KmpMeter("heat"), "60027013", "Kamstrup", THERMAL),
+        ("kmp", KmpMeter("cooling"), "60027013", "Kamstrup", COOLING),
+        ("kmp", KmpMeter("water"), "60027013", "Kamstrup", {"water_volume": "m³", "water_flow": "m³/h"}),
+        ("mbus", MbusMeter("heat"), "OPT-21436588-1-4", "OPT", THERMAL),
+        ("mbus", MbusMeter("heat", quirks=["many"]), "OPT-21436588-1-4", "OPT",
+         THERMAL | {"heat_temperature_difference": "K"}),
+        ("mbus", MbusMeter("water", quirks=["sleepy"]), "OPT-21436588-1-7", "OPT", {"water_volume": "m³"}),
+        ("mbus", MbusMeter("gas"), "OPT-21436588-1-3", "OPT", {"gas_volume": "m³"}),
+    ],
+    ids=["kmp-heat", "kmp-cooling", "kmp-water", "mbus-heat", "mbus-many", "mbus-water-asleep", "mbus-gas"],
+)  # fmt: skip
+def test_a_meter_comes_up_to_the_hub(
+    tmp_path: Path, protocol: str, meter: Any, number: str, maker: str, units: dict[str, str]
+) -> None:
+    told = Told(meter)
+    asleep = "sleepy" in meter._quirks
+    named = {"protocol": protocol, "interval_s": 60, "wake_up": asleep}
+    with Probe(tmp_path, meter, named) as probe:
+        assert probe.run_until(40, done=lambda: units.keys() <= newest(probe).keys()), (probe.log, probe.diagnostics())
+        found = newest(probe)
+        assert units.keys() <= told.rows.keys()
+        assert {key: Decimal(found[key]) for key in told.rows} == told.rows
+        state = probe.of("/state")[0].topic
+        assert state.split("/")[2] == number
+        config = next(json.loads(payload) for at, payload in probe.retained.items() if number in at
+                      and at.endswith("/config"))  # fmt: skip
+        parts = config["cmps"]
+        assert not any("2026" in str(value) for value in found.values()), "the meter's clock is no register"
+        assert units.items() <= {key: part.get("unit_of_meas") for key, part in parts.items()}.items()
+        assert config["dev"]["mf"] == maker and config["dev"]["sn"] in number
+        for key, part in parts.items():
+            if key.endswith(("_energy", "_volume")):
+                kind = key.split("_")[0]
+                assert part["dev_cla"] == ("energy" if "energy" in key else kind if kind != "heat" else "volume")
+                assert part["stat_cla"] == "total_increasing"
+        told_of = probe.diagnostics()
+        assert (told_of["protocol"], told_of["rejected"], told_of["held"]) == (protocol, 0, 0)
+
+
+@pytest.mark.parametrize("protocol", ["kmp", "mbus"])
+def test_a_battery_is_spared(tmp_path: Path, protocol: str) -> None:
+    """By itself the probe asks once an hour, and a meter that is away some ten times in the first day."""
+    meter: Any = KmpMeter() if protocol == "kmp" else MbusMeter()
+    with Probe(tmp_path / "there", meter, {"protocol": protocol}) as probe:
+        probe.run_for(3 * 3600 + 60)
+    assert (meter.questions == {0x02: 4, 0x10: 4}) if protocol == "kmp" else (meter.n_answers == 8)
+
+
+@pytest.mark.parametrize("protocol", ["kmp", "mbus"])
+def test_a_meter_that_is_away_is_said_and_found_again(tmp_path: Path, protocol: str) -> None:
+    meter: Any = KmpMeter() if protocol == "kmp" else MbusMeter()
+    receive, away = meter.receive, [True]
+    meter.receive = lambda value, at_s: None if away else receive(value, at_s)
+    with Probe(tmp_path, meter, {"protocol": protocol}) as probe:
+        assert probe.run_until(60, done=lambda: "does not answer" in probe.diagnostics().get("notice", "")), probe.log
+        away.clear()
+        assert probe.run_until(600, done=lambda: newest(probe))
+        probe.run_for(70)
+        assert probe.diagnostics()["notice"] == "ok"
