@@ -16,11 +16,11 @@ _W = 27
 _WH = 30
 _WHOLE_KWH = 3
 _NO_STATUS = -1
+_POWER = b"\x01\x00\x10\x07\x00\xff"
 _SERIAL_NUMBER = b"\x01\x00\x60\x01\x00\xff"
-_LONGEST_HEAD = 24  # bytes of a message's head of the usual form,
-_USUAL_TIME = 8  # of a time in seconds of operation,
-_USUAL_CRC = 3  # of a message's CRC
-_LONGEST_USUAL = 56  # bytes of an entry of the usual form, with some to spare
+_USUAL_CRC = 3  # bytes of a message's CRC
+_SHORT = 16  # one byte of type and length counts less
+_BEYOND = bytes(64)  # more than a head or an entry of the usual form, without its octets, can have behind the end
 
 
 def with_notes(base, malformed):
@@ -47,33 +47,32 @@ def with_notes(base, malformed):
                 yield name_at
 
         def readings(self):
-            if self._noted is None or self._sign_rules(self.server_id):
+            if self._noted is None:
                 yield from base.readings(self)
                 return
             data = self._data
+            rules = self._sign_rules(self.server_id)
             for name_at, kind, n, at, unit, exponent in self._noted:
                 obis = data[name_at : name_at + 6]
                 if kind == _UNSIGNED:
                     yield Reading(obis, int.from_bytes(data[at : at + n], "big"), exponent, unit)
                 elif kind == _INTEGER:
-                    yield Reading(obis, int.from_bytes(data[at : at + n], "big", signed=True), exponent, unit)
+                    value = int.from_bytes(data[at : at + n], "big", signed=True)
+                    if rules and (unit == _W or obis == _POWER):
+                        value = rules.meant(value, n, exponent, obis)
+                    yield Reading(obis, value, exponent, unit)
                 elif kind == _OCTETS:
                     octets = data[at : at + n]
-                    if obis == _SERIAL_NUMBER and self._sign_rules(octets):
-                        break  # what stands behind it may be meant otherwise
+                    if obis == _SERIAL_NUMBER:
+                        rules = rules or self._sign_rules(octets)
                     yield Reading(obis, octets, 0, unit)
                 else:
                     yield Reading(obis, data[at] != 0)
-            else:
-                return
-            for i, reading in enumerate(base.readings(self)):
-                if self._noted[i][0] >= name_at:
-                    yield reading
 
         def _note(self, noted):
             """Append of each value to `noted`: where its code is, kind, bytes, where it is, unit, power of ten."""
             end = self._end
-            buf = self._data = bytes(self._view[: end + 8])
+            buf = self._data = bytes(self._view[:end]) + _BEYOND
             at = 8
             power = fine = coarse = False
             while at < end:
@@ -82,23 +81,36 @@ def with_notes(base, malformed):
                     continue
                 tag, at = self._head(buf, at)
                 if tag == _GET_LIST_RESPONSE:
-                    at = self._list(at, 7, "list response")
+                    at = at + 1 if buf[at] == 0x77 else self._list(at, 7, "list response")
                     at = at + 1 if buf[at] == 0x01 else self._skip(at, 1)
-                    at = self._server(at)
-                    at = at + buf[at] if 0 < buf[at] < 0x10 and at + 0x10 <= end else self._skip(at, 1)
-                    if at + _USUAL_TIME <= end and buf.startswith(b"\x72\x62\x01\x65", at):
+                    n = buf[at]
+                    if 1 < n < _SHORT and at + n < end:
+                        if self.server_id is None:
+                            self.server_id = buf[at + 1 : at + n]
+                        at += n
+                    else:
+                        at = self._server(at)
+                    at = at + buf[at] if 0 < buf[at] < _SHORT and at + _SHORT <= end else self._skip(at, 1)
+                    n = buf[at + 3] - 0x60
+                    if buf[at] == 0x01:
+                        at += 1
+                    elif 1 < n < 10 and at + 13 <= end and buf.startswith(b"\x72\x62\x01", at):
                         self.time_kind = SEC_INDEX
-                        self.time_value = int.from_bytes(buf[at + 4 : at + _USUAL_TIME], "big")
-                        at += _USUAL_TIME
+                        self.time_value = int.from_bytes(buf[at + 4 : at + 3 + n], "big")
+                        at += 3 + n
                     else:
                         at = self._sensor_time(at)
-                    at = self._field(at)
-                    entries = self._length
-                    if self._kind != _LIST:  # absent
-                        at += entries
-                        entries = 0
+                    entries = buf[at] - _LIST
+                    if 0 < entries < _SHORT and at + _SHORT < end:
+                        at += 1
+                    else:
+                        at = self._field(at)
+                        entries = self._length
+                        if self._kind != _LIST:  # absent
+                            at += entries
+                            entries = 0
                     for _ in range(entries):
-                        value = self._usual(buf, at) if at + _LONGEST_USUAL <= end else None
+                        value = self._usual(buf, at, end)
                         if value is None:
                             at, value = self._rare(at)
                             if value is None:
@@ -113,6 +125,8 @@ def with_notes(base, malformed):
                                 coarse = coarse or exponent == _WHOLE_KWH
                                 fine = fine or exponent < _WHOLE_KWH
                     at = at + 2 if at + 2 < end and buf[at] == buf[at + 1] == 0x01 else self._skip(at, 2)
+                elif buf[at] == 0x71 and buf[at + 1] == 0x01 and at + 1 < end:  # a close response without a signature
+                    at += 2
                 else:
                     at = self._skip(at, 1)
                 if at + _USUAL_CRC < end and buf[at] == 0x63:
@@ -127,35 +141,42 @@ def with_notes(base, malformed):
         def _head(self, buf, at):
             """(tag, where the body begins) of the message at buf[at]."""
             n = buf[at + 1]
-            if buf[at] == 0x76 and 0 < n < 0x10 and at + _LONGEST_HEAD <= self._end:
+            if buf[at] == 0x76 and 0 < n < _SHORT:
                 here = at + 1 + n  # behind the transaction's id: 62 group 62 abort 72 63 tag
-                if buf[here] == buf[here + 2] == 0x62 and buf[here + 4] == 0x72 and buf[here + 5] == 0x63:
-                    return buf[here + 6] << 8 | buf[here + 7], here + 8
+                if buf[here] == buf[here + 2] == 0x62 and buf[here + 4] == 0x72 and here + 10 <= self._end:
+                    if buf[here + 5] == 0x63:
+                        return buf[here + 6] << 8 | buf[here + 7], here + 8
+                    if buf[here + 5] == 0x65:
+                        return int.from_bytes(buf[here + 6 : here + 10], "big"), here + 10
             at = self._list(at, 6, "message")
             at = self._skip(at, 3)
             at = self._list(at, 2, "message body")
             at = self._number(at, "message tag", 4)
             return self._value, at
 
-        def _usual(self, buf, at):
+        def _usual(self, buf, at, end):
             """What is to be noted of an entry 77 07 code, status or 01, time of one number or 01, 62 unit 52 scaler or
             01 01, up to 253 octets or a number, 01; None for any other."""
             if buf[at] != 0x77 or buf[at + 1] != 0x07:
                 return None
             name_at = at + 2
             at += 8
+            status_at = 0
+            byte = buf[at]
+            if byte == 0x01:
+                at += 1
+            elif 0x60 < byte < 0x6A:
+                if byte > 0x62 and self._status == _NO_STATUS:
+                    status_at = at
+                at += byte & 0x0F
+            else:
+                return None
             byte = buf[at]
             if byte == 0x01:
                 at += 1
             elif 0x60 < byte < 0x6A:
                 at += byte & 0x0F
-                if self._status == _NO_STATUS and byte > 0x62:
-                    self._status = buf[at - 2] << 8 | buf[at - 1]
-            else:
-                return None
-            if buf[at] == 0x01:
-                at += 1
-            elif buf[at] == 0x72 and buf[at + 1] == 0x62 and 0x60 < buf[at + 3] < 0x6A:
+            elif byte == 0x72 and buf[at + 1] == 0x62 and 0x60 < buf[at + 3] < 0x6A:
                 at += 3 + (buf[at + 3] & 0x0F)
             else:
                 return None
@@ -171,14 +192,21 @@ def with_notes(base, malformed):
                 return None
             kind = buf[at]
             n = kind & 0x0F
-            if kind & 0xF0 == 0x80 and buf[at + 1] < 0x10:  # octets, with a length of two bytes
-                n = n << 4 | buf[at + 1]
-                if n < 3 or at + n >= self._end or buf[at + n] != 0x01:
-                    return None
-                return name_at, _OCTETS, n - 2, at + 2, unit, exponent
-            if n < 2 or not (kind < 0x10 or n < 10 and 0x50 <= kind < 0x70) or buf[at + n] != 0x01:
+            kind &= 0xF0
+            value_at = at + 1
+            if kind == 0x80 and buf[value_at] < _SHORT:  # octets, with a length of two bytes
+                n = n << 4 | buf[value_at]
+                value_at += 1
+                kind = _OCTETS
+            elif n > 9 and kind or kind != _UNSIGNED and kind != _INTEGER and kind:
                 return None
-            return name_at, kind & 0x70, n - 1, at + 1, unit, exponent
+            behind = at + n
+            if value_at >= behind or behind >= end or buf[behind] != 0x01:
+                return None
+            if status_at:
+                status_at += buf[status_at] & 0x0F
+                self._status = buf[status_at - 2] << 8 | buf[status_at - 1]
+            return name_at, kind, behind - value_at, value_at, unit, exponent
 
         def _rare(self, at):
             """(where the entry behind this one begins, what is to be noted of this one or None)."""
