@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +18,24 @@ from typing import Any
 from optoprobe import runtime
 
 _ANSWER_S = 60
+_START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:3]]
+for fd, pipe in zip((3, 4), pipes):
+    os.dup2(pipe, fd)
+    os.close(pipe)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _FIND = """
 const everything = function* (root) {
   for (const e of root.querySelectorAll("*")) { yield e; if (e.shadowRoot) yield* everything(e.shadowRoot); }
 };
 const shown = (e) => e.getClientRects().length > 0;
-const words = (e) => [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join(" ");
+const nodes = (e) => [...e.childNodes, ...(e.shadowRoot ? e.shadowRoot.childNodes : [])];
+const words = (e) => nodes(e).filter((n) => n.nodeType === 3).map((n) => n.data).join(" ");
 const own = (e) => words(e).replace(/\\s+/g, " ").trim();
-const find = (test) => [...everything(document)].find((e) => shown(e) && test(e));
-const byText = (text) => find((e) => own(e).includes(text));
+const find = (test) => [...everything(document)].findLast((e) => shown(e) && test(e));
+const byText = (text) => find((e) => own(e) === text) || find((e) => own(e).includes(text));
 """
 
 
@@ -40,9 +50,8 @@ class Page:
         # The protocol lies on the descriptors 3 and 4. A test runs as root in a container: there is no sandbox in one.
         options = ["--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         options += ["--mute-audio", "--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}"]
-        start = 'in=$1; out=$2; shift 2; eval "exec \\"\\$@\\" 3<&$in 4>&$out"'
         self._process = subprocess.Popen(
-            ["sh", "-c", start, "sh", str(to_read), str(to_write), str(program), *options, "about:blank"],
+            [sys.executable, "-S", "-c", _START, str(to_read), str(to_write), program, *options, "about:blank"],
             pass_fds=(to_read, to_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=(profile / "said").open("wb"), start_new_session=True,
         )  # fmt: skip
@@ -169,8 +178,9 @@ class Page:
                 value = None
             if value:
                 return value
-            shown = "" if time.monotonic() < end_s else self.value("document.body.innerText")
-            assert time.monotonic() < end_s, f"{script}\n{shown}\n{self.console[-20:]}"
+            if time.monotonic() > end_s:
+                shown = self.value("[...everything(document)].filter(shown).map(own).filter((t) => t).slice(-25)")
+                raise AssertionError(f"{script}\n{shown}\n{self.console[-20:]}")
             time.sleep(0.05)
 
     def click(self, text: str) -> None:

@@ -1,0 +1,172 @@
+"""The site of `optoprobe webflash` in Chromium: a chip is flashed from it, and given its Wi-Fi.
+
+Real: the browser, the site as it is written, ESP Web Tools. Played: the chip's boot ROM (esp32-mock-bootloader), its
+MicroPython (bytes that mean nothing), and the way from the page to the port (support.serial_bridge says what it leaves
+out).
+"""
+
+import json
+import threading
+
+import pytest
+from support import stock_image
+from support.browser import Page
+from support.improv_device import ImprovDevice
+from support.mock_chip import MockChip
+from support.pty_board import PtyBoard
+from support.serial_bridge import SerialBridge
+
+from optoprobe import image, runtime, source_tree, webflash
+from optoprobe.commands import webflash as command
+
+BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "esp32_devkit", "esp32s3_devkit")}
+CHIPS = ("esp32", "esp32c3", "esp32s3")
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Of a site that is served."""
+    if runtime.chromium() is None:
+        pytest.skip("no Chromium: it comes by Debian's packages (make setup), which could not be had here")
+    runtime.setup(str, ("webtools",))
+    try:
+        runtime.webtools()
+    except runtime.SetupError as error:
+        pytest.skip(f"ESP Web Tools cannot be had from npm: {error}")
+    folder = tmp_path_factory.mktemp("webflash")
+    for chip in CHIPS:
+        (folder / f"{chip}.bin").write_bytes(stock_image.make(chip))
+    webflash.build(folder / "site", BOARDS, {chip: folder / f"{chip}.bin" for chip in CHIPS}, command._tools(), str)
+    with webflash.server(folder / "site", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def chosen(page, name):
+    page.until("!!customElements.get('esp-web-install-button')")
+    page.value(f"document.querySelector('input[value={name}]').click()")
+
+
+def asked_elsewhere(page, address):
+    return [url for url in page.requests if not url.startswith((address, "data:"))]
+
+
+def flash(page, address, board):
+    """Up to where the browser writes or refuses."""
+    page.open(address)
+    assert page.value("document.getElementById('go').disabled")
+    chosen(page, board)
+    page.click("Write the firmware")
+    page.click(f"Install optoprobe for {json.loads(BOARDS[board].read_text())['name']}")
+    page.sees("All data on the device will be erased")
+    page.click("Install")
+
+
+FIELD = "find((e) => e.localName === 'ew-filled-text-field' && e.name === 'password')"
+
+
+def test_a_chip_is_flashed_and_given_its_wifi(address, tmp_path):
+    folder, address = address
+    with Page(tmp_path) as page, MockChip("esp32c3") as chip, ImprovDevice(PASSWORD) as device:
+        with SerialBridge(page, chip.port, lambda: device.port) as bridge:
+            flash(page, address, "hichi_c3")
+            page.sees("Installation complete!")
+            expected = image.build_image(BOARDS["hichi_c3"], None, folder / "esp32c3.bin").data
+            assert bytes(chip.flash.data) == expected and bridge.resets[-2:] == ["rom", "program"]
+            page.click("Next")
+            page.sees("Connect your device to the network")
+            for password, shown in (("wrong", "Unable to connect"), (PASSWORD, "Device connected to the network!")):
+                page.until(f"!!{FIELD}")
+                page.value(f"{FIELD}.value = {json.dumps(password)}")
+                page.click("Connect")
+                page.sees(shown)
+        assert device.given == [("home", "wrong"), ("home", PASSWORD)]
+        assert not asked_elsewhere(page, address)
+
+
+def test_a_classic_esp32_is_flashed_behind_the_place_that_it_keeps_free(address, tmp_path):
+    folder, address = address
+    with Page(tmp_path) as page, MockChip("esp32") as chip, ImprovDevice(PASSWORD) as device:
+        with SerialBridge(page, chip.port, lambda: device.port):
+            flash(page, address, "esp32_devkit")
+            page.sees("Installation complete!")
+        assert bytes(chip.flash.data) == image.build_image(BOARDS["esp32_devkit"], None, folder / "esp32.bin").data
+
+
+def test_another_chip_is_refused_and_left_as_it_was(address, tmp_path):
+    _, address = address
+    with Page(tmp_path) as page, MockChip("esp32s3") as chip, SerialBridge(page, chip.port, lambda: None):
+        flash(page, address, "hichi_c3")
+        page.sees("Your ESP32-S3 board is not supported.")
+        assert set(chip.flash.data) == {0xFF}
+
+
+# --- the broker, over the cable --------------------------------------------------------------------------------------
+
+
+WRITE = """
+with open("settings.json", "w") as file:
+    file.write(%r)
+"""
+
+
+def given(page, host, user="", password=""):
+    for key, value in (("mqtt_host", host), ("mqtt_user", user), ("mqtt_password", password)):
+        page.value(f"document.querySelector('#broker [name={key}]').value = {json.dumps(value)}")
+    page.value("document.getElementById('send').click()")
+
+
+def test_the_broker_is_given_as_config_gives_it(address, tmp_path):
+    _, address = address
+    board = PtyBoard()
+    try:
+        board.ask(WRITE % '{"wifi_ssid": "home", "mqtt_user": "old"}')
+        board.ask('import os; os.mkdir("probe")')  # it is a probe: its watchdog is fed no more while it is interrupted
+        with Page(tmp_path) as page, SerialBridge(page, "", lambda: None, running=board.port):
+            page.open(address)
+            given(page, "192.0.2.10", "probe \"1\"", "gehe\u00efm \\ \U0001f511")
+            page.sees("Written. The probe restarts")
+            assert page.value("document.querySelector('#broker [name=mqtt_password]').value") == ""
+            assert not asked_elsewhere(page, address)
+        held = json.loads(board.ask('print(open("settings.json").read())'))
+        assert held == {
+            "wifi_ssid": "home", "mqtt_host": "192.0.2.10", "mqtt_user": 'probe "1"',
+            "mqtt_password": "gehe\u00efm \\ \U0001f511",
+        }  # fmt: skip
+        with Page(tmp_path) as page, SerialBridge(page, "", lambda: None, running=board.port):
+            board.ask(WRITE % "{")
+            page.open(address)
+            page.click("Deutsch")
+            given(page, "192.0.2.10")
+            page.sees("Die Einstellungen auf dem Board sind beschädigt")
+        assert board.ask('print(open("settings.json").read())').strip() == "{"
+    finally:
+        notes = board.stop()
+    assert notes.count("watchdog 600000") == 4 and notes.count("reset") == 2 and board.soft_resets == 2
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_fits_a_phone_speaks_two_languages_and_says_where_it_cannot_work(address, tmp_path):
+    _, address = address
+    with Page(tmp_path, 320, 640) as page:
+        page.before_load("delete Navigator.prototype.serial")
+        page.open(address)
+        page.sees("This browser cannot reach the USB port")
+        chosen(page, "hichi_c3")
+        assert page.value("document.getElementById('go').disabled")
+        for language, board in (("Deutsch", "Ein fertiger optischer Lesekopf"), ("English", "A finished optical head")):
+            page.click(language)
+            page.sees(board)
+            assert page.value("document.documentElement.scrollWidth") == 320
+            assert page.value("document.documentElement.lang") == {"Deutsch": "de", "English": "en"}[language]
+        assert not page.value("!!byText('Ein fertiger optischer Lesekopf')")
+        chosen(page, "esp32s3_devkit")
+        page.sees("Boards with this chip come back as another USB device")
+        elsewhere = "fetch('http://192.0.2.1/').then(() => 'asked', (error) => error.name)"
+        assert page.value(elsewhere) == "TypeError"  # the page's own policy
+        assert any("Content Security Policy" in line for line in page.console)
+        assert not asked_elsewhere(page, address) or page.requests[-1] == "http://192.0.2.1/"
