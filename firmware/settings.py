@@ -4,7 +4,7 @@ the default is used and a sentence says so. load() returns plain data, so that t
 
 from micropython import const
 
-from firmware.store import read_json
+from firmware.store import read_json, save
 from metering import protocols
 from metering.dlms.meter_key import key_bytes, key_digits
 from metering.line import Line
@@ -93,6 +93,7 @@ def _one_of(words):
 
 
 _FILE = _name(0, 32, b".")
+_TLS_KEYS = ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key")
 _TLS_FILE = "mqtt_ca.der"
 _TLS_PORT = const(8883)
 _PROTOCOLS = ["auto"] + protocols.names() + [protocols.BLINK]
@@ -131,6 +132,26 @@ _KEYS = (
 )
 
 
+# What a file of version n needs to be one of n + 1, in its place n - 1: functions that change its dict. A key is never
+# given another meaning or name without one. A file without a version is of the first.
+_STEPS = ()
+_VERSION_KEY = "settings_version"
+
+
+def _migrate(given):
+    """Bring what an earlier version has written to this one's form, in place; True where something has changed.
+
+    A later version's stays as it is: what is known of it is used, and the rest kept for that version.
+    """
+    version = given.get(_VERSION_KEY, 1)
+    if not _whole(1, len(_STEPS))(version):
+        return False  # this version's, a later one's, or none
+    for step in _STEPS[version - 1 :]:
+        step(given)
+    given[_VERSION_KEY] = 1 + len(_STEPS)
+    return True
+
+
 def check(given):
     """(values, problems) of a dict as read from the file: every key missing or not accepted gets its default.
 
@@ -144,10 +165,12 @@ def check(given):
         elif not accepts(given[key]):
             values[key] = default
             shown = '"%s"' % default if isinstance(default, str) else default
+            if key == _TLS_KEYS[0]:
+                shown = _TLS_FILE
             if accepts is _key:
                 words += _digits(given[key])
             problems.append("settings: %s is not accepted, %s is used; give %s" % (key, shown, words))
-    if given.get("mqtt_tls_ca") or values["mqtt_tls_cert"] or values["mqtt_tls_key"]:
+    if any(given.get(key) for key in _TLS_KEYS):
         values["mqtt_tls_ca"] = values["mqtt_tls_ca"] or _TLS_FILE  # who wants TLS never gets a session without it
         values["mqtt_port"] = values["mqtt_port"] if "mqtt_port" in given else _TLS_PORT
     return values, problems
@@ -171,6 +194,8 @@ def load(path):
         return _defaults("%s is %s: correct it and copy it again" % (path, error))
     if not isinstance(given, dict):
         return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)
+    if _migrate(given):
+        save(path, given)  # the old file, or the new; where that fails it is done again at the next start
     return check(given)
 
 

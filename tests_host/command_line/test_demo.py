@@ -22,12 +22,14 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from optoprobe import simulated
+from optoprobe.broker_client import BrokerClient, BrokerUnreachable
 from optoprobe.demo_meters import name_of
 from optoprobe.demo_screen import Moment, PlainLines, Screen
 from optoprobe.picture import Picture
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
 
 PASSWORD = "battery staple"
@@ -237,6 +239,21 @@ def test_a_broker_that_is_not_there(tmp_path):
     assert "cannot be reached (Connection refused)" in Run(tmp_path, "--broker", f"127.0.0.1:{port}").fails(1)
 
 
+def test_a_broker_over_tls_is_named_as_one_and_checked(tmp_path):
+    ca, other = OwnCa(tmp_path), OwnCa(tmp_path, "other")
+    with Broker(tmp_path / "tls", signed=ca.sign("b", "localhost")) as broker, Broker(tmp_path / "plain") as plain:
+        for where, file, words in (
+            (("localhost", broker.port), None, "speaks TLS alone: give --tls-ca FILE, the CA that has signed"),
+            (("localhost", broker.port), other.certificate, "is not the one (unable to get local issuer certificate)"),
+            (("127.0.0.1", broker.port), ca.certificate, "certificate is not valid for '127.0.0.1'"),
+            (("localhost", plain.port), ca.certificate, "does not speak TLS at this port: leave --tls-ca out"),
+            (("localhost", broker.port), tmp_path / "b.key", "cannot be used: give --tls-ca a CA's certificate, PEM"),
+        ):  # fmt: skip
+            with pytest.raises(BrokerUnreachable, match=re.escape(words)):
+                BrokerClient(where, None, None, (("a", 0),), print, ca=file)
+        BrokerClient(("localhost", broker.port), None, None, (("a", 0),), print, ca=ca.certificate).close()
+
+
 def test_a_broker_that_refuses_us(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -252,14 +269,15 @@ def test_a_broker_that_refuses_us(tmp_path):
         assert "refuses us (Not authorized)" in Run(tmp_path, *where).fails(1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(tmp_path, number):
-    run = Run(tmp_path)
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, ()), (signal.SIGTERM, ("--tls",))])
+def test_a_signal_ends_it_cleanly(tmp_path, number, options):
+    run = Run(tmp_path, *options)
     run.until_readings()
     assert len(run.processes()) >= 3  # the demo, the broker, the firmware
     run.process.send_signal(number)
     code, out, err = run.end()
     assert (code, err) == (0, "")
+    assert ("over TLS; topics" in out) == bool(options)
     assert re.search(r"\b[45] registers in ", out)  # a first 0 waits for the second telegram
 
 

@@ -45,6 +45,9 @@ DEFAULTS = {
     "mqtt_port": 1883,
     "mqtt_user": "",
     "mqtt_password": "",
+    "mqtt_tls_ca": "",
+    "mqtt_tls_cert": "",
+    "mqtt_tls_key": "",
     "mqtt_prefix": "optoprobe",
     "probe_id": "",
     "probe_name": "Optoprobe",
@@ -74,6 +77,9 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "mqtt_port": ([0, 65536, -1, "1883", 1883.5, True, None], "1 to 65535", [1, 8883, 65535]),
     "mqtt_user": ([1, "u" * 129], "128", ["me"]),
     "mqtt_password": ([{"a": 1}, "hidden" * 50], "256", ["p" * 256]),
+    "mqtt_tls_ca": ([7, True, "../ca.der", "a b", "x" * 33], "PEM or DER", ["mqtt_ca.der"]),
+    "mqtt_tls_cert": ([7, "a/b", "x" * 33], "PEM or DER", ["mqtt_cert.der"]),
+    "mqtt_tls_key": ([7, "hidden/b", "x" * 33], "PEM or DER", ["mqtt_key.der"]),
     "mqtt_prefix": (["", "/a", "a/", "a//b", "a#", "a/+/b", "a b", "x" * 61, 3], "60", ["home/meters", "a_b-c"]),
     "probe_id": (["a/b", "a b", "ä", "x" * 33, 12], "32", ["", "cellar-1"]),
     "probe_name": ([1, "ä" * 21], "40", ["Zähler im Keller"]),
@@ -99,15 +105,16 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
 @pytest.mark.parametrize("key", DEFAULTS)
 def test_a_bad_setting_is_named_and_its_default_used(device: Any, key: str) -> None:
     bad, accepted, good = KEYS[key]
+    over_tls = {"mqtt_tls_ca": "mqtt_ca.der", "mqtt_port": 8883} if "_tls_" in key else {}
     for value in bad:
         values, problems = device.settings.check({key: value})
-        assert values == DEFAULTS, value
+        assert values == DEFAULTS | over_tls, value
         assert len(problems) == 1
         assert key in problems[0] and accepted in problems[0], problems
         assert "hidden" not in problems[0]  # the value may be a password typed in the wrong place
     for value in good:
         values, problems = device.settings.check({key: value})
-        assert problems == [] and values == {**DEFAULTS, key: value}
+        assert problems == [] and values == DEFAULTS | over_tls | {key: value}
 
 
 def test_every_setting_is_tested(device: Any) -> None:
@@ -154,6 +161,37 @@ def test_a_good_settings_file(device: Any, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"wifi_ssid": "Müller", "more": 1}', encoding="utf-8")
     assert device.settings.load(str(file)) == ({**DEFAULTS, "wifi_ssid": "Müller", "more": 1}, [])
+
+
+def renamed(values: dict[str, Any]) -> None:
+    values["probe_name"] = values.pop("former_name", "")
+
+
+def test_an_earlier_versions_file_is_brought_forward_once(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"former_name": "Cellar", "of_another": [1], "mqtt_port": 0}')
+    steps = (renamed, lambda values: values.update(line=values.get("line", "9600 8N1")))
+    monkeypatch.setattr(device.settings, "_STEPS", steps)
+    expected = {"probe_name": "Cellar", "of_another": [1], "mqtt_port": 0, "line": "9600 8N1", "settings_version": 3}
+    for _ in range(2):
+        values, problems = device.settings.load(str(file))
+        assert values == DEFAULTS | expected | {"mqtt_port": 1883} and len(problems) == 1
+        assert json.loads(file.read_text()) == expected
+    monkeypatch.setattr(device.settings, "_STEPS", steps[:1])
+    file.write_text(json.dumps(expected | {"settings_version": 2, "line": ""}))
+    assert device.settings.load(str(file))[0]["line"] == ""
+
+
+@pytest.mark.parametrize("version", [1, 3, 99, 0, -1, "2", True, None])
+def test_a_file_of_this_or_a_later_version_stays_as_it_is(device: Any, tmp_path: Path, version: Any) -> None:
+    file = tmp_path / "settings.json"
+    text = json.dumps({"settings_version": version, "probe_name": "Cellar", "of_a_later_version": {"a": [None]}})
+    file.write_text(text)
+    values, problems = device.settings.load(str(file))
+    assert values["probe_name"] == "Cellar" and values["of_a_later_version"] == {"a": [None]} and not problems
+    assert file.read_text() == text
 
 
 def test_a_key_with_a_digit_too_few_is_counted(device: Any) -> None:

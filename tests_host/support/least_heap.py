@@ -22,6 +22,7 @@ from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
 
 from .broker import Listener
@@ -58,15 +59,19 @@ def _is_short(board: VirtualBoard) -> bool:
     return not board.running or any("memory" in line.lower() for line in board.log)
 
 
-def free_bytes(case: Case, heap_bytes: int) -> int | None:
+def free_bytes(case: Case, heap_bytes: int, over_tls: bool = False) -> int | None:
     """What the diagnostics tell to be free on a heap of that size, the hardware's beside it; None: it will not do."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Broker(folder / "broker") as broker, OpticalServer(case.meter()) as server:
+        ca = OwnCa(folder / "ca")
+        signed = ca.sign("broker", "127.0.0.1") if over_tls else None
+        with Broker(folder / "broker", signed=signed) as broker, OpticalServer(case.meter()) as server:
             settings: dict[str, object] = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port}
             settings |= {"probe_id": "p", "publish_interval_s": 0} | case.settings
+            if over_tls:
+                settings["mqtt_tls_ca"] = str(ca.certificate)
             board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=heap_bytes + HARDWARE_BYTES)
-            with Listener(broker.port) as listener:
+            with Listener(broker.port, ca=ca.certificate if over_tls else None) as listener:
                 listener.subscribed()
                 with board:
                     until_s = time.monotonic() + _START_S
@@ -85,14 +90,14 @@ def free_bytes(case: Case, heap_bytes: int) -> int | None:
                     return int(told["free_heap_bytes"])
 
 
-def least_bytes(case: Case, low: int, high: int) -> tuple[int, int] | None:
+def least_bytes(case: Case, low: int, high: int, over_tls: bool = False) -> tuple[int, int] | None:
     """(least heap, bytes free on it) between `low`, which will not do, and `high`; None where that will not either."""
-    free = free_bytes(case, high)
+    free = free_bytes(case, high, over_tls)
     if free is None:
         return None
     while high - low > STEP_BYTES:
         middle = (low + high) // 2
-        found = free_bytes(case, middle)
+        found = free_bytes(case, middle, over_tls)
         print(f"{middle / 1024:.1f} KiB: {'too little' if found is None else f'{found} free'}", flush=True)
         if found is None:
             low = middle
@@ -106,8 +111,9 @@ def main() -> int:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("low", type=float, nargs="?", default=56, help="KiB that will not do")
     parser.add_argument("high", type=float, nargs="?", default=128, help="KiB that should do")
+    parser.add_argument("--tls", action="store_true", help="with the broker's session over TLS")
     args = parser.parse_args()
-    found = least_bytes(CASES[args.case], int(args.low * 1024), int(args.high * 1024))
+    found = least_bytes(CASES[args.case], int(args.low * 1024), int(args.high * 1024), args.tls)
     if found is None:
         print(f"{args.case}: more than {args.high:g} KiB")
         return 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import queue
+import socket
+import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +25,8 @@ class BrokerClient:
     after an outage.
 
     `on_message(topic, payload, retained)` and `on_subscribed()` are called by the client's thread. `will` is the topic
-    and payload of a last will. `options` names what a wrong password is corrected in. Raises BrokerUnreachable.
+    and payload of a last will. `options` names what a wrong password is corrected in. With `ca`, a PEM file, it
+    is TLS: the broker's certificate and its name are checked. Raises BrokerUnreachable.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class BrokerClient:
         on_subscribed: Callable[[], None] | None = None,
         will: tuple[str, str] | None = None,
         options: str = "--user and --password-file",
+        ca: Path | None = None,
     ) -> None:
         import paho.mqtt.client as mqtt
         from paho.mqtt.enums import CallbackAPIVersion
@@ -53,12 +58,23 @@ class BrokerClient:
             self._client.will_set(*will, qos=1)
         if user:
             self._client.username_pw_set(user, password)
+        if ca is not None:
+            try:
+                self._client.tls_set_context(ssl.create_default_context(cafile=str(ca)))
+            except (OSError, ssl.SSLError) as error:
+                raise BrokerUnreachable(f"{ca} cannot be used: give --tls-ca a CA's certificate, PEM") from error
         self._client.on_connect = self._connected
+        self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
         self._client.on_message = self._message
         try:
             self._client.connect(host, port, keepalive=_KEEP_ALIVE_S)
+        except ssl.SSLCertVerificationError as error:
+            cure = "check --tls-ca and the broker's name in --broker"
+            raise BrokerUnreachable(f"{self.where} is not the one ({error.verify_message}): {cure}") from error
         except (OSError, ValueError) as error:
+            if ca is not None and isinstance(error, ssl.SSLError | ConnectionResetError):
+                raise BrokerUnreachable(f"{self.where} does not speak TLS at this port: leave --tls-ca out") from error
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise BrokerUnreachable(f"{self.where} cannot be reached ({reason}): check --broker") from error
         self._client.loop_start()
@@ -68,6 +84,8 @@ class BrokerClient:
             refusal = f"does not answer within {_ANSWER_S:.0f} s: check that --broker is an MQTT broker"
         if refusal:
             self.close()
+            if ca is None and _speaks_tls(address):
+                refusal = "speaks TLS alone: give --tls-ca FILE, the CA that has signed its certificate"
             raise BrokerUnreachable(f"{self.where} {refusal}")
 
     def _connected(self, client: mqtt.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
@@ -75,6 +93,9 @@ class BrokerClient:
             self._answer.put(f"refuses us ({reason}): check {self._options}")
         else:
             client.subscribe(self._topics)
+
+    def _disconnected(self, *_: object) -> None:
+        self._answer.put("closes the connection: check that --broker is an MQTT broker")
 
     def _subscribed(self, *_: object) -> None:
         if self._on_subscribed is not None:
@@ -105,3 +126,18 @@ class BrokerClient:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _speaks_tls(address: tuple[str, int]) -> bool:
+    """Does a TLS handshake succeed there? Whoever it is: nothing is said but that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(address, timeout=_ANSWER_S) as plain,
+            context.wrap_socket(plain, server_hostname=address[0]) as wrapped,
+        ):
+            return wrapped.version() is not None
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ import json
 import queue
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from .broker_client import BrokerClient
 from .terminal import printable
@@ -24,7 +25,15 @@ class ProbeSilent(Exception):
 class ProbeAlignment:
     """A probe's alignment mode, switched on until close(). Raises ProbeSilent."""
 
-    def __init__(self, broker: tuple[str, int], user: str | None, password: str | None, name: str, topic: str) -> None:
+    def __init__(
+        self,
+        broker: tuple[str, int],
+        user: str | None,
+        password: str | None,
+        name: str,
+        topic: str,
+        ca: Path | None = None,
+    ) -> None:
         self._name = name
         self._topic = topic
         self._set_topic = topic + _ALIGNMENT + "/set"
@@ -33,7 +42,7 @@ class ProbeAlignment:
         self._ready = False
         self._client = BrokerClient(
             broker, user, password, topics, self._message,
-            on_subscribed=self._subscribed, will=(self._set_topic, "OFF"),
+            on_subscribed=self._subscribed, will=(self._set_topic, "OFF"), ca=ca,
         )  # fmt: skip
         self._ready = True
         self._switch_on()

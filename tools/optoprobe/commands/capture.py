@@ -18,7 +18,7 @@ from metering.line import SWITCH, WAIT, Line
 from .. import decoding
 from ..broker_client import BrokerClient, BrokerUnreachable
 from ..capture_file import MAX_S, Capture, CaptureError, CaptureWriter, counted, parse
-from .probe_options import CommandFailed, add_where, check_where, password_of, topic_of
+from .probe_options import CommandFailed, add_where, address_of, check_where, password_of, topic_of
 
 if TYPE_CHECKING:
     from ..serial_line import SerialLine
@@ -293,7 +293,7 @@ class _Button:
         self._topic = topic_of(args)
         self._arrived: queue.SimpleQueue[tuple[str, bytes, bool]] = queue.SimpleQueue()  # last level, payload, retained
         topics = ((self._topic + _STATUS, 1), (self._topic + _CAPTURE, 1))
-        self._client = BrokerClient(args.broker, args.user, password, topics, self._message)
+        self._client = BrokerClient(address_of(args), args.user, password, topics, self._message, ca=args.tls_ca)
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         level = topic.rpartition("/")[2]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..virtual.board import VirtualBoard
     from ..virtual.broker import Broker
     from ..virtual.optical_server import OpticalServer
+    from ..virtual.own_ca import Signed
 
 _INTERVAL_S = 10  # between read-outs of a meter that is asked; the firmware's own is a minute
 _TICK_S = 0.25
@@ -80,6 +81,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--broker", metavar="HOST:PORT", help="an outside MQTT broker (one of our own on loopback)")
     parser.add_argument("--user", help="at the outside broker")
     parser.add_argument("--password", help="at the outside broker")
+    parser.add_argument("--tls", action="store_true", help="over TLS, with a CA made on the spot")
+    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="over TLS to the outside broker; its CA, PEM")
     parser.add_argument("--seconds", metavar="N", type=_seconds, help="end after N seconds (run until Ctrl-C)")
     parser.set_defaults(run=run)
 
@@ -105,6 +108,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if (args.user or args.password) and not args.broker:
             raise ValueError("--user and --password belong to --broker HOST:PORT: give that too")
+        if args.tls and args.broker or args.tls_ca and not args.broker:
+            raise ValueError("--tls is for a broker of our own, --tls-ca FILE for that of --broker: give the other")
+        if (args.tls or args.tls_ca) and args.runtime == "cpython":
+            raise ValueError("TLS is MicroPython's own: leave --runtime cpython out")
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
         args.found_out = args.meter is None and not args.capture and not args.quirk
@@ -152,11 +159,13 @@ class Subscriber:
     Raises BrokerUnreachable.
     """
 
-    def __init__(self, address: tuple[str, int], user: str | None, password: str | None, picture: Picture) -> None:
+    def __init__(
+        self, address: tuple[str, int], user: str | None, password: str | None, picture: Picture, ca: Path | None
+    ) -> None:
         self.arrived: queue.SimpleQueue[tuple[str, bytes, float]] = queue.SimpleQueue()
         topics = ((f"optoprobe/{picture.probe_id}/#", 0), (picture.discovery_topic(None), 0))
         options = "--user and --password"
-        self.client = BrokerClient(address, user, password, topics, self._message, options=options)
+        self.client = BrokerClient(address, user, password, topics, self._message, options=options, ca=ca)
 
     def _message(self, topic: str, payload: bytes, _: bool) -> None:
         if payload:
@@ -200,6 +209,7 @@ class _Demo:
         self.picture = Picture("demo_" + secrets.token_hex(3))  # two demos at one broker do not meet
         self.notes: list[str] = []  # said aloud before anything else
         self.broker: Broker | None = None
+        self.ca: Path | None = args.tls_ca
         self.began_s = 0.0
         self.reading_since_s: float | None = None
         self.thought = ""  # of the firmware while it looks for the meter
@@ -232,11 +242,11 @@ class _Demo:
         runtime_name = self._runtime()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-demo-")))
         if self.outside is None:
-            self.broker = stack.enter_context(Broker(scratch / "broker"))
+            self.broker = stack.enter_context(Broker(scratch / "broker", signed=self._signed(scratch / "ca")))
             if self.broker.name != "mosquitto":
                 self.notes.append("There is no mosquitto here, so the broker is amqtt from PyPI.")
         address = self.outside or ("127.0.0.1", self.broker.port if self.broker else 0)
-        subscriber = Subscriber(address, args.user, args.password, picture)
+        subscriber = Subscriber(address, args.user, args.password, picture, self.ca)
         stack.callback(subscriber.close)
         if self.outside is not None:
             stack.callback(subscriber.remove_retained, picture)
@@ -255,6 +265,16 @@ class _Demo:
         self._watch(subscriber, server, board, *self._about(runtime_name, f"{host}:{port}", server, scratch))
         self._verdict(server, board)
 
+    def _signed(self, folder: Path) -> Signed | None:
+        """What a broker of our own proves itself by, where it is to."""
+        from ..virtual.own_ca import OwnCa
+
+        if not self.args.tls:
+            return None
+        own = OwnCa(folder)
+        self.ca = own.certificate
+        return own.sign("broker", "127.0.0.1")
+
     def _settings(self, host: str, port: int) -> dict[str, object]:
         more = dict(self.meter.settings)
         if self.args.found_out:
@@ -265,6 +285,7 @@ class _Demo:
             "mqtt_port": port,
             "mqtt_user": self.args.user or "",
             "mqtt_password": self.args.password or "",
+            "mqtt_tls_ca": str(self.ca or ""),
             "probe_id": self.picture.probe_id,
             "probe_name": "Optoprobe demo",
             "protocol": AUTO if self.args.found_out else self.meter.protocol,
@@ -283,7 +304,7 @@ class _Demo:
         try:
             runtime.micropython()
         except runtime.SetupError as error:
-            if self.args.runtime is not None:
+            if self.args.runtime is not None or self.ca or self.args.tls:
                 raise
             self.notes.append(f"No MicroPython: {error}")
             self.notes.append("The firmware runs under CPython instead: timing and memory are not the device's.")
@@ -300,14 +321,16 @@ class _Demo:
         if self.args.found_out:
             meter = "simulated, one picked at random; the firmware finds out what it speaks"
         program = str(runtime.micropython()) if runtime_name == "micropython" else sys.executable
+        secured = " over TLS" if self.ca else ""
         name = "MicroPython" if runtime_name == "micropython" else "CPython"
         if self.broker is None:
             broker = f"outside, {broker_at}" + (f" as {printable(self.args.user)}" if self.args.user else "")
         else:
             broker = f"{self.broker.name}, {broker_at}, process {self.broker.pid}"
+        broker += secured
         what = "a meter" if self.args.found_out else name_of(self.args.meter)
         played = f"{what} (simulated)" if self.capture is None else Path(printable(self.args.capture)).name
-        header = f"{played} → {name} → {self.broker.name if self.broker else 'broker'} {broker_at}"
+        header = f"{played} → {name} → {self.broker.name if self.broker else 'broker'} {broker_at}{secured}"
         return header, [
             f"meter     {meter}; light served on 127.0.0.1:{server.port}",
             f"firmware  {name}, {program}, device files in {scratch / 'board'}",

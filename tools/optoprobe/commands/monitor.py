@@ -21,7 +21,7 @@ from .. import decoding, terminal
 from ..broker_client import BrokerUnreachable
 from ..flasher_error import FlashError
 from ..probe_monitor import ProbeSilent
-from .probe_options import CommandFailed, add_where, check_where, password_of, topic_of
+from .probe_options import CommandFailed, add_where, address_of, check_where, password_of, topic_of
 from .read import seconds
 
 _HEARD_WELL = 50  # a score
@@ -169,7 +169,8 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
 def _of_a_probe(args: argparse.Namespace, password: str | None, screen: _Screen) -> None:
     from ..probe_monitor import ProbeAlignment
 
-    with contextlib.closing(ProbeAlignment(args.broker, args.user, password, args.probe, topic_of(args))) as probe:
+    probe = ProbeAlignment(address_of(args), args.user, password, args.probe, topic_of(args), args.tls_ca)
+    with contextlib.closing(probe):
         probe.watch(screen.show, args.seconds)
 
 

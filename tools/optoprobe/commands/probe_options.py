@@ -13,7 +13,7 @@ from metering.line import Line
 
 from ..capture_file import CaptureError, line_of
 
-_MQTT_PORT = 1883
+_MQTT_PORT, _MQTTS_PORT = 1883, 8883
 _USUAL_PREFIX = "optoprobe"
 
 
@@ -35,17 +35,25 @@ def add_where(parser: Any, line_help: str) -> Any:
     parser.add_argument("--prefix", type=_prefix, help=f"mqtt_prefix of its settings ({_USUAL_PREFIX})")
     parser.add_argument("--user", help="at the broker")
     parser.add_argument("--password-file", metavar="FILE", type=Path, help="its first line is the password there")
+    parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="over TLS; the CA of its certificate, PEM")
     return where
 
 
 def check_where(args: argparse.Namespace) -> None:
     """Raises CommandFailed for options that do not belong together."""
-    if not args.broker and (args.probe or args.prefix or args.user or args.password_file):
-        raise CommandFailed("--probe, --prefix, --user and --password-file belong to --broker: leave them out", 2)
+    if not args.broker and (args.probe or args.prefix or args.user or args.password_file or args.tls_ca):
+        what = "--probe, --prefix, --user, --password-file and --tls-ca"
+        raise CommandFailed(f"{what} belong to --broker: leave them out", 2)
     if args.broker and not args.probe:
         raise CommandFailed("--broker needs --probe ID too: the id is the topic's second level", 2)
     if args.password_file and not args.user:
         raise CommandFailed("MQTT knows no password without a user: give --user too", 2)
+
+
+def address_of(args: argparse.Namespace) -> tuple[str, int]:
+    """The broker's host and port."""
+    host, port = args.broker
+    return host, port or (_MQTTS_PORT if args.tls_ca else _MQTT_PORT)
 
 
 def topic_of(args: argparse.Namespace) -> str:
@@ -69,12 +77,12 @@ def password_of(args: argparse.Namespace) -> str | None:
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """HOST, HOST:PORT or [IPv6]:PORT, as argparse wants it."""
+    """HOST, HOST:PORT or [IPv6]:PORT, as argparse wants it; port 0 where none is named."""
     with contextlib.suppress(ValueError):
         parts = urlsplit("//" + text)
-        port = _MQTT_PORT if parts.port is None else parts.port
-        if parts.hostname and port and parts.netloc == text and "@" not in text and not any(map(str.isspace, text)):
-            return parts.hostname, port
+        is_whole = parts.netloc == text and "@" not in text and not any(map(str.isspace, text))
+        if parts.hostname and parts.port != 0 and is_whole:
+            return parts.hostname, parts.port or 0
     raise argparse.ArgumentTypeError("give HOST or HOST:PORT, such as 192.168.1.5")
 
 

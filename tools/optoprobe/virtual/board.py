@@ -27,6 +27,7 @@ HARDWARE_BYTES = 6944
 # beside that. What another protocol takes beside that stands with its simulated meter.
 BEYOND_BYTES = 8 * 1024
 DETECTION_BYTES = 9 * 1024
+TLS_BYTES = 8 * 1024  # of Python's heap; what Mbed TLS takes is the process's
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -69,6 +70,7 @@ class VirtualBoard:
         protocol = settings.get("protocol") if settings else None
         more = simulated.heap_bytes(str(protocol))
         more += DETECTION_BYTES if protocol in (None, "auto") else 0
+        more += TLS_BYTES if settings and settings.get("mqtt_tls_ca") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start
         self._process: subprocess.Popen[str] | None = None
