@@ -14,6 +14,7 @@ _DIAGNOSTICS_S = const(60)
 _RETRY_S = const(5)  # after a shortage of memory
 _AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
 _LOOK_MS = const(500)
+_SOON_MS = const(50)  # while the network's thread waits for code
 _TOLD_S = const(180)
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
@@ -106,13 +107,15 @@ class Diagnostics:
         last_reported = None
         announcements = 0
         due_s = retry_s = 0
+        is_lent = False
         while True:
             try:
-                if network.has_news:
+                is_lent = network.discovery.lend()  # what else is loaded for a moment waits: there is room for one
+                if network.has_news and not is_lent:
                     call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
                 news = self.notice(), network.discovery.announcements
                 uptime_s = health.uptime_s
-                if uptime_s >= retry_s and (news != last_reported or uptime_s >= due_s):
+                if not is_lent and uptime_s >= retry_s and (news != last_reported or uptime_s >= due_s):
                     retry_s = uptime_s + _RETRY_S
                     self._publish()
                     last_reported = news
@@ -123,7 +126,7 @@ class Diagnostics:
                 gc.collect()
             if self._meter is None:
                 health.reader_progressed()
-            await asyncio.sleep_ms(_LOOK_MS)
+            await asyncio.sleep_ms(_SOON_MS if is_lent else _LOOK_MS)
 
     def _publish(self):
         payload = bytearray()

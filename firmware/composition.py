@@ -3,7 +3,7 @@
 from micropython import const
 
 from firmware.hardware.health import Health, chip_number
-from firmware.mqtt.homeassistant import Announcer
+from firmware.mqtt.announcer import Announcer
 from firmware.mqtt.outbox import Mailbox, Outbox
 from firmware.mqtt.session import Network
 from firmware.reading.line_driver import LineDriver

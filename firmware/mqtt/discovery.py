@@ -1,5 +1,10 @@
 """What the hub is told of the probe and its meter, and when: at a session's begin, when the meter or what is known of
 it changes, and when the hub says that it has started.
+
+The code that composes it (firmware.mqtt.homeassistant and its neighbours, 4 KB at a time) is in memory only as long.
+The network's thread cannot load it, as an import takes more stack than it has: the loop does, and lends it.
+
+    thread: something is due --> wanted --> loop: lend() --> lent --> thread: it announces, or the session ends
 """
 
 import gc
@@ -8,9 +13,20 @@ import time
 
 from micropython import const
 
+from metering.unload import unload
+
 _HUB_READY_S = const(2)  # a hub that has just said online needs a moment; up to 2 s more at random
 _HUB_LEAST_S = const(30)  # between two announcements that it asks for
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
+_LENT_S = const(10)  # messages wait for so long to be behind their announcement, where memory is short
+
+_CODE = (
+    "firmware.mqtt.homeassistant_registers firmware.mqtt.homeassistant_probe firmware.mqtt.homeassistant_entities"
+    " firmware.mqtt.homeassistant"
+)
+
+_PROBE = const(1)  # whose entities the code is wanted for
+_METER = const(2)
 
 
 class DiscoveryPublisher:
@@ -21,57 +37,87 @@ class DiscoveryPublisher:
         self._outbox = outbox
         self._session = session
         self._health = health
-        self._entities = None
-        self._is_on = settings["discovery"] != "off"
-        if settings["discovery"] == "entity":  # here, as an import takes more stack than the thread has
-            from firmware.mqtt.homeassistant_entities import entities
-
-            self._entities = entities
+        self._form = settings["discovery"]
         self._announced = None  # the meter whose entities the hub knows
+        self._tells_all = False  # everything is being announced:
+        self._is_due = False  # the probe's entities are next; then the meter's, then what is retained
         self._due_s = None  # uptime of an announcement the hub has asked for, None for none
         self._least_s = 0  # and of the earliest that it may have
+        self._wanted = 0  # _PROBE or _METER: the code wanted; only the thread sets it,
+        self._wanted_s = 0  # uptime since when,
+        self._lent = None  # and (for what, send(), sensors()): the code lent
         self.announcements = 0
 
+    # --- the loop's side ---
+
+    def lend(self):
+        """Load the code where it is wanted. Returns whether it is in use: nothing else is loaded for a while then."""
+        wanted = self._wanted
+        if wanted and self._lent is None:
+            if wanted == _METER:
+                from firmware.mqtt import homeassistant_registers as what
+            else:
+                from firmware.mqtt import homeassistant_probe as what
+            if self._form == "entity":
+                from firmware.mqtt import homeassistant_entities as how
+            else:
+                from firmware.mqtt import homeassistant as how
+            self._lent = wanted, how.send, what.sensors
+            what = how = None
+            for module in _CODE.split():
+                unload(module)
+            if not self._wanted:  # the session has ended meanwhile
+                self._lent = None
+        return wanted != 0
+
+    # --- the thread's side ---
+
+    def begin(self):
+        """A session has begun: everything is due."""
+        self._tells_all = self._is_due = True
+        self.end()
+
+    def end(self):
+        """No session any more, or announced: what was lent goes."""
+        self._wanted = 0
+        self._lent = None
+
     def poll(self):
-        """Announce, where it is time."""
+        """Announce, where it is time. Returns whether messages should wait for it."""
         uptime_s = self._health.uptime_s
         if self._session.hub_has_started:
             self._session.hub_has_started = False
             if self._due_s is None:
                 self._due_s = max(uptime_s + _HUB_READY_S + random.getrandbits(16) % 3, self._least_s)
         if self._due_s is not None and uptime_s >= self._due_s:
+            self._due_s = None
             self._least_s = uptime_s + _HUB_LEAST_S
             self._session.say_online()
-            self.announce_all()
-        elif self._outbox.meter() is not self._announced:
-            self._announce_meter()
-            time.sleep_ms(_SUBSCRIBED_MS)  # a meter asked once an hour has no second message soon
-
-    def announce_all(self):
-        """The probe's and the meter's entities, and then whatever is retained once more."""
-        self._due_s = None
-        self._announce(None)
-        self._announced = None
-        self._announce_meter()
-        time.sleep_ms(_SUBSCRIBED_MS)
-        self._outbox.resend_retained()
-        self.announcements += 1
-
-    def _announce_meter(self):
-        meter = self._outbox.meter()
-        if meter is not None:
-            self._announce(meter)
+            self._tells_all = self._is_due = True
+        meter = None if self._is_due else self._outbox.meter()
+        if not self._is_due and meter is self._announced:
+            if self._tells_all:
+                self._tells_all = False
+                time.sleep_ms(_SUBSCRIBED_MS)
+                self._outbox.resend_retained()
+                self.announcements += 1
+            return False
+        if self._form != "off":
+            wanted = _PROBE if meter is None else _METER
+            lent = self._lent
+            if lent is None or lent[0] != wanted:
+                if self._wanted != wanted:
+                    self._lent = None
+                    self._wanted_s = uptime_s
+                    self._wanted = wanted
+                return uptime_s - self._wanted_s < _LENT_S
+            gc.collect()
+            lent[1](self._session, self._announcer, meter, lent[2])
+            lent = None
+            self.end()
         self._announced = meter
-
-    def _announce(self, meter):
-        gc.collect()
-        session, announcer = self._session, self._announcer
-        if self._entities:
-            for topic, payload in self._entities(announcer, meter):
-                session.publish_pieces(topic, len(payload), (payload,))
-        elif self._is_on:
-            pieces = announcer.device_payload
-            size = 0
-            for piece in pieces(meter):
-                size += len(piece)
-            session.publish_pieces(announcer.device_topic(meter), size, pieces(meter))
+        if self._is_due:
+            self._is_due = False
+        elif not self._tells_all:
+            time.sleep_ms(_SUBSCRIBED_MS)  # a meter asked once an hour has no second message soon
+        return True

@@ -2,7 +2,7 @@
 and a number by which the owner sets the reading that the meter shows.
 """
 
-from firmware.mqtt.homeassistant import Meter, register_component
+from firmware.mqtt.announcer import Meter
 from metering.register import CUMULATIVE, INSTANTANEOUS, Register
 
 _WH, _W = 30, 27  # DLMS unit codes
@@ -26,33 +26,27 @@ class BlinkingMeter(Meter):
         self._has_reading = reading_key is not None
         self._command = command
 
-    def components(self, state, live):
-        for register in self.registers:  # no generator within another: the network thread's stack is small
-            yield register.key, register_component(register, state, live, self.live_expires_s)
-        for key, component in (
-            ("light", {"name": "Light", "exp_aft": _LIVE_EXPIRES_S}),
-            ("ghosts", {"name": "Ghosts rejected", "exp_aft": _LIVE_EXPIRES_S, "stat_cla": "total_increasing"}),
-            ("last_pulse", {"name": "Last pulse", "exp_aft": _LIVE_EXPIRES_S, "dev_cla": "timestamp", "en": False}),
-        ):
-            component["stat_t"] = live
-            component["ent_cat"] = "diagnostic"
-            yield key, component
+    def more_components(self, state, live):
         # It is never unknown: what was counted from 0 on stands for a reading that was not set yet, and one that is
         # held back for a while stays as it was.
         other = "this.state | float('None')" if self._has_reading else "value_json.%s" % self.registers[0].key
-        yield (
-            "set_reading",
-            {
-                "p": "number",
-                "name": "Reading on the display",
-                "stat_t": state,
-                "val_tpl": "{{ value_json.%s | default(%s) | default('None') }}" % (self._number_key, other),
-                "cmd_t": self._command,
-                "min": 0,
-                "max": 99999999,
-                "step": 0.001,
-                "mode": "box",
-                "unit_of_meas": "kWh",
-                "ent_cat": "config",
-            },
-        )
+        light = {"name": "Light", "exp_aft": _LIVE_EXPIRES_S}
+        ghosts = {"name": "Ghosts rejected", "exp_aft": _LIVE_EXPIRES_S, "stat_cla": "total_increasing"}
+        last = {"name": "Last pulse", "exp_aft": _LIVE_EXPIRES_S, "dev_cla": "timestamp", "en": False}
+        for component in (light, ghosts, last):
+            component["stat_t"] = live
+            component["ent_cat"] = "diagnostic"
+        number = {
+            "p": "number",
+            "name": "Reading on the display",
+            "stat_t": state,
+            "val_tpl": "{{ value_json.%s | default(%s) | default('None') }}" % (self._number_key, other),
+            "cmd_t": self._command,
+            "min": 0,
+            "max": 99999999,
+            "step": 0.001,
+            "mode": "box",
+            "unit_of_meas": "kWh",
+            "ent_cat": "config",
+        }
+        return ("light", light), ("ghosts", ghosts), ("last_pulse", last), ("set_reading", number)

@@ -2,16 +2,24 @@
 
 import json
 
+from firmware.mqtt.homeassistant import common_of, component_of
 
-def entities(announcer, meter):
+
+def send(session, announcer, meter, sensors):
+    """Announce `meter`, or the probe itself for None, over `session` (firmware.mqtt.session.MqttSession)."""
+    for topic, payload in entities(announcer, meter, sensors):
+        session.publish_pieces(topic, len(payload), (payload,))
+
+
+def entities(announcer, meter, sensors):
     """Yields (topic, payload) of each entity of `meter`, of the probe for None (see firmware.mqtt.homeassistant)."""
     object_id = announcer.object_id(meter)
-    common = announcer.common(meter)
-    for key, component in announcer.sensors(meter):
+    common = common_of(announcer, meter)
+    for key, component in sensors(announcer, meter):
         if component is None:
             yield _topic(announcer, "sensor", object_id, key), b""
             continue
-        component = announcer.component(key, component, object_id)
+        component = component_of(key, component, object_id)
         component.update(common)
         platform = component.pop("p")  # the topic says it
         yield _topic(announcer, platform, object_id, key), json.dumps(component).encode()

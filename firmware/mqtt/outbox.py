@@ -89,7 +89,7 @@ class Outbox:
                     slot[_UNSENT] = True
 
     def announce(self, meter):
-        """Make `meter` (homeassistant.Meter, not changed afterwards) the one whose entities are announced."""
+        """Make `meter` (announcer.Meter, not changed afterwards) the one whose entities are announced."""
         with self._lock:
             self._meter = meter
 

@@ -272,6 +272,7 @@ class Network:
                 failed = True
                 self._note_failure(error)
             self.opened_s = None
+            self.discovery.end()
             self.session.close()
             wait_ms = self._backoff.next_ms(self._health.uptime_s - began_s)
             if failed:
@@ -284,8 +285,8 @@ class Network:
         self.opened_s = self._health.uptime_s
         self._failed_in_a_row = 0
         self._outbox.discard_volatile()
-        self.discovery.announce_all()
-        self.has_news = True  # a subscription may be refused, or no more; its code needs what announcing has taken
+        self.discovery.begin()
+        self.has_news = True  # a subscription may be refused, or no more
         while not self.mailbox.before_session:
             self._turn()
 
@@ -295,9 +296,9 @@ class Network:
         session.keep_alive()
         if not self._wifi.is_joined():
             raise OSError(errno.ENOTCONN)
-        self.discovery.poll()
+        waits = self.discovery.poll()
         session.publish_large()
-        message = self._outbox.pop_unsent()
+        message = None if waits else self._outbox.pop_unsent()
         session.publish(message)
         uptime_s = self._health.uptime_s
         self._health.session_s = uptime_s

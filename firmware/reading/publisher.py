@@ -5,7 +5,7 @@ import json
 
 from micropython import const
 
-from firmware.mqtt.homeassistant import Meter, slug
+from firmware.mqtt.announcer import Meter, slug
 from firmware.mqtt.outbox import member
 from metering.guard import MAX_REGISTERS
 from metering.register import CLOCK, CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, medium
@@ -162,7 +162,7 @@ class Publisher:
         self._outbox = outbox
         self._announcer = announcer
         self._pace = pace
-        self.meter = None  # homeassistant.Meter, replaced when anything of it changes
+        self.meter = None  # announcer.Meter, replaced when anything of it changes
         self.pause_s = 0  # between two read-outs of a meter that is asked
         self._series = 0  # of the guard
         self._falls = 0  # telegrams in a row of which all counters fell,

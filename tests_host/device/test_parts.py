@@ -488,7 +488,7 @@ def test_the_outbox_is_bounded(device: Any) -> None:
 def test_the_outbox_keeps_the_meter_to_announce(device: Any) -> None:
     outbox = device.outbox.Outbox()
     assert outbox.meter() is None
-    meter = device.homeassistant.Meter("1OPT", "1OPT", "OPT", "", (), 60)
+    meter = device.announcer.Meter("1OPT", "1OPT", "OPT", "", (), 60)
     outbox.announce(meter)
     assert outbox.meter() is meter
 
@@ -511,18 +511,18 @@ READINGS = (
 
 @pytest.fixture
 def announcer(device: Any) -> Any:
-    return device.homeassistant.Announcer("optoprobe", "cellar", "Zähler", "homeassistant")
+    return device.announcer.Announcer("optoprobe", "cellar", "Zähler", "homeassistant")
 
 
 @pytest.fixture
 def meter(device: Any) -> Any:
     registers = tuple(describe(reading) for reading in READINGS)
-    return device.homeassistant.Meter("1OPT0014508515", "1OPT0014508515", "OPT", "Q1", registers, 60)
+    return device.announcer.Meter("1OPT0014508515", "1OPT0014508515", "OPT", "Q1", registers, 60)
 
 
 def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: Any, meter: Any) -> None:
-    for subject in (None, meter, device.homeassistant.Meter("", "meter", "", "", (), 60)):
-        pieces = list(announcer.device_payload(subject))
+    for subject in (None, meter, device.announcer.Meter("", "meter", "", "", (), 60)):
+        pieces = list(device.homeassistant.device_payload(announcer, subject))
         assert all(isinstance(piece, bytes) for piece in pieces)
         payload = json.loads(b"".join(pieces))
         assert set(payload) == {"dev", "o", "avty_t", "cmps"}  # HA refuses any other key at the top level
@@ -534,7 +534,8 @@ def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: A
             assert component["p"] == {"alignment_mode": "switch", "capture": "button"}.get(key, "sensor")
             assert re.fullmatch(component["p"] + r"\.[a-z0-9_]+", component["def_ent_id"])
             assert not {"avty_t", "dev", "o"} & set(component)
-        assert announcer.device_topic(subject).startswith(b"homeassistant/device/optoprobe_cellar")
+        topic = device.homeassistant.device_topic(announcer, subject)
+        assert topic.startswith(b"homeassistant/device/optoprobe_cellar")
 
 
 @pytest.mark.parametrize(
@@ -552,8 +553,10 @@ def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: A
         ("obis_1_0_96_50_2_6", (None, None, "measurement")),
     ],
 )
-def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wanted: tuple[str | None, ...]) -> None:
-    component = json.loads(b"".join(announcer.device_payload(meter)))["cmps"][key]
+def test_unit_and_classes_of_a_register(
+    device: Any, announcer: Any, meter: Any, key: str, wanted: tuple[str | None, ...]
+) -> None:
+    component = json.loads(b"".join(device.homeassistant.device_payload(announcer, meter)))["cmps"][key]
     assert tuple(component.get(name) for name in ("unit_of_meas", "dev_cla", "stat_cla")) == wanted
     if wanted == (None, None, None):  # the hub would take an empty text for a state
         assert component["val_tpl"] == f"{{{{ value_json.{key} if '{key}' in value_json else this.state }}}}"
@@ -566,9 +569,9 @@ def test_unit_and_classes_of_a_register(announcer: Any, meter: Any, key: str, wa
     assert (component.get("ent_cat") == "diagnostic") is (key in ("serial_number", "public_key", "obis_1_0_96_50_2_6"))
 
 
-def test_what_the_hub_would_call_unknown(announcer: Any) -> None:
+def test_what_the_hub_would_call_unknown(device: Any, announcer: Any) -> None:
     """Until somebody places the head or looks for the meter there is neither score nor sentence: both have a word."""
-    components = json.loads(b"".join(announcer.device_payload(None)))["cmps"]
+    components = json.loads(b"".join(device.homeassistant.device_payload(announcer, None)))["cmps"]
     score, seen = components["alignment"], components["seen"]
     assert score["val_tpl"] == "{{ value_json.score if value_json.mode == 'ON' else 0 }}"
     assert "exp_aft" not in score  # OFF is told once and stays true
@@ -576,7 +579,7 @@ def test_what_the_hub_would_call_unknown(announcer: Any) -> None:
 
 
 def test_entities_alone_for_other_hubs(device: Any, announcer: Any, meter: Any) -> None:
-    joined = json.loads(b"".join(announcer.device_payload(meter)))
+    joined = json.loads(b"".join(device.homeassistant.device_payload(announcer, meter)))
     entities = device.homeassistant_entities.entities(announcer, meter)
     alone = {topic.decode(): json.loads(payload) for topic, payload in entities}
     assert len(alone) == len(joined["cmps"])
@@ -646,11 +649,11 @@ def test_a_meter_that_never_names_itself_is_published_all_the_same(device: Any, 
 
 def test_slugs_fit_topics_and_none_collide(device: Any) -> None:
     names = ["1OPT0014508515", "0a01", "a b", "a_b", "a-b", "a/b", "a+b", "a#b", "a.b", "ä", "a_20b", "a b ", "A B"]
-    slugs = [device.homeassistant.slug(name) for name in names]
+    slugs = [device.announcer.slug(name) for name in names]
     assert len(set(slugs)) == len(names)
     assert all(re.fullmatch(r"[0-9A-Za-z_-]+", slug) for slug in slugs)
-    assert device.homeassistant.slug("1OPT0014508515") == "1OPT0014508515"
-    assert device.homeassistant.slug("") == "unnamed"
+    assert device.announcer.slug("1OPT0014508515") == "1OPT0014508515"
+    assert device.announcer.slug("") == "unnamed"
 
 
 # --- the socket under umqtt ------------------------------------------------------------------------------------------

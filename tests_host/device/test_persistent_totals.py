@@ -110,7 +110,7 @@ class Probe:
         self.mailbox = device.outbox.Mailbox()
         self.network = SimpleNamespace(mailbox=self.mailbox, connects=0, failures=0)
         self.outbox = device.outbox.Outbox()
-        announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
+        announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
         self.head = Head()
         settings = {"pulses_per_kwh": pulses_per_kwh, "max_power_kw": 200}
         time.ticks_ms = lambda: 0  # type: ignore[attr-defined]
@@ -268,7 +268,7 @@ def test_a_reading_far_away_is_set_twice(world: Any, display: str) -> None:
     probe.set(display)
     key = "energy_import_s2" if display < "14798" else "energy_import"
     assert probe.shown() == {"energy_counted": "0.000", key: display + "00"} and probe.meter.notice() == ""
-    payload = json.loads(b"".join(probe.meter._announcer.device_payload(probe.outbox.meter())))
+    payload = json.loads(b"".join(device.homeassistant.device_payload(probe.meter._announcer, probe.outbox.meter())))
     assert set(payload["cmps"]) >= {key, "energy_counted", "set_reading"}
     assert key in payload["cmps"]["set_reading"]["val_tpl"]
     world.probe().run(2)

@@ -66,7 +66,7 @@ class Scene:
 
     def __init__(self, device: Any, meter: Meter, interval_s: int = 0, percent: int = 10) -> None:
         self.meter, self.outbox = meter, device.outbox.Outbox()
-        self.announcer = device.homeassistant.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
+        self.announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
         pace = device.publisher.Pace(interval_s, percent)
         self.publisher = device.publisher.Publisher(meter, Guard(70_000), self.outbox, self.announcer, pace)
 
@@ -78,7 +78,7 @@ class Scene:
         return {topic.decode().rpartition("/")[2]: json.loads(payload) for topic, payload, _ in messages}
 
     def components(self) -> dict[str, Any]:
-        return json.loads(b"".join(self.announcer.device_payload(self.outbox.meter())))["cmps"]
+        return json.loads(b"".join(device.homeassistant.device_payload(self.announcer, self.outbox.meter())))["cmps"]
 
 
 # --- meters behind the meter -----------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_where_only_the_model_is_known_the_device_says_so(device: Any) -> None:
     scene = Scene(device, meter)
     for meter.names_model_only in (True, False):
         scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR))
-        told = json.loads(b"".join(scene.announcer.device_payload(scene.outbox.meter())))["dev"]
+        told = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, scene.outbox.meter())))["dev"]
         assert told["name"] == "Meter ABC MODEL-5" + (" (model)" if meter.names_model_only else "")
         assert told.get("sn") == (None if meter.names_model_only else "ABC MODEL-5")
         scene = Scene(device, meter)
@@ -200,7 +200,7 @@ def test_the_number_printed_on_the_meter_is_its_serial_number(device: Any) -> No
     lists = ((True, ""), (False, "3"), (True, "30000001"), (True, ""))
     for c, (scene.meter.sealed, scene.meter.number) in enumerate(lists):
         scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR), reading(f"1-0:{3 + c}.7.0", 5, 0, WATT))
-        payload = json.loads(b"".join(scene.announcer.device_payload(scene.outbox.meter())))["dev"]
+        payload = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, scene.outbox.meter())))["dev"]
         assert payload["ids"] == ["optoprobe_cellar_1OPT0014508515"]
         assert payload["name"] == "Meter " + payload["sn"]
         told.append(payload["sn"])
@@ -327,7 +327,7 @@ def test_every_entity_has_a_picture_of_its_own_or_by_its_class(device: Any) -> N
     blink = device.homeassistant_blink.BlinkingMeter("meter", "energy_counted", None, "energy_import", "set")
     bare = []
     for meter in (None, blink, scene.outbox.meter()):
-        payload = json.loads(b"".join(scene.announcer.device_payload(meter)))
+        payload = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, meter)))
         assert len(payload["cmps"]) >= 7
         bare += [key for key, component in payload["cmps"].items() if not {"dev_cla", "ic"} & set(component)]
         for component in payload["cmps"].values():
@@ -339,7 +339,7 @@ def test_every_entity_has_a_picture_of_its_own_or_by_its_class(device: Any) -> N
 def test_the_number_that_sets_a_reading_is_never_unknown(device: Any, reading_key: str | None) -> None:
     """Until one is set, what was counted stands for it; one that is held back for a while stays what it was."""
     blink = device.homeassistant_blink.BlinkingMeter("meter", "energy_counted", reading_key, "energy_import", "set")
-    template = dict(blink.components("state", "live"))["set_reading"]["val_tpl"]
+    template = dict(blink.more_components("state", "live"))["set_reading"]["val_tpl"]
     other = "this.state | float('None')" if reading_key else "value_json.energy_counted"
     assert template == "{{ value_json.energy_import | default(" + other + ") | default('None') }}"
 

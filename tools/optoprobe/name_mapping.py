@@ -156,7 +156,7 @@ class NameMap:
 
     `sources`: path (relative to the device's root, posix) -> text of each file that is compiled. `outside`: texts of
     what runs beside them unmapped, as boot.py. `first`: paths whose names matter most, in that order. `on_esp32`: may
-    the port's own names be used?
+    the port's own names be used? `kept`: sections of stock_names.txt whose names stay what they are.
     """
 
     def __init__(
@@ -165,12 +165,13 @@ class NameMap:
         outside: Iterable[str] = (),
         first: Iterable[str] = (),
         on_esp32: bool = True,
+        kept: Iterable[str] = (EVERYWHERE, ESP32, ELSEWHERE),
     ) -> None:
         stock = stock_names()
         targets = stock[EVERYWHERE] + (stock[ESP32] if on_esp32 else [])
         sources = {path: source for path, source in sources.items() if _parses(source)}
         files = {path: _File(PurePosixPath(path), source) for path, source in sources.items()}
-        taboo = set(itertools.chain.from_iterable(stock.values())) | {"self", "cls", "const"}
+        taboo = set(itertools.chain.from_iterable(stock[section] for section in kept)) | {"self", "cls", "const"}
         for text in outside:
             taboo |= {token.string for token in _names_in(text)}
         for path, file in files.items():

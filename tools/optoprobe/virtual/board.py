@@ -8,6 +8,8 @@ root. `runtime="cpython"` runs the same sources under CPython where no MicroPyth
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import threading
 from pathlib import Path
 
 from optoprobe import device_tree, runtime, simulated, source_tree
+from optoprobe.name_mapping import EVERYWHERE, NameMap
 from optoprobe.virtual.broker import tied
 
 FAKES = Path(__file__).parent / "fakes"
@@ -34,6 +37,25 @@ _STOP_S = 3
 _RESET = 77  # exit status of fakes.machine.reset()
 _HARD_RESET, _WDT_RESET = 2, 3  # of machine.reset_cause()
 _LOG_LINES = 1000
+
+
+@functools.cache
+def _hardware_names(umqtt: Path) -> NameMap:
+    """The fakes' and umqtt's names stand in a chip's flash: those that our files do not say go where they cost nothing
+    here either. Else they would fill the string pool on the heap, which doubles where a chip's does not.
+    """
+    sources = {source.as_posix(): source.read_text(encoding="utf-8") for source in (*FAKES.glob("*.py"), umqtt)}
+    said: set[str] = set()
+    for name in (*source_tree.STARTERS, *source_tree.device_modules()):
+        for node in ast.walk(ast.parse(source_tree.source(name).read_text(encoding="utf-8"))):
+            words = (value for key, value in ast.iter_fields(node) if key in ("attr", "arg", "name", "value"))
+            said |= {word for word in words if isinstance(word, str) and word.isidentifier()}
+    return NameMap(sources, ["\n".join(sorted(said))], on_esp32=False, kept=(EVERYWHERE,))
+
+
+def _text_in_flash(source: Path) -> str:
+    names = _hardware_names(runtime.umqtt() / "umqtt" / "simple.py")
+    return names.apply(source.as_posix(), source.read_text(encoding="utf-8"))
 
 
 class VirtualBoard:
@@ -82,8 +104,9 @@ class VirtualBoard:
         hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
         (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
         for source in FAKES.glob("*.py"):
-            device_tree.install(source, hardware, compiled=compiled)
-        device_tree.install(runtime.umqtt() / "umqtt" / "simple.py", hardware / "umqtt", compiled=compiled)
+            device_tree.install(source, hardware, compiled, _text_in_flash(source) if compiled else None)
+        umqtt = runtime.umqtt() / "umqtt" / "simple.py"
+        device_tree.install(umqtt, hardware / "umqtt", compiled, _text_in_flash(umqtt) if compiled else None)
 
     def start(self) -> VirtualBoard:
         """Power on."""

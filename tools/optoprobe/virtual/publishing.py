@@ -101,7 +101,8 @@ class _Run:
         if self.listener.takes_keys and settings["meter_key"]:
             self.listener.set_keys(settings["meter_key"], settings["meter_auth_key"] or None)
         self._outbox = module("mqtt.outbox").Outbox()
-        self._announcer = module("mqtt.homeassistant").Announcer(
+        self._homeassistant = module("mqtt.homeassistant")
+        self._announcer = module("mqtt.announcer").Announcer(
             settings["mqtt_prefix"],
             settings["probe_id"] or PROBE_ID,
             settings["probe_name"],
@@ -138,8 +139,8 @@ class _Run:
         meter = self._outbox.meter()
         if meter is not None and meter is not self._announced:
             self._announced = meter
-            payload = b"".join(self._announcer.device_payload(meter))
-            yield Message(self._announcer.device_topic(meter).decode(), True, json.loads(payload))
+            payload = b"".join(self._homeassistant.device_payload(self._announcer, meter))
+            yield Message(self._homeassistant.device_topic(self._announcer, meter).decode(), True, json.loads(payload))
         while (message := self._outbox.pop_unsent()) is not None:
             topic, payload, retain = message
             yield Message(bytes(topic).decode(), retain, _object_or_text(bytes(payload)))
