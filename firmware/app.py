@@ -14,7 +14,7 @@ _DIAGNOSTICS_S = const(60)
 _RETRY_S = const(5)  # after a shortage of memory
 _AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
 _LOOK_MS = const(500)
-_SOON_MS = const(50)  # while the network's thread waits for code
+_LEND_MS = const(50)  # how soon the network's thread is lent the code it wants
 _TOLD_S = const(180)
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
@@ -107,7 +107,6 @@ class Diagnostics:
         last_reported = None
         announcements = 0
         due_s = retry_s = 0
-        is_lent = False
         while True:
             try:
                 is_lent = network.discovery.lend()  # what else is loaded for a moment waits: there is room for one
@@ -124,9 +123,13 @@ class Diagnostics:
                     retry_s = 0
             except MemoryError:  # tell it in a moment
                 gc.collect()
+                await asyncio.sleep_ms(_LOOK_MS)
             if self._meter is None:
                 health.reader_progressed()
-            await asyncio.sleep_ms(_SOON_MS if is_lent else _LOOK_MS)
+            for _ in range(_LOOK_MS // _LEND_MS):
+                await asyncio.sleep_ms(_LEND_MS)
+                if network.discovery.wants_code():
+                    break
 
     def _publish(self):
         payload = bytearray()

@@ -61,7 +61,7 @@ def device() -> Iterator[Any]:
         patch.setattr(time, "ticks_add", lambda ticks, ms: ticks + ms, raising=False)
         names = "hardware.board hardware.head hardware.health hardware.rtc_record mqtt.announcer"
         names += " mqtt.homeassistant_blink mqtt.homeassistant mqtt.homeassistant_entities mqtt.outbox mqtt.sockets"
-        names += " reading.publisher"
+        names += " mqtt.homeassistant_probe mqtt.homeassistant_registers reading.publisher"
         names += " reading.pulse_meter reading.persistent_totals reading.presence reading.line_driver reading.meter"
         names += " reading.detected_meter reading.telegram_meter reading.supervisor owner.owner_commands settings store"
         names += " reading.energy_scale reading.peak_times reading.line_answer"

@@ -19,7 +19,7 @@ class Meter:
         self.registers = registers
         self.live_expires_s = live_expires_s
 
-    def more_components(self, state, live):
+    def more_components(self, state, live) -> "tuple[tuple[str, dict], ...]":
         """(key, component) of each entity beside the registers'; `state` and `live` are the topics' texts."""
         return ()
 

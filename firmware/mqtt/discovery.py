@@ -50,6 +50,10 @@ class DiscoveryPublisher:
 
     # --- the loop's side ---
 
+    def wants_code(self):
+        """Does the thread wait for lend()?"""
+        return self._wanted and self._lent is None
+
     def lend(self):
         """Load the code where it is wanted. Returns whether it is in use: nothing else is loaded for a while then."""
         wanted = self._wanted
@@ -101,6 +105,7 @@ class DiscoveryPublisher:
                 time.sleep_ms(_SUBSCRIBED_MS)
                 self._outbox.resend_retained()
                 self.announcements += 1
+                return True  # a meter may have come meanwhile
             return False
         if self._form != "off":
             wanted = _PROBE if meter is None else _METER

@@ -13,11 +13,12 @@ KERMIT_INIT = const(0x0000)
 
 def crc_table(polynomial):
     """The table of a reflected polynomial, for crc16(). Allocates 512 bytes; a tuple takes 1 KiB on a 32-bit board."""
-    entries = array("H")
-    for crc in range(256):
+    entries = array("H", range(256))  # whole at once: one that grows needs its room twice
+    for byte in range(256):
+        crc = byte
         for _ in range(8):
             crc = crc >> 1 ^ polynomial if crc & 1 else crc >> 1
-        entries.append(crc)
+        entries[byte] = crc
     return entries
 
 

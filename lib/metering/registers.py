@@ -76,7 +76,8 @@ def describe(reading, measures=None):
     `measures`: what medium() has told of its channel.
     """
     register = _by_rule(reading, measures) or unnamed(reading)
-    register.address = reading.address
+    if reading.address is not None:
+        register.address = reading.address
     return register
 
 

@@ -136,7 +136,7 @@ def thread(net: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
         made.open()
 
     made.session.open = opened
-    made.discovery.announce_all = lambda: None
+    made.discovery.poll = lambda: False
     return made
 
 
@@ -148,6 +148,86 @@ def run(made: Any, clock: Clock, seconds: float) -> None:
 
 def refused() -> None:
     raise OSError(errno.ECONNREFUSED)
+
+
+# --- the hub hears of the probe --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(net: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A DiscoveryPublisher: `hub.at(s)` is what poll() says then, `hub.told` the topics of what was announced."""
+
+    def made(discovery: str = "device") -> Any:
+        monkeypatch.setattr(net.discovery.time, "sleep_ms", lambda ms: None, raising=False)
+        health = SimpleNamespace(uptime_s=0)
+        told: list[str] = []
+        session = SimpleNamespace(hub_has_started=False, say_online=lambda: told.append("online"))
+        session.publish_pieces = lambda topic, size, pieces: told.append(topic.decode().split("/", 2)[2])
+        announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "ha")
+        outbox = device.outbox.Outbox()
+        publisher = net.discovery.DiscoveryPublisher({"discovery": discovery}, announcer, outbox, session, health)
+
+        def at(uptime_s: int) -> Any:
+            health.uptime_s = uptime_s
+            return publisher.poll()
+
+        return SimpleNamespace(at=at, told=told, outbox=outbox, session=session, publisher=publisher)
+
+    return made
+
+
+def announced_meter(device: Any, hub: Any) -> None:
+    hub.outbox.announce(device.announcer.Meter("1OPT1", "1OPT1", "OPT", "", (), 60))
+
+
+PROBE, METER = "optoprobe_cellar/config", "optoprobe_cellar_1OPT1/config"
+
+
+def test_code_for_announcing_is_lent_for_each_announcement(hub: Any, device: Any) -> None:
+    hub = hub()
+    announced_meter(device, hub)
+    hub.publisher.begin()
+    for told in ([PROBE], [PROBE, METER]):
+        assert not hub.publisher.lend()  # nothing is loaded before it is wanted
+        assert hub.at(1) and hub.at(1) and hub.publisher.wants_code()  # messages wait
+        assert hub.publisher.lend() and not hub.publisher.wants_code()
+        hub.at(1)
+        assert hub.told == told and hub.publisher._lent is None  # and it is dropped
+    assert hub.at(2) and hub.publisher.announcements == 1
+    assert not hub.at(3) and hub.told == [PROBE, METER]
+
+
+def test_where_no_code_comes_messages_go_out_unannounced_after_a_while(hub: Any) -> None:
+    hub = hub()
+    hub.publisher.begin()
+    assert hub.at(5) and hub.at(14)
+    assert not hub.at(15) and hub.told == []
+    hub.publisher.lend()
+    hub.at(16)
+    assert hub.told == [PROBE]
+
+
+def test_what_is_lent_goes_with_the_session_and_with_another_subject(hub: Any, device: Any) -> None:
+    hub = hub()
+    announced_meter(device, hub)
+    hub.at(1)
+    assert hub.publisher.lend()  # for the meter,
+    hub.session.hub_has_started = True
+    hub.publisher._due_s = 1  # when the hub starts: the probe comes first
+    assert hub.at(1) and hub.told == ["online"] and hub.publisher.lend()
+    hub.at(1)
+    assert hub.told == ["online", PROBE]
+    assert hub.at(1) and hub.publisher.lend()
+    hub.publisher.end()
+    assert hub.publisher._lent is None and not hub.publisher.lend()
+
+
+def test_without_discovery_nothing_is_lent(hub: Any, device: Any) -> None:
+    hub = hub("off")
+    announced_meter(device, hub)
+    hub.publisher.begin()
+    assert hub.at(1) and hub.at(1) and hub.at(1) and not hub.at(1)
+    assert hub.publisher.announcements == 1 and not hub.publisher.lend() and hub.told == []
 
 
 # --- Wi-Fi and waits -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.announced import announced, sensors_of
 from support.broker import Listener, PausableMeter, closed_port
 
 from metering.guard import Guard
@@ -522,9 +523,7 @@ def meter(device: Any) -> Any:
 
 def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: Any, meter: Any) -> None:
     for subject in (None, meter, device.announcer.Meter("", "meter", "", "", (), 60)):
-        pieces = list(device.homeassistant.device_payload(announcer, subject))
-        assert all(isinstance(piece, bytes) for piece in pieces)
-        payload = json.loads(b"".join(pieces))
+        payload = announced(device, announcer, subject)
         assert set(payload) == {"dev", "o", "avty_t", "cmps"}  # HA refuses any other key at the top level
         assert payload["avty_t"] == "optoprobe/cellar/status"
         assert payload["o"]["name"] == "optoprobe" and payload["dev"]["ids"]
@@ -556,7 +555,7 @@ def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: A
 def test_unit_and_classes_of_a_register(
     device: Any, announcer: Any, meter: Any, key: str, wanted: tuple[str | None, ...]
 ) -> None:
-    component = json.loads(b"".join(device.homeassistant.device_payload(announcer, meter)))["cmps"][key]
+    component = announced(device, announcer, meter)["cmps"][key]
     assert tuple(component.get(name) for name in ("unit_of_meas", "dev_cla", "stat_cla")) == wanted
     if wanted == (None, None, None):  # the hub would take an empty text for a state
         assert component["val_tpl"] == f"{{{{ value_json.{key} if '{key}' in value_json else this.state }}}}"
@@ -571,7 +570,7 @@ def test_unit_and_classes_of_a_register(
 
 def test_what_the_hub_would_call_unknown(device: Any, announcer: Any) -> None:
     """Until somebody places the head or looks for the meter there is neither score nor sentence: both have a word."""
-    components = json.loads(b"".join(device.homeassistant.device_payload(announcer, None)))["cmps"]
+    components = announced(device, announcer, None)["cmps"]
     score, seen = components["alignment"], components["seen"]
     assert score["val_tpl"] == "{{ value_json.score if value_json.mode == 'ON' else 0 }}"
     assert "exp_aft" not in score  # OFF is told once and stays true
@@ -579,8 +578,8 @@ def test_what_the_hub_would_call_unknown(device: Any, announcer: Any) -> None:
 
 
 def test_entities_alone_for_other_hubs(device: Any, announcer: Any, meter: Any) -> None:
-    joined = json.loads(b"".join(device.homeassistant.device_payload(announcer, meter)))
-    entities = device.homeassistant_entities.entities(announcer, meter)
+    joined = announced(device, announcer, meter)
+    entities = device.homeassistant_entities.entities(announcer, meter, sensors_of(device, meter))
     alone = {topic.decode(): json.loads(payload) for topic, payload in entities}
     assert len(alone) == len(joined["cmps"])
     for key, component in joined["cmps"].items():

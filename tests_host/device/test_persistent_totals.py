@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.announced import announced
 
 from metering.energy_total import Total
 
@@ -268,7 +269,7 @@ def test_a_reading_far_away_is_set_twice(world: Any, display: str) -> None:
     probe.set(display)
     key = "energy_import_s2" if display < "14798" else "energy_import"
     assert probe.shown() == {"energy_counted": "0.000", key: display + "00"} and probe.meter.notice() == ""
-    payload = json.loads(b"".join(device.homeassistant.device_payload(probe.meter._announcer, probe.outbox.meter())))
+    payload = announced(world.device, probe.meter._announcer, probe.outbox.meter())
     assert set(payload["cmps"]) >= {key, "energy_counted", "set_reading"}
     assert key in payload["cmps"]["set_reading"]["val_tpl"]
     world.probe().run(2)

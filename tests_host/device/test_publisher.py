@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.announced import announced
 
 from metering.guard import Guard
 from metering.reading import Reading
@@ -65,7 +66,7 @@ class Scene:
     """A publisher in front of such a meter, and what it hands to the outbox."""
 
     def __init__(self, device: Any, meter: Meter, interval_s: int = 0, percent: int = 10) -> None:
-        self.meter, self.outbox = meter, device.outbox.Outbox()
+        self.device, self.meter, self.outbox = device, meter, device.outbox.Outbox()
         self.announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
         pace = device.publisher.Pace(interval_s, percent)
         self.publisher = device.publisher.Publisher(meter, Guard(70_000), self.outbox, self.announcer, pace)
@@ -78,7 +79,7 @@ class Scene:
         return {topic.decode().rpartition("/")[2]: json.loads(payload) for topic, payload, _ in messages}
 
     def components(self) -> dict[str, Any]:
-        return json.loads(b"".join(device.homeassistant.device_payload(self.announcer, self.outbox.meter())))["cmps"]
+        return announced(self.device, self.announcer, self.outbox.meter())["cmps"]
 
 
 # --- meters behind the meter -----------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ def test_where_only_the_model_is_known_the_device_says_so(device: Any) -> None:
     scene = Scene(device, meter)
     for meter.names_model_only in (True, False):
         scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR))
-        told = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, scene.outbox.meter())))["dev"]
+        told = announced(device, scene.announcer, scene.outbox.meter())["dev"]
         assert told["name"] == "Meter ABC MODEL-5" + (" (model)" if meter.names_model_only else "")
         assert told.get("sn") == (None if meter.names_model_only else "ABC MODEL-5")
         scene = Scene(device, meter)
@@ -200,7 +201,7 @@ def test_the_number_printed_on_the_meter_is_its_serial_number(device: Any) -> No
     lists = ((True, ""), (False, "3"), (True, "30000001"), (True, ""))
     for c, (scene.meter.sealed, scene.meter.number) in enumerate(lists):
         scene.say(0, reading("1-0:1.8.0", 5, 0, WATT_HOUR), reading(f"1-0:{3 + c}.7.0", 5, 0, WATT))
-        payload = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, scene.outbox.meter())))["dev"]
+        payload = announced(device, scene.announcer, scene.outbox.meter())["dev"]
         assert payload["ids"] == ["optoprobe_cellar_1OPT0014508515"]
         assert payload["name"] == "Meter " + payload["sn"]
         told.append(payload["sn"])
@@ -327,7 +328,7 @@ def test_every_entity_has_a_picture_of_its_own_or_by_its_class(device: Any) -> N
     blink = device.homeassistant_blink.BlinkingMeter("meter", "energy_counted", None, "energy_import", "set")
     bare = []
     for meter in (None, blink, scene.outbox.meter()):
-        payload = json.loads(b"".join(device.homeassistant.device_payload(scene.announcer, meter)))
+        payload = announced(device, scene.announcer, meter)
         assert len(payload["cmps"]) >= 7
         bare += [key for key, component in payload["cmps"].items() if not {"dev_cla", "ic"} & set(component)]
         for component in payload["cmps"].values():
