@@ -56,7 +56,7 @@ def sources():
 
 def compiled():
     """The files on a board that are made of them."""
-    families = ("dlms", "iec62056_21", "detection", "mbus")
+    families = ("dlms", "iec62056_21", "detection", "mbus", "kmp")
     found = []
     for path in sources():
         name = path.parent.name if path.stem == "__init__" else path.stem

@@ -84,7 +84,7 @@ def test_the_stock_image_and_the_applications_files_stand_at_their_places(chip, 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, capsys):
     first, _ = build(capsys, tmp_path, settings=SETTINGS)
-    for kept in ("_bytecode", "_text_on_board", "_name_map", "_layout", "_lean_sources"):
+    for kept in ("_bytecode", "_texts_on_board", "_name_map", "_layout", "_lean_sources", "_lean_text"):
         getattr(device_tree, kept).cache_clear()
     second, _ = build(capsys, tmp_path, settings=SETTINGS)
     assert first == second

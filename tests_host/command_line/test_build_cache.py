@@ -1,0 +1,89 @@
+"""What is kept of a build: found by all it follows from, or computed."""
+
+import hashlib
+
+import pytest
+
+from optoprobe import build_cache, device_tree, source_tree
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(build_cache.VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+class Maker:
+    """Counts how often it has to compute."""
+
+    def __init__(self, made):
+        self.made, self.times = made, 0
+
+    def __call__(self):
+        self.times += 1
+        return self.made
+
+
+def test_the_same_input_is_computed_once(folder):
+    first, other = Maker({"a": "µ"}), Maker("another")
+    assert [build_cache.kept(first, ["x", "y"]) for _ in range(2)] == [{"a": "µ"}] * 2
+    assert first.times == 1
+    for inputs in (["x", "z"], ["xy"], ["y", "x"], []):
+        assert build_cache.kept(other, inputs) == "another"
+    assert other.times == 4 and len(list(folder.iterdir())) == 5
+
+
+def test_what_cannot_be_read_is_computed(folder):
+    maker = Maker("made")
+    build_cache.kept(maker, ["x"])
+    (file,) = folder.iterdir()
+    file.write_text('"ma')
+    assert build_cache.kept(maker, ["x"]) == "made" and maker.times == 2
+    folder.chmod(0o700)
+    file.unlink()
+    folder.rmdir()
+    assert build_cache.kept(maker, ["x"]) == "made" and maker.times == 3
+
+
+def test_other_code_that_builds_is_another_input(folder, monkeypatch):
+    maker = Maker("made")
+    build_cache.kept(maker, ["x"])
+    monkeypatch.setattr(build_cache, "_MAKERS", build_cache._MAKERS[1:])
+    build_cache.kept(maker, ["x"])
+    assert maker.times == 2
+
+
+def test_without_a_folder_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv(build_cache.VARIABLE)
+    maker = Maker("made")
+    assert [build_cache.kept(maker, ["x"]) for _ in range(2)] == ["made"] * 2 and maker.times == 2
+
+
+def test_every_module_that_changes_what_is_compiled_is_hashed():
+    """Whose code a built file follows from: device_tree, and what it imports of ours, but for what only copies."""
+    imported = {
+        value.__module__.rpartition(".")[2]
+        for value in vars(device_tree).values()
+        if getattr(value, "__module__", "").startswith("optoprobe.")
+    }
+    modules = {name for name, value in vars(device_tree).items() if getattr(value, "__package__", "") == "optoprobe"}
+    makers = {name.removesuffix(".py") for name in build_cache._MAKERS if name.endswith(".py")}
+    copies_only = {"certificates", "build_cache", "page_file"}
+    assert (imported | modules) - copies_only == makers
+
+
+def test_a_tree_from_the_cache_is_the_one_that_was_built(folder, tmp_path_factory, monkeypatch):
+    def digest():
+        for name in ("_bytecode", "_texts_on_board", "_name_map", "_lean_sources", "_lean_text"):
+            getattr(device_tree, name).cache_clear()
+        tree = tmp_path_factory.mktemp("tree")
+        names = device_tree.build(tree, next(iter(source_tree.board_files().values())), None)
+        return hashlib.sha256(b"".join((tree / name).read_bytes() for name in names)).hexdigest()
+
+    first = digest()
+    with monkeypatch.context() as patch:
+        patch.setattr(device_tree, "name_map", None)  # nothing is computed
+        patch.setattr(device_tree, "_compiled", None)
+        assert digest() == first
+    monkeypatch.delenv(build_cache.VARIABLE)
+    assert digest() == first

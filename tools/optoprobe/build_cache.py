@@ -1,0 +1,45 @@
+"""What was computed before from the same input by the same code, in the folder that OPTOPROBE_BUILD_CACHE names.
+
+The suite names one for its own run, as some fifty of its processes build the same device tree (2 s of computing each).
+Nobody else has one: without the variable nothing is kept. A file is called by the hash of all that its content follows
+from, so what is there is right or is not found; what cannot be read is computed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "OPTOPROBE_BUILD_CACHE"
+_HERE = Path(__file__).resolve().parent
+_MAKERS = ("device_tree.py", "flat_layout.py", "lean_source.py", "name_mapping.py", "source_tree.py", "stock_names.txt")
+
+
+def kept(make: Callable[[], Any], inputs: Iterable[str]) -> Any:
+    """What make() returns (texts, numbers, lists and dicts of these), which must follow from `inputs` alone."""
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return make()
+    file = Path(named) / _key(inputs)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        made = make()
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile("w", dir=named, delete=False, encoding="utf-8") as scratch:
+            json.dump(made, scratch)
+        os.replace(scratch.name, file)  # whole or not at all, whoever else writes it
+    return made
+
+
+def _key(inputs: Iterable[str]) -> str:
+    hashed = hashlib.sha256(sys.version.encode())
+    for text in (*((_HERE / name).read_text(encoding="utf-8") for name in _MAKERS), *inputs):
+        data = text.encode()
+        hashed.update(len(data).to_bytes(8, "big") + data)
+    return hashed.hexdigest()
