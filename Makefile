@@ -8,7 +8,7 @@ RUN := .venv/bin/python
 QUIETLY = trap '' INT; $(1) || [ $$? = 130 ]
 SET_UP := PYTHONPATH=tools:lib $(PYTHON) -s -m optoprobe.environment
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-setup test lint bench damage clean moved
+.PHONY: help setup demo demo-setup test lint bench damage sbom clean moved
 # An environment holds absolute paths: in a clone that was copied or moved it is made anew.
 moved_from = $(if $(filter $(CURDIR),$(shell cat .venv/.installed-$(1) 2>/dev/null)),,moved)
 
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    set up, then lint, types, mpy-cross and the import rules only"
 	@echo "make bench   set up, then speed and memory of the decoder beside others"
 	@echo "make damage  set up, then damaged telegrams of every protocol, for long: what is believed and wrong"
+	@echo "make sbom    set up, then a bill of materials (CycloneDX) in sbom.cdx.json"
 	@echo "make setup   only set up: .venv/ and .runtime/ in this directory; nothing is installed on the system"
 	@echo "make clean   remove .venv/, .runtime/ and what tools left behind"
 
@@ -45,6 +46,9 @@ bench: setup
 
 damage: setup
 	@PYTHONPATH=tests_host $(RUN) -m support.damage
+
+sbom: setup
+	@$(RUN) -m optoprobe.sbom sbom.cdx.json
 
 clean:
 	rm -rf .venv .runtime .pytest_cache .ruff_cache build optoprobe.egg-info
