@@ -14,6 +14,7 @@ _MOST_BAUD = const(921600)
 _FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _MAX_FILE_BYTES = const(8192)
+_MOST_OPTIONS = const(160)
 
 
 def _text(most):
@@ -41,6 +42,21 @@ def _printable(most):
         return all(0x20 < byte < 0x7F and byte not in _FRAMING for byte in value.encode())
 
     return accepts
+
+
+def _options(value):
+    """How a DLMS meter is asked; the code that knows is loaded where there is anything to check."""
+    if not _text(_MOST_OPTIONS)(value):
+        return False
+    if not value:
+        return True
+    from metering.dlms.client_options import Options
+
+    try:
+        Options(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _topic(value):
@@ -119,6 +135,7 @@ _KEYS = (
     ("interval_s", 0, _whole(0, 86400), "seconds between read-outs up to 86400, 0: a minute, an hour for heat meters"),
     ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
     ("meter_password", "", _printable(32), "up to 32 letters and digits"),
+    ("meter_options", "", _options, "words such as client_address=32 physical_address=17 mode=IEC, up to 160 bytes"),
     ("wake_up", False, _truth, "true (battery meters) or false"),
     ("meter_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
     ("meter_auth_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),

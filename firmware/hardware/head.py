@@ -14,7 +14,7 @@ TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
     from metering.echo import Echo
 
-_CHUNK_BYTES = const(256)
+_CHUNK_BYTES = const(220)
 _FIFO_BYTES = const(128)  # lost at a stroke when the receive buffer is full: the driver resets the FIFO
 _TX_POLL_MS = const(1)
 

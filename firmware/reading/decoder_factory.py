@@ -39,4 +39,6 @@ def build_decoder(reading, protocol, line, is_polled):
             settings["interval_s"],
         )
         conversation.answers = bool(is_polled)
+        if settings["meter_options"] and conversation_class.takes_options:
+            conversation.take_options(settings["meter_options"])
     return Decoder(listener, conversation, counters)

@@ -10,6 +10,7 @@ A row is four words: its name, and below `metering` the modules of
                        It tells `answers` (set False by who wants to know), `pause_s` between read-outs, `failures` and
                        `failed` by reason ("no answer", "no identification" and "password refused" among them), and
                        `explanation`, a sentence for the owner, "" when all is well; heeds `password_withheld`
+                       `takes_options`: has it take_options(text), for the setting meter_options?
                        Where it has a FAREWELL, a computer that stops reading sends these bytes: the meter is let go
     its probe          what a search must know of it, small, and loaded only while a meter is looked for:
                        signature(data, n, begun)  may data[:n] (n <= 256) be of a telegram of mine? `begun`: data[0]
@@ -35,6 +36,7 @@ ROWS = (
     "sml sml - sml_probe\n"
     "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe\n"
     "dlms dlms.push - dlms.dlms_probe\n"
+    "dlms-client dlms.asked_values dlms.client -\n"
     "kmp kmp.kmp_answer kmp.kmp_poll -\n"
     "mbus mbus.meter_reply mbus.mbus_poll -"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap

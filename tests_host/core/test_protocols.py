@@ -97,6 +97,7 @@ SML = "sml sml - sml_probe"
         ("sml sml_probe - sml_probe", "no Listener of that NAME"),
         ("sml sml dlms.push sml_probe", "has no read_out()"),
         ("sml sml - sml", "no signature()"),
+        ("sml - - sml_probe", "no module metering.- for its listener"),
     ],
 )
 def test_a_planted_bad_row_is_told_in_one_sentence(rows: str, said: str) -> None:

@@ -13,9 +13,8 @@ HEAP = "64k"
 
 
 def install(root: Path) -> Path:
-    """Put the core into `root` as bytecode; returns `root`, which then belongs into MICROPYPATH. What no board uses yet
-    is there too."""
-    for name in [*source_tree.device_modules(), *source_tree.NOT_USED_YET]:
+    """Put the core into `root` as bytecode; returns `root`, which then belongs into MICROPYPATH."""
+    for name in source_tree.device_modules():
         if name.is_relative_to(source_tree.CORE):
             folder = root / name.relative_to("lib").parent
             folder.mkdir(parents=True, exist_ok=True)

@@ -167,7 +167,7 @@ def lines_to_hear(names: Iterable[str]) -> list[Line]:
 
 def line_to_ask(name: str) -> Line | None:
     """The line on which a meter of protocol `name` is asked, as its probe's question has it; None where none is."""
-    question = protocols.load_probe(name).question
+    question = protocols.load_probe(name).question if name in protocols.searched() else None
     if question is None:
         return None
     actions = question("")

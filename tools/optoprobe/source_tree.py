@@ -12,10 +12,8 @@ CLONE = Path(__file__).resolve().parents[2]
 CORE = "lib/metering"
 PACKAGES = ("firmware", CORE)  # wholly ours: what else lies there on a device is an earlier version's
 STARTERS = ("boot.py", "main.py")
-# What asks a DLMS meter: fit for a board, on which nothing uses it yet; `decode` does.
-NOT_USED_YET = tuple(Path(CORE, f"dlms/{name}.py") for name in ("association", "hdlc_station", "xdlms"))
 # Types, which only the checker reads; what computes faster where memory is plenty.
-NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"), *NOT_USED_YET)
+NOT_DEPLOYED = (Path("firmware/contracts.py"), Path(CORE, "on_computer"))
 
 _PACKED = Path(__file__).resolve().parent / "device_files"
 IS_INSTALLED = _PACKED.is_dir()  # away from any clone

@@ -188,6 +188,7 @@ class Conversation:
     NAME = "iec62056-21"
     REASONS = _REASONS
     FAREWELL = BREAK
+    takes_options = False
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener

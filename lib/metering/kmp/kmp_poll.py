@@ -46,6 +46,7 @@ class Conversation:
 
     NAME = "kmp"
     REASONS = _REASONS
+    takes_options = False
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener

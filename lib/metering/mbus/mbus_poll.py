@@ -83,6 +83,7 @@ class Conversation:
 
     NAME = "mbus"
     REASONS = _REASONS
+    takes_options = False
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener

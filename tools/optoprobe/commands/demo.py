@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("MQTT knows no password without a user: give --user too")
         args.found_out = args.meter is None and not args.capture and not args.quirk
         meters = tuple(simulated.meters())
-        args.meter = args.meter or (secrets.choice(meters) if args.found_out else meters[0])
+        args.meter = args.meter or (secrets.choice(simulated.meters_found()) if args.found_out else meters[0])
         wrong = set(args.quirk).difference(quirks_of(args.meter))
         if wrong and not args.capture:
             raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")

@@ -59,6 +59,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--every", metavar="S", type=seconds, help="read again every S seconds until Ctrl-C")
     parser.add_argument("--timeout", metavar="S", type=seconds, help="give up after S seconds without a reading")
     parser.add_argument("--address", metavar="A", default="", help="the meter's address, where several hear one head")
+    parser.add_argument(
+        "--meter-options",
+        metavar="WORDS",
+        default="",
+        help="how a DLMS meter is asked, such as 'client_address=32 physical_address=17 mode=IEC'",
+    )
     add_password(parser)
     parser.add_argument("--wake-up", action="store_true", help="send zeros first, for meters with a battery")
 
@@ -269,6 +275,12 @@ class _Session:
             wake_up=self.args.wake_up,
             interval_s=self.args.every or 0,
         )
+        if self.args.meter_options:
+            if not conversation_class.takes_options:
+                raise _NoAnswer(f"--meter-options and {name} do not belong together: leave one out")
+            self._conversation.take_options(self.args.meter_options)
+            if self._conversation.explanation:
+                raise _NoAnswer(self._conversation.explanation)
         self.line.drive(self._conversation.run(), self._on_telegram, self._on_progress)
 
     def _new_listener(self, name: str) -> Any:

@@ -48,6 +48,12 @@ def meters() -> dict[str, str]:
     return {meter: name for name in (*simulated_protocols(), protocols.BLINK) for meter in of(name).METERS}
 
 
+def meters_found() -> list[str]:
+    """What --meter calls the meters that a search finds."""
+    searched = (*protocols.searched(), protocols.BLINK)
+    return [meter for meter, protocol in meters().items() if protocol in searched]
+
+
 def usual_meter(protocol: str) -> str:
     """What --meter calls the usual meter of `protocol`."""
     module = of(protocol)

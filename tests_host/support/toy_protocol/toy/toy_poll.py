@@ -10,6 +10,7 @@ class Conversation:
     """As metering.protocols has it."""
 
     REASONS = ("no answer", "no identification", "password refused")
+    takes_options = False
     pause_s = 10
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):

@@ -1,0 +1,369 @@
+"""Asks a DLMS meter by logical names, over HDLC: IEC 62056-46, 62056-5-3, 62056-6-2.
+
+    SNRM, AARQ          the link, the association; a password goes with it where one is set
+    GET 42.0.0, 96.1.0  who the meter is
+    GET clock           and for each register: scaler and unit once (attribute 3), then its value (attribute 2)
+    DISC                whatever has happened
+
+Reads alone: what is said is made by metering.dlms.association and xdlms, which cannot write.
+
+    a register is refused                 not asked for again for a day
+    the password is refused               not tried again for four hours, then for a day each time, as meters lock
+    no verdict on it came, twice          the same
+    the link is lost                      what was read stays, a new attempt after a pause that grows to five minutes
+"""
+
+from metering.compat import const, signed
+from metering.dlms.association import AARE, LN, LOW, NO_SECURITY, Association, request
+from metering.dlms.axdr import Malformed
+from metering.dlms.getter import LOST, Getter
+from metering.dlms.hdlc_link import MAX_APDU, HdlcLink
+from metering.dlms.hdlc_station import ANSWER_LLC
+from metering.line import EXPECT, LISTEN, SWITCH, WAIT
+from metering.listener import NOTHING, TELEGRAM
+from metering.reading import Reading
+
+_DATA = const(1)  # classes
+_REGISTER = const(3)
+_CLOCK = const(8)
+_VALUE = const(2)  # attributes
+_SCALE = const(3)
+
+_LOGICAL_NAME = b"\x00\x00\x2a\x00\x00\xff"
+_NUMBER = b"\x00\x00\x60\x01\x00\xff"
+_TIME = b"\x00\x00\x01\x00\x00\xff"
+# C, D and E of what residential meters have: energies by tariff, powers, voltages, currents, power factor, frequency
+_USUAL = (
+    b"\x01\x08\x00\x02\x08\x00\x01\x08\x01\x01\x08\x02\x01\x08\x03\x01\x08\x04\x02\x08\x01\x02\x08\x02\x03\x08\x00"
+    b"\x04\x08\x00\x01\x07\x00\x02\x07\x00\x10\x07\x00\x03\x07\x00\x04\x07\x00\x15\x07\x00\x29\x07\x00\x3d\x07\x00"
+    b"\x20\x07\x00\x34\x07\x00\x48\x07\x00\x1f\x07\x00\x33\x07\x00\x47\x07\x00\x0d\x07\x00\x0e\x07\x00"
+)
+
+_UNKNOWN = const(0)  # of a register
+_SCALED = const(1)
+_REFUSED = const(2)
+
+_ODD = const(251)  # a data-access-result of our own: data of another type
+_DONE = "done"  # of a way in that has brought the values
+_MOST_PIECES = const(64)  # of 256 bytes
+_BLOCK_GAP_MS = const(1700)  # t_a of IEC 62056-21
+_NO_UNIT = const(255)
+
+_INTERVAL_S = const(60)
+_LEAST_PAUSE_S = const(3)  # after a session by mode E meters are deaf for a sign-on
+_PAUSES_S = (5, 10, 20, 40, 80, 160, 300)
+_PASSWORD_PAUSE_S = const(14400)
+_LONG_PASSWORD_PAUSE_S = const(86400)
+_REFUSAL_S = const(86400)
+_TIMEOUT_MS = const(2500)
+_RETRIES = const(2)
+
+_REASONS = (
+    "no answer",
+    "no identification",
+    "no mode E",
+    "bad read-out",
+    "association refused",
+    "password refused",
+    "bad data",
+    "nothing readable",
+)
+_SENTENCES = (
+    "the meter does not answer in HDLC: turn the head until its transmitter faces the meter's receiver; many meters "
+    "want their own address, or mode=IEC (meter_options)",
+    "the meter answers, but not with an identification line: move the head, keep light away",
+    "the meter's identification names no rate for mode E: leave mode=IEC out",
+    "the meter reads out by itself behind the acknowledge of mode E, and its data block came damaged: move the head",
+    "the meter refuses the association (%s): it may want another client_address or a password",
+    "the meter refuses the password (%s): it is not tried again for hours, as meters lock",
+    "the conversation with the meter broke off: %s",
+    "the meter lets this client read no register: it wants a client_address and a password of its operator's",
+)
+
+
+def _never(buffer, n):
+    """For EXPECT: until there is a silence."""
+    return 0
+
+
+class Wanted:
+    """The registers that are read, the usual ones or those of `jobs`, and what is known of each."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.n = len(jobs) // 6 if jobs else len(_USUAL) // 3
+        self.states = bytearray(self.n)
+        self.exponents = bytearray(self.n)
+        self.units = bytearray(self.n)
+        self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
+
+    def code(self, k):
+        """The six bytes of register `k`."""
+        if self.jobs:
+            return self.jobs[6 * k : 6 * k + 6]
+        return b"\x01\x00" + _USUAL[3 * k : 3 * k + 3] + b"\xff"
+
+    def rest(self, seconds):
+        """So long nothing is asked."""
+        self._refusal_s -= seconds
+        if self._refusal_s <= 0:
+            self._refusal_s = _REFUSAL_S
+            for k in range(self.n):
+                if self.states[k] == _REFUSED:
+                    self.states[k] = _UNKNOWN
+
+
+class Conversation:
+    """As metering.protocols has it. `listener` an AskedValues, `address` the sign-on's of mode E."""
+
+    NAME = "dlms-client"
+    REASONS = _REASONS
+    takes_options = True
+
+    def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
+        self._listener = listener
+        self._address = address
+        self._password = password.encode()
+        self.pause_s = interval_s or _INTERVAL_S
+        self._has_sign_on = False
+        self._link = self._getter = None
+        self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
+        self._wanted = Wanted(b"")
+        self._password_rests_s = 0
+        self._password_pause_s = _PASSWORD_PAUSE_S
+        self._is_password_good = False
+        self._unjudged = 0  # times in a row that a password was sent and no verdict came
+        self.password_withheld = False
+        self.answers = False
+        self.failures = self.failed_in_a_row = 0
+        self.failed = dict.fromkeys(_REASONS, 0)
+        self.explanation = self._detail = ""
+        self.take_options("")
+
+    def take_options(self, text):
+        """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
+        from metering.dlms.client_options import Options
+
+        options = None
+        try:
+            options = Options(text)
+        except ValueError as error:
+            self.explanation = "meter_options: %s" % error
+            options = Options("")
+        self._has_sign_on = options.has_sign_on
+        if not options.has_password:
+            self._password = b""
+        if options.jobs:
+            self._wanted = Wanted(options.jobs)
+        given = options.numbers.get
+        meter, client = options.addresses(bool(self._password))
+        timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
+        self._link = HdlcLink(meter, client, timeout_ms, given("retry_counter", _RETRIES))
+        self._getter = Getter(self._link)
+
+    @property
+    def FAREWELL(self):
+        """What lets the meter go where nobody asks on."""
+        return self._link.farewell() if self._link.is_up else b""
+
+    # -- for ever
+
+    def run(self):
+        """Generator of line actions, without end."""
+        self.failed_in_a_row = 0
+        while True:
+            if self._password and self._password_rests_s:
+                pause_s = min(self._password_rests_s, _PAUSES_S[-1])
+            elif (yield from self.read_out()):
+                self.failed_in_a_row = 0
+                pause_s = max(self.pause_s, _LEAST_PAUSE_S)
+            else:
+                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
+                self.failed_in_a_row += 1
+            if not self.password_withheld:  # pauses are cut short then
+                self._password_rests_s = max(0, self._password_rests_s - pause_s)
+                self._wanted.rest(pause_s)
+            yield WAIT, pause_s * 1000
+
+    # -- one attempt
+
+    def read_out(self, answer=b""):
+        """Generator of line actions: one attempt; True when a telegram came. `answer`: none, as no search asks."""
+        self._detail = ""
+        outcome = yield from self._way_in()
+        if not outcome:
+            outcome = yield from self._associate_and_read()
+            yield from self._link.disconnect()
+        elif outcome is _DONE:
+            outcome = ""
+        has_read = self._listener.offer() and (yield LISTEN, self._listener, 0, 0) == TELEGRAM
+        if outcome:
+            self._note(outcome)
+        elif has_read:
+            self.explanation = ""
+        return has_read
+
+    def _way_in(self):
+        self._listener.begin(b"")
+        if not self._has_sign_on:
+            yield SWITCH, self._listener.line or self._listener.LINES[0]
+            return ""
+        from metering.dlms.mode_e import SignOn
+
+        sign_on = SignOn(self._address)
+        yield from sign_on.run()
+        self.answers = self.answers or sign_on.outcome not in ("no answer", "no identification")
+        if sign_on.read_out:
+            return (yield from self._take_read_out(sign_on.read_out))
+        return sign_on.outcome
+
+    def _take_read_out(self, begin):
+        """What comes in place of HDLC is a data block (NORAX 3): `begin` of it has come; a reason, or _DONE."""
+        from metering.protocols import load
+
+        block = load("iec62056-21")()
+        block.needs_check = True
+        heard = begin
+        for _ in range(_MOST_PIECES):
+            at = 0
+            while at < len(heard):
+                at += block.feed(heard, at, len(heard))
+                event = block.next_event()
+                if event == TELEGRAM:
+                    self._listener.begin(block.meter_id().encode())
+                    for reading in block.readings():
+                        self._listener.note(reading)
+                    return _DONE
+                if event != NOTHING:
+                    return "bad read-out"
+            heard = yield EXPECT, _never, _BLOCK_GAP_MS, _BLOCK_GAP_MS
+            if not heard:
+                break
+        return "bad read-out"
+
+    def _note(self, outcome):
+        self.failures += 1
+        self.failed[outcome] += 1
+        sentence = _SENTENCES[_REASONS.index(outcome)]
+        self.explanation = sentence % self._detail if "%" in sentence else sentence
+        if outcome == "password refused":
+            self._let_password_rest()
+
+    def _let_password_rest(self):
+        self._password_rests_s = self._password_pause_s
+        self._password_pause_s = _LONG_PASSWORD_PAUSE_S
+
+    def _broken(self):
+        """The reason of a link that is lost."""
+        why = self._link.why
+        self._detail = why or "its answers fail to come"
+        return "bad data" if why or self.answers else "no answer"
+
+    def _associate_and_read(self):
+        link = self._link
+        self.answers = False
+        if not (yield from link.connect()):
+            return self._broken()
+        self.answers = True
+        password = self._password
+        if password and self.password_withheld and not self._is_password_good:
+            return ""
+        if password:
+            self._unjudged += 1
+        taken = yield from link.request(
+            request(LN, LOW if password else NO_SECURITY, password, MAX_APDU),
+        )
+        if not taken:
+            if self._unjudged > 1 and not self._is_password_good:
+                self._unjudged = 0
+                self._let_password_rest()
+            return self._broken()
+        self._unjudged = 0
+        outcome = self._judge_association()
+        if outcome:
+            return outcome
+        self._is_password_good = bool(password)
+        return (yield from self._read_all())
+
+    def _judge_association(self):
+        association, link = Association(), self._link
+        at = len(ANSWER_LLC)
+        try:
+            if link.apdu[at] != AARE:
+                raise Malformed("no answer to the association")
+            association.take(link.apdu, at, link.n)
+            if association.result == 0 and association.data_at:
+                association.take_initiate(link.apdu, association.data_at, association.data_end)
+        except Malformed as error:
+            self._detail = str(error)
+            return "bad data"
+        if association.result == 0 and association.diagnostic != 14:
+            return ""
+        self._detail = association.verdict()
+        return "password refused" if self._password else "association refused"
+
+    def _read_all(self):
+        listener = self._listener
+        number = b""
+        naming, self._naming = self._naming, b""
+        for code in (naming,) if naming else (_NUMBER, _LOGICAL_NAME):
+            result = yield from self._getter.get(_DATA, code, _VALUE)
+            if result == LOST:
+                return self._broken()
+            number = self._getter.text() if not result else b""
+            if number:
+                self._naming = code
+                break
+        if naming and not number:  # its values would be another meter's
+            self._detail = "it does not tell its number"
+            return "bad data"
+        if number != self._number:
+            self._number = number
+            self._wanted = Wanted(self._wanted.jobs)
+        listener.begin(number)
+        n_read = 0
+        wanted = self._wanted
+        for k in range(wanted.n):
+            if wanted.states[k] == _REFUSED:
+                continue
+            result = yield from self._read_register(k)
+            if result == LOST:
+                return self._broken()
+            if result:
+                wanted.states[k] = _REFUSED
+            else:
+                n_read += 1
+        if not n_read:
+            return "nothing readable"
+        result = yield from self._getter.get(_CLOCK, _TIME, _VALUE)
+        if result == 0:
+            clock = self._getter.text()
+            if len(clock) == 12 and clock[0] != 0xFF and clock[2] <= 12 and clock[3] <= 31 and clock[5] < 24:
+                listener.clock = clock
+        return self._broken() if result == LOST else ""
+
+    def _read_register(self, k):
+        """Read register `k` and note its value; a data-access-result where there is none to be had."""
+        wanted, getter = self._wanted, self._getter
+        code = wanted.code(k)
+        if wanted.states[k] == _UNKNOWN:
+            result = yield from getter.get(_REGISTER, code, _SCALE)
+            if result:
+                return result
+            if not getter.is_scale():
+                return _ODD
+            wanted.exponents[k] = getter.data[getter.at + 3]
+            wanted.units[k] = getter.data[getter.at + 5]
+            wanted.states[k] = _SCALED
+        result = yield from getter.get(_REGISTER, code, _VALUE)
+        if result:
+            return result
+        value = getter.number()
+        if value is None:
+            return _ODD
+        unit = wanted.units[k]
+        self._listener.note(Reading(code, value, signed(wanted.exponents[k], 8), None if unit == _NO_UNIT else unit))
+        return 0
+
+
+CONVERSATION = Conversation

@@ -1,0 +1,70 @@
+"""How a DLMS meter is asked, as its owner has written it: words such as client_address=32 with blanks between them."""
+
+from metering.compat import const
+
+_MAX_JOBS = const(12)
+_MOST = {
+    "client_address": 127,
+    "logical_address": 16383,
+    "physical_address": 16383,
+    "address_size": 4,
+    "serial_number": 999999999,
+    "timeout_ms": 9999,
+    "retry_counter": 9,
+}
+
+
+class Options:
+    """`numbers` holds what was given of client_address, logical_address, physical_address, address_size, serial_number,
+    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `has_password` False: none is used.
+    `jobs`: bytes, the six of each register that is read in place of the usual ones.
+    """
+
+    def __init__(self, text):
+        """Raises ValueError, which says what is wrong with `text`."""
+        self.numbers = {}
+        self.has_sign_on = False
+        self.has_password = True
+        self.jobs = b""
+        for word in text.split():
+            key, _, value = word.partition("=")
+            most = _MOST.get(key)
+            if most is not None:
+                if not value.isdigit() or len(value) > 9 or int(value) > most:
+                    raise ValueError("%s is a whole number up to %d" % (key, most))
+                self.numbers[key] = int(value)
+            elif word in ("mode=IEC", "mode=DLMS", "mode=DLMS-HDLC"):
+                self.has_sign_on = value == "IEC"
+            elif word in ("auth=NONE", "auth=LOW"):
+                self.has_password = value == "LOW"
+            elif key == "obis_job":
+                self.jobs = _jobs(value)
+            else:
+                raise ValueError("%s is not known" % word)
+        self.addresses(False)
+
+    def addresses(self, has_password):
+        """(the meter's, the client's) as they are sent. Raises ValueError."""
+        from metering.dlms.hdlc_station import client_address, physical_of_serial, server_address
+
+        given = self.numbers.get
+        client = given("client_address", 32 if has_password else 16)
+        logical, physical, size = given("logical_address", 1), given("physical_address", 0), given("address_size", 0)
+        if "serial_number" in self.numbers:
+            logical, physical, size = 1, physical_of_serial(self.numbers["serial_number"]), 4
+        return server_address(logical, physical, size), client_address(client)
+
+
+def _jobs(text):
+    codes = text.split(",")
+    if len(codes) > _MAX_JOBS:
+        raise ValueError("obis_job names %d registers at the most" % _MAX_JOBS)
+    jobs = b""
+    for code in codes:
+        if code[-2:] == ":2":
+            code = code[:-2]
+        parts = code.split(".")
+        if len(parts) != 6 or not all(part.isdigit() and len(part) < 4 and int(part) < 256 for part in parts):
+            raise ValueError("obis_job is such as 1.0.1.8.0.255:2,1.0.2.8.0.255:2")
+        jobs += bytes([int(part) for part in parts])
+    return jobs

@@ -1,0 +1,333 @@
+"""Asking a DLMS meter: the conversation on the bit-accurate line, against a simulated meter, a bad line, a hostile one.
+
+What must come out is the simulated meter's own rows; its frames are made by another code than ours.
+"""
+
+import os
+import random
+
+import pytest
+
+from metering.dlms.asked_values import AskedValues
+from metering.dlms.client import Conversation
+from metering.dlms.client_options import Options
+from metering.dlms.hdlc_link import frame_end
+from metering.line import EXPECT, LISTEN, MAX_SENT, SEND, WAIT, Line
+from optoprobe.virtual.conversation_bench import Bench
+from optoprobe.virtual.dlms_asked_meter import QUIRKS, AskedDlmsMeter
+from optoprobe.virtual.line import VirtualLine
+
+PASSWORD = "71043298"
+SESSIONS = int(os.environ.get("OPTOPROBE_DLMS_SESSIONS", "24"))
+READ_ONLY = {0x60, 0xC0}  # AARQ and GET: all that this conversation says
+
+
+class Asked:
+    """One meter, and who asks it, on a line."""
+
+    def __init__(self, meter, options="", password="", echo=False):
+        self.meter = meter
+        self.listener = AskedValues()
+        self.conversation = Conversation(self.listener, password=password)
+        self.conversation.take_options(options or ("mode=IEC" if meter.has_sign_on else ""))
+        self.bench = Bench(meter, VirtualLine(meter.line, echo=echo))
+        self.telegrams = []
+
+    def read(self):
+        self.telegrams = []
+        good = self.bench.converse(self.conversation.read_out(), on_telegram=self._note)
+        assert all(len(said) <= MAX_SENT for said in self.bench.sent)
+        return good
+
+    def run(self, seconds):
+        self.bench.converse(self.conversation.run(), until_s=self.bench.now_s + seconds, on_telegram=self._note)
+
+    def _note(self, listener):
+        self.telegrams.append({code_of(reading): reading.text() for reading in listener.readings()})
+
+    @property
+    def reason(self):
+        return ", ".join(reason for reason, n in self.conversation.failed.items() if n)
+
+
+def code_of(reading):
+    return "{}-{}:{}.{}.{}*{}".format(*reading.obis)
+
+
+def shown(rows):
+    texts = {}
+    for code, count, scaler, _ in rows:
+        digits = str(count).rjust(1 - scaler, "0")
+        texts[code] = digits[:scaler] + "." + digits[scaler:] if scaler else digits
+    return texts
+
+
+@pytest.mark.parametrize("sign_on", [False, True], ids=["HDLC", "mode E"])
+@pytest.mark.parametrize("quirks", [(), *((quirk,) for quirk in QUIRKS), ("segments", "blocks", "drop", "double")])
+def test_a_meter_is_read_exactly_and_left_properly(sign_on, quirks):
+    if "read_out" in quirks:
+        return  # its own test
+    asked = Asked(meter := AskedDlmsMeter(sign_on=sign_on, quirks=quirks))
+    for _ in range(2):
+        asked.bench.wait(1000)
+        assert asked.read(), asked.conversation.explanation
+        wanted = shown(row for row in meter.read if row[3] != 35 or "odd" not in quirks)
+        assert len(wanted) == (10 if "odd" in quirks else 13)
+        assert asked.telegrams == [wanted]
+        assert asked.listener.meter_id() == ("OPT" if "nameless" in quirks else "") + meter.number
+        assert meter.events[-1].startswith("left properly") and not meter.is_linked
+    assert asked.conversation.failures == 0 and asked.conversation.explanation == ""
+    assert meter.served == READ_ONLY
+
+
+def test_the_first_reading_takes_seconds_and_then_a_scan_less_than_a_second_a_register():
+    for sign_on, most_s in ((False, 6), (True, 12)):
+        asked = Asked(AskedDlmsMeter(sign_on=sign_on))
+        asked.read()
+        assert asked.bench.now_s < most_s
+        before_s, n = asked.bench.now_s, asked.meter.requests
+        asked.read()
+        assert asked.bench.now_s - before_s < 13 - 6
+        assert asked.meter.requests - n == 1 + 13 + 1  # number, values, clock: no scale twice, nothing that was refused
+
+
+def test_what_was_refused_is_asked_again_after_a_day_and_scales_are_another_meters_no_more():
+    asked = Asked(AskedDlmsMeter())
+    asked.read()
+    n_refused = len(asked.meter.refused)
+    assert n_refused == 13
+    asked.read()
+    assert len(asked.meter.refused) == n_refused
+    asked.conversation._wanted.rest(86400)
+    asked.read()
+    assert len(asked.meter.refused) == 2 * n_refused
+    asked.meter.number = "99999999"
+    n = asked.meter.requests
+    asked.read()
+    assert asked.listener.meter_id() == "99999999" and asked.meter.requests - n == 1 + 2 * 13 + 13 + 1
+
+
+def test_a_password_is_given_and_a_wrong_one_once_then_not_for_hours():
+    asked = Asked(AskedDlmsMeter(password=PASSWORD), password=PASSWORD)
+    assert asked.read() and asked.telegrams == [shown(asked.meter.read)]
+    asked = Asked(AskedDlmsMeter(password=PASSWORD), password="12345678")
+    asked.run(4 * 3600 - 60)
+    assert asked.meter.wrong_passwords == 1 and asked.reason == "password refused"
+    assert (
+        "authentication failed" in asked.conversation.explanation and "12345678" not in asked.conversation.explanation
+    )
+    asked.run(20 * 3600)
+    assert asked.meter.wrong_passwords == 2
+    assert not asked.meter.is_linked
+
+
+def test_where_the_head_is_being_placed_no_password_is_tried():
+    asked = Asked(AskedDlmsMeter(password=PASSWORD), password="12345678")
+    asked.conversation.password_withheld = True
+    assert not asked.read() and asked.meter.wrong_passwords == 0
+    assert asked.meter.events == ["left properly, 0 values read"] and not asked.conversation.failures
+
+
+def test_a_password_without_a_verdict_is_tried_twice_at_the_most():
+    class Mute(AskedDlmsMeter):
+        tried = 0
+
+        def _associate(self, apdu):
+            self.tried += 1
+            self.quirks = frozenset()
+            return super()._associate(apdu)[:0]
+
+    asked = Asked(Mute(password=PASSWORD), password=PASSWORD)
+    asked.run(3 * 3600)
+    assert asked.meter.tried == 2
+
+
+@pytest.mark.parametrize(
+    ("meter", "options", "reason", "words"),
+    [
+        ({"password": PASSWORD, "client": 16}, "", "association refused", "authentication required"),
+        ({"server": b"\x02\x23"}, "", "no answer", "their own address"),
+        ({"sign_on": True}, "mode=DLMS", "no answer", "mode=IEC"),
+        ({}, "mode=IEC", "no answer", "does not answer"),
+    ],
+)
+def test_a_failure_is_one_sentence(meter, options, reason, words):
+    asked = Asked(AskedDlmsMeter(**meter), options)
+    assert not asked.read() and asked.telegrams == []
+    assert asked.reason == reason and words in asked.conversation.explanation
+    assert asked.conversation.explanation.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("meter", "options"),
+    [
+        ({"server": b"\x02\x23"}, "physical_address=17"),
+        ({"server": b"\x00\x02\x00\x23"}, "physical_address=17 address_size=4"),
+        ({"server": bytes.fromhex("000224eb"), "client": 32}, "serial_number=77311421 client_address=32"),
+        ({"client": 100}, "client_address=100 auth=NONE"),
+    ],
+)
+def test_addresses_are_those_of_the_options(meter, options):
+    asked = Asked(AskedDlmsMeter(**meter), options)
+    assert asked.read() and asked.telegrams == [shown(asked.meter.read)]
+
+
+def test_jobs_are_read_in_place_of_the_usual_registers():
+    asked = Asked(AskedDlmsMeter(), "obis_job=1.0.1.8.0.255:2,1.0.9.9.9.255,1.0.14.7.0.255")
+    assert asked.read()
+    assert list(asked.telegrams[0]) == ["1-0:1.8.0*255", "1-0:14.7.0*255"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["client_address=128", "client_address", "physical_address=x", "nonsense", "mode=SN", "auth=HIGH", "obis_job=1.8.0",
+     "obis_job=1.0.1.8.0.999", "address_size=3", "serial_number=12345678901"],
+)  # fmt: skip
+def test_wrong_options_are_told_and_not_heeded(text):
+    with pytest.raises(ValueError, match=text.partition("=")[0].split("_")[0]):
+        Options(text)
+    asked = Asked(AskedDlmsMeter(), text)
+    assert text.partition("=")[0].split("_")[0] in asked.conversation.explanation
+    assert asked.read() and asked.conversation.explanation == ""
+
+
+def test_our_own_light_seen_by_the_head_is_no_answer():
+    for sign_on in (False, True):
+        asked = Asked(AskedDlmsMeter(sign_on=sign_on), echo=True)
+        assert asked.read() and asked.telegrams == [shown(asked.meter.read)]
+
+
+def test_a_read_out_in_place_of_hdlc_is_taken():
+    asked = Asked(AskedDlmsMeter(sign_on=True, quirks=("read_out",)))
+    assert asked.read(), asked.conversation.explanation
+    assert asked.telegrams[-1]["1-0:1.8.0*255"] == "000123.4" and asked.listener.meter_id() == asked.meter.number
+
+
+def test_a_lost_link_keeps_what_was_read():
+    class Leaving(AskedDlmsMeter):
+        def _get(self, item, at_s):
+            if self.requests > 8:
+                self.quirks = frozenset(("drop",))
+                self._answer = lambda *_, **__: None
+            return super()._get(item, at_s)
+
+    asked = Asked(Leaving())
+    assert asked.read() and len(asked.telegrams[0]) == 3
+    assert asked.reason == "bad data"
+
+
+def test_the_clock_is_told():
+    asked = Asked(AskedDlmsMeter())
+    asked.read()
+    assert asked.listener.date_time()[:5] == (2026, 3, 2, 11, 30) and asked.listener.date_time()[6] == -60
+    assert [reading.text()[:10] for reading in asked.listener.published_readings()][-1] == "2603021130"
+
+
+def test_bytes_alone_are_no_telegram():
+    listener = AskedValues()
+    assert listener.feed(bytes(range(256)), 0, 256) == 256 and listener.next_event() == 0 and listener.skipped == 256
+    assert list(listener.readings()) == [] and listener.meter_id() == ""
+
+
+def test_a_frame_is_gathered_to_its_end():
+    frame = bytes.fromhex("7ea007032193 0f01 7e".replace(" ", ""))
+    for junk in (b"", b"\x7e", b"\x00\xff\x7e\x7e", b"\x7e\x12"):
+        for n in range(len(junk) + len(frame)):
+            assert frame_end(junk + frame, n) == 0
+        assert frame_end(junk + frame + b"\x7e\xa0", len(junk + frame) + 2) == len(junk + frame)
+
+
+# --- whatever the line and the meter do -------------------------------------------------------------------------------
+
+
+class Unreliable(AskedDlmsMeter):
+    """Loses, doubles, cuts and garbles what it says, at random; `hostile`: says anything at all."""
+
+    def __init__(self, draw, rate, hostile=False, **more):
+        super().__init__(**more)
+        self.draw, self.rate, self.hostile = draw, rate, hostile
+
+    def _say(self, at_s, data, behind=None, ends=False):
+        draw = self.draw
+        if draw.random() < self.rate:
+            kind = draw.randrange(6)
+            if kind == 0:
+                return
+            if kind == 1:
+                super()._say(at_s, data)
+            elif kind == 2:
+                data = data[: draw.randrange(len(data))] or b"\x00"
+            elif kind == 3:
+                k = draw.randrange(len(data))
+                data = data[:k] + bytes((data[k] ^ 1 << draw.randrange(8),)) + data[k + 1 :]
+            elif kind == 4:
+                data = bytes(draw.randrange(256) for _ in range(draw.randrange(1, 40))) + data
+            else:
+                at_s += draw.random() * 4
+        super()._say(at_s, data, behind, ends)
+
+    def _serve(self, apdu, at_s):
+        answer = super()._serve(apdu, at_s)
+        if not self.hostile or self.draw.random() < 0.7:
+            return answer
+        kind = self.draw.randrange(4)
+        if kind == 0:
+            return bytes(self.draw.randrange(256) for _ in range(self.draw.randrange(1, 300)))
+        if kind == 1:
+            return answer[: self.draw.randrange(1, len(answer) + 1)]
+        if kind == 2:
+            k = self.draw.randrange(len(answer))
+            return answer[:k] + bytes((self.draw.randrange(256),)) + answer[k + 1 :]
+        return answer + bytes(self.draw.randrange(700))
+
+
+def test_a_bad_line_brings_right_values_or_a_named_failure():
+    draw = random.Random(18)
+    good = 0
+    for k in range(SESSIONS):
+        quirks = [quirk for quirk in ("segments", "blocks", "no_confirm") if draw.random() < 0.4]
+        asked = Asked(Unreliable(draw, draw.choice((0.03, 0.2, 0.6)), sign_on=k % 4 == 0, quirks=quirks))
+        read = asked.read()
+        good += read
+        assert read or asked.reason in asked.conversation.failed, k
+        assert bool(asked.conversation.explanation) == bool(asked.conversation.failures)
+        said = {item for row in asked.meter.read for item in shown([row]).items()}
+        assert all(set(telegram.items()) <= said for telegram in asked.telegrams)
+        assert not asked.conversation.FAREWELL  # it thinks it has left
+        assert asked.meter.served <= READ_ONLY
+    assert good > SESSIONS // 3
+
+
+def test_a_hostile_meter_makes_no_exception_and_no_stall():
+    draw = random.Random(81)
+    for _ in range(SESSIONS):
+        asked = Asked(Unreliable(draw, draw.choice((0.0, 0.3)), hostile=True))
+        asked.read()
+        asked.read()
+        assert asked.bench.now_s < 2400
+        assert len(asked.listener._values) <= 26 and len(asked.conversation._getter.data) <= 1024
+        assert asked.meter.served <= READ_ONLY
+
+
+def test_any_answer_at_all_to_any_question():
+    """Bytes at random in the place of the driver's answers, thousands of actions: neither an exception nor an end."""
+    draw = random.Random(3)
+    for options in ("", "mode=IEC"):
+        conversation = Conversation(AskedValues(), password=PASSWORD)
+        conversation.take_options(options)
+        actions = conversation.run()
+        answer = None
+        for _ in range(4000):
+            action = actions.send(answer)
+            answer = None
+            if action[0] == EXPECT:
+                answer = bytes(draw.randrange(256) for _ in range(draw.choice((0, 0, 1, 9, 60, 256))))
+                if draw.random() < 0.3:
+                    answer = b"/OPT5\\2X\r\n"
+            elif action[0] == LISTEN:
+                answer = 0
+            elif action[0] == SEND:
+                assert len(action[1]) <= MAX_SENT
+            else:
+                assert action[0] == WAIT or isinstance(action[1], Line)
+        actions.close()

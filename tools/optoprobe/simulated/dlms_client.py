@@ -1,0 +1,31 @@
+"""Simulated DLMS meters that are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..virtual.dlms_asked_meter import QUIRKS, AskedDlmsMeter
+
+__all__ = ["METERS", "OPTIONS", "QUIRKS", "make", "settings"]
+METERS = {
+    "dlms-ask": "DLMS, asked",
+    "dlms-ask-e": "DLMS, asked by mode E",
+    "dlms-ask-low": "DLMS, asked with a password",
+}
+OPTIONS = ("password",)
+_PASSWORD = "71043298"
+
+
+def make(name: str, quirks: Iterable[str], *, seed: int = 1, password: str = "") -> AskedDlmsMeter:
+    wanted = password or (_PASSWORD if name == "dlms-ask-low" else "")
+    return AskedDlmsMeter(sign_on=name == "dlms-ask-e", password=wanted, seed=seed, quirks=quirks)
+
+
+def settings(meter: AskedDlmsMeter) -> dict[str, object]:
+    """What no search finds out: how it is asked, and with which password."""
+    found: dict[str, object] = {"protocol": "dlms-client"}
+    if meter.has_sign_on:
+        found["meter_options"] = "mode=IEC"
+    if meter.password:
+        found["meter_password"] = meter.password.decode()
+    return found

@@ -1,0 +1,416 @@
+"""A DLMS meter that is asked (a Source of `optical_server`): HDLC at 9600 baud, or mode E of IEC 62056-21 before it.
+
+Sources: IEC 62056-46 (station of normal response mode), IEC 62056-5-3 (association, GET), IEC 62056-6-2 (objects),
+IEC 62056-21:2002, annex E. It encodes by dlms_encoder and takes requests apart by itself, not by the client's code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from metering.line import Line
+
+from . import dlms_encoder as enc
+from .household import DWMS_PER_WH, Counters, Household
+from .iec62056_21_talk import bcc
+from .optical_server import Transmission
+
+QUIRKS = {
+    "segments": "answers in HDLC frames of 32 bytes, and takes no longer ones",
+    "blocks": "answers of more than 8 bytes come in blocks",
+    "slow": "1.8 s to each answer",
+    "drop": "each fourth answer is lost",
+    "double": "each third answer is sent twice",
+    "bad_fcs": "each fourth answer has a wrong check",
+    "deaf": "each fourth frame is not heard",
+    "no_confirm": "mode E begins without the meter's confirmation",
+    "read_out": "behind the acknowledge of mode E it reads out by itself",
+    "nameless": "it has no number, but a logical device name",
+    "odd": "its voltages are floating point numbers",
+}
+_RATE = "5"  # 9600
+_SIGN_ON = Line(300, 7, "E")
+_DIRECT = Line(9600)
+_REACTION_S = 0.03
+_SLOW_S = 1.8
+_IDLE_S = 30.0  # inactivity that ends a link, or a sign-on
+_LOCK_AFTER = 3
+_SHORT, _USUAL = 32, 128
+_SNRM, _UA, _DISC, _DM, _FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
+_EPOCH = datetime(2026, 3, 2, 11, 30)
+
+Row = tuple[str, int, int, int]  # OBIS code, count, scaler, unit
+ENERGIES = {"1-0:1.8.0*255": 0, "1-0:2.8.0*255": 1, "1-0:1.8.1*255": 2, "1-0:1.8.2*255": 3}
+
+
+class AskedDlmsMeter:
+    """`password` "": none is wanted; `sign_on`: by mode E. `line` is what it sends and hears with now.
+
+    `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard,
+    `read` the Rows of the session, `requests` counts GETs, `is_linked` and `is_associated` tell its state.
+    """
+
+    def __init__(
+        self,
+        *,
+        sign_on: bool = False,
+        password: str = "",
+        seed: int = 1,
+        quirks: Iterable[str] = (),
+        server: bytes = b"\x03",
+        client: int | None = None,
+    ) -> None:
+        self.quirks = frozenset(quirks)
+        unknown = self.quirks.difference(QUIRKS)
+        if unknown:
+            raise ValueError(f"no such quirk: {', '.join(sorted(unknown))}; there are {', '.join(QUIRKS)}")
+        self.password = password.encode("ascii")
+        self.client = enc.hdlc_address(client if client is not None else 32 if password else 16)
+        self.server = server
+        self.number = f"{50_000_000 + seed * 7_331 % 10_000_000:08d}"
+        self.has_sign_on = sign_on
+        self.line = self._base = _SIGN_ON if sign_on else _DIRECT
+        self.events: list[str] = []
+        self.wrong_passwords = 0
+        self.served: set[int] = set()
+        self.refused: list[str] = []
+        self.read: list[Row] = []
+        self.requests = 0
+        self.sessions = 0
+        self.is_linked = self.is_associated = False
+        self._draw = random.Random(seed)
+        self._home = Household(seed)
+        self._counters = Counters(self._home, 4_711_000 + seed * 1000, 12_000 + seed)
+        self._queue: deque[tuple[float, bytes, Line | None, bool]] = deque()
+        self._line_behind: Line | None = None
+        self._heard = bytearray()
+        self._heard_s = 0.0
+        self._stage = 0  # of the sign-on: 0 waits for it, 1 for the acknowledge, 2 HDLC
+        self._n_answers = self._n_frames = 0
+        self._reset()
+
+    @property
+    def is_being_read(self) -> bool:
+        return self.is_linked
+
+    def _reset(self) -> None:
+        self.is_linked = self.is_associated = False
+        self._sent = self._due = 0
+        self._most = _SHORT if "segments" in self.quirks else _USUAL
+        self._request = bytearray()
+        self._segments: list[bytes] = []
+        self._unacknowledged: tuple[bytes, bool] | None = None
+        self._blocks: list[bytes] = []
+        self.read = []
+
+    # --- what the line's driver asks ---
+
+    def wake_s(self) -> float | None:
+        return self._queue[0][0] if self._queue else None
+
+    def poll(self, now_s: float, free_s: float) -> Transmission | None:
+        if self._line_behind is not None:
+            self.line, self._line_behind = self._line_behind, None
+        if not self._queue or self._queue[0][0] > now_s:
+            return None
+        at_s, data, behind, ends = self._queue.popleft()
+        self._line_behind = behind
+        rows = list(self.read) if ends else None
+        return Transmission(max(at_s, free_s), data, rows, True, self.line, ends and bool(rows))
+
+    def receive(self, value: int, at_s: float) -> None:
+        if at_s - self._heard_s > _IDLE_S and (self.is_linked or self._stage):
+            self.events.append("left alone: the link is over")
+            self._fall_idle()
+        if at_s - self._heard_s > 1.0 and not self._queue:
+            self._heard.clear()
+        self._heard_s = at_s
+        if self.has_sign_on and self._stage < 2:
+            self._hear_sign_on(value & 0x7F, at_s)
+            return
+        self._heard.append(value)
+        self._hear_frames(at_s)
+
+    def _fall_idle(self) -> None:
+        self._reset()
+        self._stage = 0
+        self._heard.clear()
+        self.line = self._base
+
+    def _say(self, at_s: float, data: bytes, behind: Line | None = None, ends: bool = False) -> None:
+        at_s += _SLOW_S if "slow" in self.quirks else _REACTION_S
+        self._queue.append((at_s, data, behind, ends))
+
+    # --- the sign-on ---
+
+    def _hear_sign_on(self, value: int, at_s: float) -> None:
+        self._heard.append(value)
+        if value != 0x0A:
+            return
+        text, self._heard = bytes(self._heard), bytearray()
+        if self._stage == 0:
+            at = text.rfind(b"/?")
+            if at >= 0 and text[at:] in (b"/?!\r\n", b"/?" + self.number.encode() + b"!\r\n"):
+                self._say(at_s, f"/OPT{_RATE}\\2ASKED\r\n".encode())
+                self._stage = 1
+        elif text[-6:] == f"\x062{_RATE}2\r\n".encode():
+            self._stage = 2
+            rate = Line(9600, 7, "E")
+            self.line = rate
+            if "read_out" in self.quirks:
+                block = f"0.0.0({self.number})\r\n1.8.0(000123.4*kWh)\r\n!\r\n\x03".encode()
+                self._say(at_s, b"\x02" + block + bcc(block), _SIGN_ON)
+                self._stage = 0
+            elif "no_confirm" in self.quirks:
+                self.line = _DIRECT
+            else:
+                self._say(at_s + 0.1, text[-6:], _DIRECT)
+        else:
+            self._stage = 0
+
+    # --- HDLC ---
+
+    def _hear_frames(self, at_s: float) -> None:
+        heard = self._heard
+        while True:
+            at = heard.find(b"\x7e")
+            if at < 0:
+                heard.clear()
+                return
+            del heard[:at]
+            if len(heard) < 3:
+                return
+            length = (heard[1] & 7) << 8 | heard[2]
+            if heard[1] & 0xF0 != 0xA0 or not 7 <= length <= 400:
+                del heard[:1]
+                continue
+            if len(heard) < length + 2:
+                return
+            frame = bytes(heard[1 : length + 1])
+            if heard[length + 1] != 0x7E or enc.crc_bytes(frame[:-2]) != frame[-2:]:
+                del heard[:1]
+                continue
+            del heard[: length + 2]
+            self._n_frames += 1
+            if "deaf" in self.quirks and self._n_frames % 4 == 3:
+                continue
+            self._hear_frame(frame, at_s)
+
+    def _hear_frame(self, frame: bytes, at_s: float) -> None:
+        at = 2 + len(self.server)
+        if frame[2:at] != self.server or frame[at : at + 1] != self.client:
+            return
+        control = frame[at + 1]
+        information = frame[at + 4 : -2]
+        if control == _SNRM:
+            self._reset()
+            self.is_linked = True
+            sizes = bytes((0x81, 0x80, 0x12, 5, 1, self._most, 6, 1, self._most))
+            self._answer(at_s, _UA, sizes + b"\x07\x04\x00\x00\x00\x01\x08\x04\x00\x00\x00\x01")
+        elif control == _DISC:
+            if self.is_linked:
+                self.sessions += 1
+                self.events.append(f"left properly, {len(self.read)} values read")
+            self._answer(at_s, _UA if self.is_linked else _DM, b"", ends=True)
+            self.is_linked = self.is_associated = False
+            self._stage = 0
+        elif not self.is_linked:
+            self._answer(at_s, _DM)
+        elif not control & 1:
+            self._hear_information(control, information, bool(frame[0] & 8), at_s)
+        elif control & 0xF == 1:
+            self._go_on(control >> 5, at_s)
+        else:
+            self._answer(at_s, _FRMR)
+
+    def _hear_information(self, control: int, information: bytes, more: bool, at_s: float) -> None:
+        if control >> 1 & 7 != self._due:  # heard before: what was answered is said when it is asked for
+            self._answer(at_s, self._due << 5 | 0x11)
+            return
+        if len(information) > self._most:
+            self._answer(at_s, _FRMR)
+            return
+        self._due = (self._due + 1) & 7
+        self._acknowledge(control >> 5)
+        self._request += information
+        if more:
+            self._answer(at_s, self._due << 5 | 0x11)
+            return
+        request, self._request = bytes(self._request), bytearray()
+        if request[:3] != b"\xe6\xe6\x00":
+            self._answer(at_s, _FRMR)
+            return
+        answer = enc.LLC_PUSH + self._serve(request[3:], at_s)
+        self._segments = [answer[k : k + self._most] for k in range(0, len(answer), self._most)]
+        self._next_segment(at_s)
+
+    def _acknowledge(self, received: int) -> None:
+        if self._unacknowledged is not None and received == (self._sent + 1) & 7:
+            self._sent = received
+            self._unacknowledged = None
+
+    def _go_on(self, received: int, at_s: float) -> None:
+        """RR: the segment `received` is wanted."""
+        self._acknowledge(received)
+        if self._unacknowledged is not None:
+            self._information(at_s, *self._unacknowledged)
+        elif self._segments:
+            self._next_segment(at_s)
+        else:
+            self._answer(at_s, self._due << 5 | 0x11)
+
+    def _next_segment(self, at_s: float) -> None:
+        self._unacknowledged = self._segments.pop(0), bool(self._segments)
+        self._information(at_s, *self._unacknowledged)
+
+    def _information(self, at_s: float, data: bytes, more: bool) -> None:
+        self._answer(at_s, self._due << 5 | 0x10 | self._sent << 1, data, more)
+
+    def _answer(self, at_s: float, control: int, data: bytes = b"", more: bool = False, ends: bool = False) -> None:
+        frame = enc.hdlc_frame(data, destination=self.client, source=self.server, control=control, more=more)
+        said = b"\x7e" + frame + b"\x7e"
+        self._n_answers += 1
+        n = self._n_answers
+        behind = self._base if ends and self.has_sign_on else None
+        if "drop" in self.quirks and n % 4 == 2:
+            self.line = behind or self.line
+            return
+        if "bad_fcs" in self.quirks and n % 4 == 2:
+            said = said[:-2] + bytes((said[-2] ^ 1, 0x7E))
+        self._say(at_s, said, behind, ends)
+        if "double" in self.quirks and n % 3 == 2 and not ends:
+            self._queue.append((at_s + 2 * _REACTION_S, said, None, False))
+
+    # --- services ---
+
+    def _serve(self, apdu: bytes, at_s: float) -> bytes:
+        self.served.add(apdu[0])
+        if apdu[0] == 0x60:
+            return self._associate(apdu)
+        if apdu[0] == 0x62:
+            self.is_associated = False
+            return b"\x63\x03\x80\x01\x00"
+        if apdu[0] != 0xC0 or not self.is_associated or len(apdu) < 4:
+            return b"\xd8\x01\x02"
+        invoke = apdu[2:3]
+        if apdu[1] == 2:
+            block = int.from_bytes(apdu[3:7], "big")
+            if not self._blocks or block != self._block:
+                self._blocks = []
+                return b"\xc4\x02" + invoke + b"\x01\x00\x00\x00\x00\x01\x13"
+            return self._next_block(invoke)
+        if apdu[1] == 1:
+            self.requests += 1
+            result = self._get(apdu[3:12], at_s)
+            if "blocks" in self.quirks and result[0] == 0 and len(result) > 8 or len(result) > 400:
+                data = result[1:]
+                size = 8 if len(data) < 100 else 200
+                self._blocks = [data[k : k + size] for k in range(0, len(data), size)]
+                self._block = 0
+                return self._next_block(invoke)
+            return b"\xc4\x01" + invoke + result
+        if apdu[1] == 3:
+            items = [apdu[4 + 10 * k : 13 + 10 * k] for k in range(apdu[3])]
+            self.requests += len(items)
+            return b"\xc4\x03" + invoke + apdu[3:4] + b"".join(self._get(item, at_s) for item in items)
+        return b"\xd8\x01\x02"
+
+    def _next_block(self, invoke: bytes) -> bytes:
+        data = self._blocks.pop(0)
+        self._block += 1
+        head = b"\xc4\x02" + invoke + bytes((not self._blocks,)) + self._block.to_bytes(4, "big")
+        return head + b"\x00" + enc.ber_length(len(data)) + data
+
+    def _associate(self, apdu: bytes) -> bytes:
+        mechanism, secret = 0, b""
+        at = 2
+        while at + 1 < len(apdu):
+            tag, n = apdu[at], apdu[at + 1]
+            content = apdu[at + 2 : at + 2 + n]
+            if tag == 0x8B:
+                mechanism = content[-1]
+            elif tag == 0xAC and n > 2:
+                secret = content[2:]
+            at += 2 + n
+        result, diagnostic = 0, 0
+        if self.wrong_passwords >= _LOCK_AFTER:
+            result, diagnostic = 1, 13
+        elif mechanism > 1:
+            result, diagnostic = 1, 11
+        elif self.password and not mechanism:
+            result, diagnostic = 1, 14
+        elif mechanism and secret != self.password:
+            self.wrong_passwords += 1
+            locked = " and locks" if self.wrong_passwords >= _LOCK_AFTER else ""
+            self.events.append(f"refuses a password{locked}")
+            result, diagnostic = 1, 13
+        self.is_associated = not result
+        initiate = b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x10\x14\x01\xf4\x00\x07"
+        body = b"\xa1\x09\x06\x07\x60\x85\x74\x05\x08\x01\x01\xa2\x03\x02\x01" + bytes((result,))
+        body += b"\xa3\x05\xa1\x03\x02\x01" + bytes((diagnostic,))
+        if not result:
+            body += bytes((0xBE, len(initiate) + 2, 0x04, len(initiate))) + initiate
+        return bytes((0x61, len(body))) + body
+
+    # --- objects ---
+
+    def _get(self, item: bytes, at_s: float) -> bytes:
+        """Get-Data-Result of class, OBIS code and attribute."""
+        class_id, attribute = int.from_bytes(item[:2], "big"), item[8]
+        obis = "{}-{}:{}.{}.{}*{}".format(*item[2:8])
+        found = self._objects(at_s).get(obis)
+        if found is None or found[0] != class_id:
+            self.refused.append(obis)
+            return b"\x01\x04"
+        value = found[1].get(attribute)
+        if value is None:
+            return b"\x01\x03"
+        if class_id == 3 and attribute == 2:
+            rows = {row[0]: row for row in self._rows(at_s)}
+            self.read.append(rows[obis])
+        return b"\x00" + value
+
+    def _rows(self, at_s: float) -> list[Row]:
+        self._counters.advance(int(at_s * 1000))
+        counters = self._counters
+        second = int(at_s)
+        phases = self._home.phases_dw(second)
+        total = sum(phases)
+        counts = (counters.imported, counters.exported, *counters.tariff)
+        rows = [(obis, counts[k] // DWMS_PER_WH, 0, 30) for obis, k in ENERGIES.items()]
+        rows += [("1-0:1.7.0*255", max(total, 0), -1, 27), ("1-0:2.7.0*255", max(-total, 0), -1, 27)]
+        for k in range(3):
+            voltage = self._home.voltage_dv(second, k)
+            rows.append((f"1-0:{32 + 20 * k}.7.0*255", voltage, -1, 35))
+            rows.append((f"1-0:{31 + 20 * k}.7.0*255", abs(phases[k]) * 100 // voltage, -2, 33))
+        return [*rows, ("1-0:14.7.0*255", self._home.frequency_chz(second), -2, 44)]
+
+    def _objects(self, at_s: float) -> dict[str, tuple[int, dict[int, bytes]]]:
+        """OBIS code -> class and attributes."""
+        clock = enc.date_time_octets(_EPOCH + timedelta(seconds=int(at_s)), deviation=-60)
+        found = {
+            "0-0:42.0.0*255": (1, {2: enc.octets(b"OPT" + self.number.encode())}),
+            "0-0:1.0.0*255": (8, {2: enc.octets(clock)}),
+        }
+        if "nameless" not in self.quirks:
+            found["0-0:96.1.0*255"] = (1, {2: enc.octets(self.number.encode())})
+        for obis, count, scaler, unit in self._rows(at_s):
+            value = enc.number(enc.UINT32, count)
+            if "odd" in self.quirks and unit == 35:
+                value = enc.float32(count / 10)
+            found[obis] = (3, {2: value, 3: enc.scaler_unit(scaler, unit)})
+        listed = [
+            enc.structure(
+                (enc.number(enc.UINT16, class_id), enc.number(enc.UINT8, 0), enc.octets(enc.obis_bytes(obis)), rights)
+            )
+            for obis, (class_id, _) in found.items()
+            for rights in (enc.structure((enc.array(()), enc.array(()))),)
+        ]
+        name = enc.octets(enc.obis_bytes("0-0:40.0.0*255"))
+        for obis in found:
+            found[obis][1][1] = enc.octets(enc.obis_bytes(obis))
+        found["0-0:40.0.0*255"] = (15, {1: name, 2: enc.array(listed)})
+        return found
