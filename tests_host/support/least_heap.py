@@ -19,6 +19,7 @@ import pytest
 
 from optoprobe.virtual.board import HARDWARE_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
@@ -29,6 +30,7 @@ from .broker import Listener
 
 LONG = ("list_type_bits", "phases", "key", "two_tariffs", "temperature")  # 22 registers, the longest list met
 KEY = "000102030405060708090a0b0c0d0e0f"
+ASKED: dict[str, object] = {"protocol": "dlms-client", "meter_password": "71043298", "interval_s": 5}
 STEP_BYTES = 512
 _START_S = 75  # from power on to the third live message: a search takes some 20 s
 _ANSWER_S = 15
@@ -51,6 +53,7 @@ CASES = {
     "iec": Case(lambda: IecMeter("C", full=True), {"protocol": "iec62056-21"}),
     "p1": Case(lambda: IecMeter("P1"), {"protocol": "iec62056-21", "line": "115200 8N1"}),
     "dlms": Case(_encrypted, {"protocol": "dlms", "line": "9600 8N1", "meter_key": KEY}),
+    "dlms-client": Case(lambda: AskedDlmsMeter(password="71043298"), ASKED),
     "dlms-found": Case(_encrypted, {"protocol": "auto", "meter_key": KEY}),
 }
 

@@ -166,6 +166,11 @@ class Conversation:
         """What lets the meter go where nobody asks on."""
         return self._link.farewell() if self._link.is_up else b""
 
+    @property
+    def is_resting(self):
+        """Is the meter left alone for hours, as it has refused the password?"""
+        return self._password_rests_s > 0
+
     # -- for ever
 
     def run(self):

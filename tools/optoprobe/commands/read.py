@@ -322,7 +322,8 @@ class _Session:
         conversation = self._conversation
         if conversation is not None and conversation.failures > self._failures_told:
             self._failures_told = conversation.failures
-            if not self.telegrams and conversation.failures >= _ATTEMPTS:
+            rests = getattr(conversation, "is_resting", False)  # it will not ask for hours
+            if not self.telegrams and (rests or conversation.failures >= _ATTEMPTS):
                 raise _NoAnswer(self._why_nothing())
             if self.args.every or self._progress.on:
                 self._progress.wipe()

@@ -1,0 +1,75 @@
+"""Simulated DLMS meters that are asked, read by the unmodified firmware in virtual time, at their real rates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.virtual_time import Probe
+
+from metering.reading import decimal_text
+from optoprobe import simulated
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+
+PASSWORD = "71043298"
+NAMED = {"protocol": "dlms-client", "interval_s": 10}
+KEYS = {
+    "1-0:1.8.0*255": ("/state", "energy_import", 3),
+    "1-0:2.8.0*255": ("/state", "energy_export", 3),
+    "1-0:1.7.0*255": ("/live", "power_import", 0),
+    "1-0:32.7.0*255": ("/live", "voltage_l1", 0),
+    "1-0:51.7.0*255": ("/live", "current_l2", 0),
+}
+
+
+def settings_of(meter: AskedDlmsMeter) -> dict[str, Any]:
+    return NAMED | simulated.of("dlms-client").settings(meter)
+
+
+@pytest.mark.parametrize("name", ["dlms-ask", "dlms-ask-e", "dlms-ask-low"])
+def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
+    meter = simulated.of("dlms-client").make(name, ())
+    with Probe(tmp_path, meter, settings_of(meter)) as probe:
+        assert probe.run_until(15, done=lambda: probe.of("/live")), (probe.log, probe.notice())
+        assert probe.now_s < (12 if name == "dlms-ask-e" else 6)
+        said = {row[0]: row for row in meter.read}
+        for code, (topic, key, kilo) in KEYS.items():
+            _, count, scaler, _ = said[code]
+            assert probe.of(topic)[0].object()[key] == decimal_text(count, scaler - kilo)
+        assert f"/{meter.number}/" in probe.of("/state")[0].topic
+        probe.run_for(60)
+        assert len(probe.of("/live")) >= 5 and probe.notice() == ""
+        told = probe.diagnostics()
+        assert (told["protocol"], told["attempts_failed"], told["rejected"]) == ("dlms-client", 0, 0)
+        assert meter.events == ["left properly, 13 values read"] * len(meter.events)
+
+
+def test_options_of_the_owner_are_heeded(tmp_path: Path) -> None:
+    meter = AskedDlmsMeter(server=bytes.fromhex("00022423"), client=100)
+    options = "client_address=100 physical_address=2321 obis_job=1.0.1.8.0.255:2"
+    with Probe(tmp_path, meter, NAMED | {"meter_options": options}) as probe:
+        assert probe.run_until(10, done=lambda: probe.of("/state")), (probe.log, probe.notice())
+        assert list(probe.of("/state")[0].object()) == ["energy_import"]
+
+
+def test_a_wrong_password_is_told_and_tried_once(tmp_path: Path) -> None:
+    meter = AskedDlmsMeter(password=PASSWORD)
+    with Probe(tmp_path, meter, NAMED | {"meter_password": "87654321"}) as probe:
+        probe.run_for(600)
+        assert meter.wrong_passwords == 1 and probe.of("/state") == []
+        assert "refuses the password" in probe.notice() and "not tried again for hours" in probe.notice()
+        assert not any("87654321" in str(message) for message in probe.published) and "87654321" not in str(probe.log)
+
+
+def test_a_public_client_that_is_not_let_in_is_told_what_is_wanted(tmp_path: Path) -> None:
+    meter = AskedDlmsMeter(password=PASSWORD, client=16)
+    with Probe(tmp_path, meter, NAMED) as probe:
+        probe.run_for(30)
+        assert "authentication required" in probe.notice() and probe.of("/state") == []
+
+
+def test_a_search_asks_no_such_meter(tmp_path: Path) -> None:
+    """It is read where it is named: SNRM belongs to no question of a search yet."""
+    meter = AskedDlmsMeter()
+    with Probe(tmp_path, meter, {"protocol": "auto"}) as probe:
+        probe.run_for(60)
+        assert meter.events == [] and not meter.served

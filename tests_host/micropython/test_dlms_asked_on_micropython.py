@@ -1,0 +1,54 @@
+"""Asking a DLMS meter on the runtime of a board says, and reads, the same as on this computer, byte for byte."""
+
+import random
+
+import pytest
+from support.core_on_micropython import printed, printed_by_cpython
+
+from metering.dlms.asked_values import AskedValues
+from metering.dlms.client import Conversation
+from metering.line import EXPECT
+from optoprobe.virtual.conversation_bench import Bench
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.line import VirtualLine
+
+PASSWORD = "71043298"
+
+
+def answers(options, sign_on, quirks, draw):
+    """What came at each EXPECT of three sessions; of the last one every fourth is damaged."""
+    meter = AskedDlmsMeter(sign_on=sign_on, password=PASSWORD, quirks=quirks)
+    conversation = Conversation(AskedValues(), "", PASSWORD)
+    conversation.take_options(options)
+    bench = Bench(meter, VirtualLine(meter.line))
+    found = []
+
+    def noted(actions, damages):
+        answer = None
+        while True:
+            try:
+                action = actions.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer = yield action
+            if action[0] == EXPECT:
+                if answer and damages and draw.random() < 0.25:
+                    k = draw.randrange(len(answer))
+                    answer = draw.choice((answer[:k], answer[:k] + bytes((answer[k] ^ 0x10,)) + answer[k + 1 :]))
+                found.append(answer)
+
+    for damages in (False, False, True):
+        bench.converse(noted(conversation.read_out(), damages))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "sign_on", "quirks"), [("-", False, ("segments", "blocks")), ("mode=IEC", True, ("double", "odd"))]
+)
+def test_both_runtimes_say_and_read_the_same(tmp_path, core, options, sign_on, quirks):
+    came = answers(options.strip("-"), sign_on, quirks, random.Random(18))
+    file = tmp_path / "answers.txt"
+    file.write_text("".join(answer.hex() + "\n" for answer in came))
+    out = printed(core, "dlms_asked.py", options, PASSWORD, file)
+    assert out == printed_by_cpython("dlms_asked.py", options, PASSWORD, file)
+    assert out.count("telegram 1") >= 2 and out.count("\nsays ") > 60 and "1 0 1 8 0 255 4712" in out
