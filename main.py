@@ -6,11 +6,15 @@ Whatever ends it ends in a restart: by an exception, with its place kept; else b
 import gc
 import sys
 
+from micropython import kbd_intr
+
+kbd_intr(-1)  # as in boot.py: MicroPython begins each file anew
 try:
     from firmware.app import main
 
     main()
 except Exception as error:  # Ctrl-C is none: a computer has stopped it
+    kbd_intr(3)
     sys.print_exception(error)
     gc.collect()  # memory may be what it has ended for
     from firmware.hardware.restarts import restart_by

@@ -38,6 +38,7 @@ class App:
 
     def __init__(self):
         self._tool_runs = False  # the LED is its own then
+        self._has_read = False
         call("firmware.composition", self._compose)
 
     def _compose(self, composition):
@@ -50,6 +51,9 @@ class App:
             print("optoprobe: " + sentence)
 
     def _on_published(self):
+        if not self._has_read:
+            self._has_read = True
+            print("optoprobe: first reading: %d s after the start" % self.services.health.uptime_s)
         if self._led is not None and not self._tool_runs:
             self._led.value(not self._led.value())
 

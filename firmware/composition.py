@@ -1,5 +1,8 @@
 """The composition root: settings and board in, the device's parts out. Loaded at the start, and dropped again."""
 
+import asyncio
+import sys
+
 from micropython import const
 
 from firmware.hardware.health import Health, chip_number
@@ -13,6 +16,8 @@ from metering.unload import unload
 
 _SETTINGS_FILE = "settings.json"
 _BOARD_FILE = "board.json"
+_WIFI_CURE = "give it on this port, by a browser (Improv) or by optoprobe config --set wifi_ssid=NAME"
+_BROKER_CURE = "give your broker by optoprobe config --set mqtt_host=NAME"
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 
@@ -62,11 +67,21 @@ def make_parts(on_published):
     for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
         mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
     driver = None if head is None else LineDriver(head, health)
+    if not settings["wifi_ssid"]:
+        print("optoprobe: settings: no Wi-Fi is set, so nothing is published: " + _WIFI_CURE)
+    elif not settings["mqtt_host"]:
+        print("optoprobe: settings: mqtt_host is empty, so nothing is published: " + _BROKER_CURE)
     return settings, problems, board_name, led, mailbox, (driver, health, outbox, announcer, network, on_published)
 
 
 def make_meter(settings, services, problems):
-    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it."""
+    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it. The
+    console is watched from now on.
+    """
+    if sys.implementation.name == "micropython":  # a computer's Python has no such console, and no loop yet
+        from firmware.owner.console_watch import watch
+
+        asyncio.create_task(watch(services))
     driver = services.driver
     if driver is None:
         return None

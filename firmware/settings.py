@@ -202,11 +202,13 @@ def _digits(value):
 
 
 def load(path):
-    """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults."""
+    """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults. That there is
+    none is no problem: a new probe has none, and gets one with its Wi-Fi.
+    """
     try:
         given = read_json(path, _MAX_FILE_BYTES)
     except OSError:
-        return _defaults("there is no %s: copy one onto the device with optoprobe deploy --settings FILE" % path)
+        return check({})
     except ValueError as error:
         return _defaults("%s is %s: correct it and copy it again" % (path, error))
     if not isinstance(given, dict):

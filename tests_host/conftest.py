@@ -64,6 +64,7 @@ def device() -> Iterator[Any]:
         patch.setitem(sys.modules, "machine", machine)
         micropython = ModuleType("micropython")
         micropython.const = lambda value: value  # type: ignore[attr-defined]
+        micropython.kbd_intr = lambda character: None  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "micropython", micropython)
         patch.setitem(sys.modules, "ntptime", ModuleType("ntptime"))
         patch.setattr(time, "ticks_ms", lambda: int(time.monotonic() * 1000), raising=False)

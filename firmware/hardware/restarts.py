@@ -9,7 +9,7 @@
 import time
 
 import machine
-from micropython import const
+from micropython import const, kbd_intr
 
 _MAGIC = b"OPR1"
 _BYTES = const(6)  # RTC_BYTES of firmware.hardware.health
@@ -61,6 +61,7 @@ def note_start(watchdog_ms):
             quick += 1
     _write(restarts, quick, own_cause)
     if quick >= _QUICK_RESTARTS:
+        kbd_intr(3)  # boot.py has it off
         print("optoprobe: %d quick restarts; starting in %d s, Ctrl-C stops here" % (quick, _SAFE_WAIT_S))
         time.sleep(_SAFE_WAIT_S)
     machine.WDT(timeout=watchdog_ms)

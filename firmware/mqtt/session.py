@@ -230,7 +230,7 @@ class Network:
         self._outbox = outbox
         self._health = health
         self.mailbox = mailbox
-        self._wifi = Wifi(settings["wifi_ssid"], settings["wifi_password"], probe_id.replace("_", "-"), self._rest)
+        self.wifi = Wifi(settings["wifi_ssid"], settings["wifi_password"], probe_id.replace("_", "-"), self._rest)
         self.session = session = MqttSession(settings, probe_id, announcer, mailbox, health)
         self.discovery = DiscoveryPublisher(settings, announcer, outbox, session, health)
         self._backoff = Backoff()
@@ -248,14 +248,12 @@ class Network:
 
     def rssi_dbm(self):
         """The Wi-Fi's signal, None while there is none."""
-        return self._wifi.rssi_dbm()
+        return self.wifi.rssi_dbm()
 
     def start(self):
-        """Begin; without a Wi-Fi or broker in the settings there is nothing to do, which is printed."""
-        for key in ("wifi_ssid", "mqtt_host"):
-            if not self.settings[key]:
-                print("optoprobe: settings: %s is empty, so nothing is published" % key)
-                return
+        """Begin; without a Wi-Fi or broker in the settings there is nothing to do."""
+        if not (self.settings["wifi_ssid"] and self.settings["mqtt_host"]):
+            return
         self._health.network_progressed()
         stack_bytes = _STACK_BYTES + (_TLS_STACK_BYTES if self.settings["mqtt_tls_ca"] else 0)
         _thread.stack_size(stack_bytes if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
@@ -280,7 +278,7 @@ class Network:
 
     def _live(self):
         """From the Wi-Fi to a session's end: whoever leaves a `before_session` in it wants one before the next."""
-        self._wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
+        self.wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
         self.opened_s = self._health.uptime_s
         self._failed_in_a_row = 0
@@ -294,7 +292,7 @@ class Network:
         session = self.session
         session.listen()
         session.keep_alive()
-        if not self._wifi.is_joined():
+        if not self.wifi.is_joined():
             raise OSError(errno.ENOTCONN)
         waits = self.discovery.poll()
         session.publish_large()
@@ -317,7 +315,7 @@ class Network:
         self.has_news = True
 
     def _rest(self, wait_ms):
-        while wait_ms > 0:
+        while wait_ms > 0 and not self.wifi.hurries:
             self._health.network_progressed()
             time.sleep_ms(min(wait_ms, 1000))
             wait_ms -= 1000

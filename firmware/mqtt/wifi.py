@@ -13,10 +13,12 @@ class NoWifi(Exception):
 class Wifi:
     """The router knows us by `hostname`. `rest(ms)` is called while an answer is waited for, which takes up to 20 s."""
 
+    hurries = False  # another one's thread wants the chip's Wi-Fi: firmware.mqtt.wifi_trial
+
     def __init__(self, ssid, password, hostname, rest):
         self._ssid = ssid
         self._password = password
-        self._hostname = hostname
+        self.hostname = hostname
         self._rest = rest
         self._wlan = None
 
@@ -25,7 +27,7 @@ class Wifi:
         try:
             wlan = self._wlan
             if wlan is None:
-                network.hostname(self._hostname)
+                network.hostname(self.hostname)
                 self._wlan = wlan = network.WLAN(network.STA_IF)
             if anew:
                 wlan.active(False)  # joined in name only, perhaps

@@ -159,6 +159,7 @@ def boot(monkeypatch: pytest.MonkeyPatch, health: Any) -> list[int]:
     import sys
 
     armed: list[int] = []
+    monkeypatch.setitem(sys.modules, "micropython", SimpleNamespace(kbd_intr=lambda character: None))
     monkeypatch.setattr(gc, "threshold", lambda n: None, raising=False)
     monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
     monkeypatch.setitem(sys.modules, "machine", SimpleNamespace(WDT=lambda timeout: armed.append(timeout)))

@@ -279,7 +279,7 @@ def test_a_session_of_a_minute_begins_the_waits_anew(net: Any) -> None:
 def test_the_wifi_is_left_and_joined_anew_behind_every_twentieth_failure(thread: Any, clock: Clock) -> None:
     thread.open = refused
     run(thread, clock, 600)
-    calls = " ".join(thread._wifi._wlan.calls)
+    calls = " ".join(thread.wifi._wlan.calls)
     tries = calls.split("off")
     assert [part.split().count("on") for part in tries[:2]] == [19, 20], calls
     assert all("connect" in part for part in tries)  # after it was left it is joined again
@@ -299,7 +299,7 @@ def test_a_wifi_that_lets_nobody_in_is_named_and_tried_again(
 
 def test_a_wifi_that_is_lost_ends_the_session(net: Any, thread: Any, clock: Clock) -> None:
     def lost() -> None:
-        thread._wifi._wlan.joined = False
+        thread.wifi._wlan.joined = False
 
     thread.open = lost
     for name in ("listen", "keep_alive"):

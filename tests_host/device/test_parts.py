@@ -925,7 +925,7 @@ GOOD_SETTINGS = json.dumps(settings_for(1)).encode()
 
 # name -> (settings.json, board.json, what the log must say); None leaves out settings, keeps the board
 BROKEN_FILES: dict[str, tuple[bytes | None, bytes | None, str]] = {
-    "no settings": (None, None, "there is no settings.json"),
+    "no settings": (None, None, "no Wi-Fi is set, so nothing is published: give it on this port"),
     "cut settings": (b'{"wifi_ssid": "ho', None, "settings.json is not whole, or not JSON"),
     "binary settings": (bytes(range(256)), None, "settings.json is not whole, or not JSON"),
     "array settings": (b"[1]", None, "settings.json holds no object"),

@@ -747,7 +747,7 @@ class Probe:
         )
         return {
             "machine": self._machine(module),
-            "micropython": module("micropython", const=lambda value: value),
+            "micropython": module("micropython", const=lambda value: value, kbd_intr=lambda character: None),
             "network": module("network", STA_IF=0, hostname=lambda name: None, WLAN=_Wlan),
             "ntptime": module("ntptime", settime=lambda: None, host=""),
             "umqtt": module("umqtt", simple=simple),

@@ -9,7 +9,9 @@ root. `runtime="cpython"` runs the same sources under CPython where no MicroPyth
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from pathlib import Path
 from optoprobe import device_tree, runtime, simulated, source_tree
 from optoprobe.name_mapping import EVERYWHERE, NameMap
 from optoprobe.virtual.broker import tied
+from optoprobe.virtual.console import Console
 
 FAKES = Path(__file__).parent / "fakes"
 HEAP_BUDGET = 64 * 1024  # of the whole firmware
@@ -37,6 +40,8 @@ _STOP_S = 3
 _RESET = 77  # exit status of fakes.machine.reset()
 _HARD_RESET, _WDT_RESET = 2, 3  # of machine.reset_cause()
 _LOG_LINES = 1000
+
+Network = tuple[str, int, str]  # a Wi-Fi's name, dBm, password ("" for an open one)
 
 
 @functools.cache
@@ -61,6 +66,8 @@ def _text_in_flash(source: Path) -> str:
 class VirtualBoard:
     """A device in `directory`, its head on the optical server at `line_port`. `log` holds what it printed.
 
+    With `has_console` its console is at `console.port`; `air` are the networks that are there.
+
     Where its program resets the chip or its watchdog bites it is started again, and `resets` has the cause (of
     machine.reset_cause()) appended.
     """
@@ -76,6 +83,8 @@ class VirtualBoard:
         heap_bytes: int | None = None,
         reset_cause: int = 1,
         start: str | None = None,
+        has_console: bool = False,
+        air: list[Network] | None = None,
     ) -> None:
         if runtime_name not in ("micropython", "cpython"):
             raise ValueError("the runtime is micropython or cpython")
@@ -95,7 +104,8 @@ class VirtualBoard:
         more += TLS_BYTES if settings and settings.get("mqtt_tls_ca") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start
-        self._process: subprocess.Popen[str] | None = None
+        self.console = Console(self._write, self._interrupts) if has_console else None
+        self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
         directory.mkdir(parents=True, exist_ok=True)
         board = board if board is not None else source_tree.board_files()["virtual"]
@@ -105,6 +115,9 @@ class VirtualBoard:
         (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
         for source in FAKES.glob("*.py"):
             device_tree.install(source, hardware, compiled, _text_in_flash(source) if compiled else None)
+        if air is not None:  # else any Wi-Fi is there, and any password is right
+            device_tree.install(FAKES / "air" / "network.py", hardware, compiled=compiled)
+            (directory / "air.json").write_text(json.dumps(air))
         umqtt = runtime.umqtt() / "umqtt" / "simple.py"
         device_tree.install(umqtt, hardware / "umqtt", compiled, _text_in_flash(umqtt) if compiled else None)
 
@@ -131,11 +144,10 @@ class VirtualBoard:
             tied(command),
             cwd=self.directory,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if self.console else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+            bufsize=0,
         )
 
     def _live(self) -> None:
@@ -143,15 +155,42 @@ class VirtualBoard:
         while True:
             process = self._process
             assert process is not None and process.stdout is not None
-            for line in process.stdout:
-                if len(self.log) < _LOG_LINES:
-                    self.log.append(line.rstrip("\n"))
+            rest = b""
+            while data := os.read(process.stdout.fileno(), 4096):
+                if self.console:
+                    self.console.say(data)
+                *lines, rest = (rest + data).split(b"\n")
+                self._note(lines)
+            self._note([rest] if rest else [])
             cause = {_RESET: _HARD_RESET, -signal.SIGALRM: _WDT_RESET}.get(process.wait())
             with self._switching:
                 if cause is None or not self._on:
                     return
                 self.resets.append(cause)
                 self._launch(cause)
+
+    def _note(self, lines: list[bytes]) -> None:
+        self.log += [line.decode("utf-8", "replace") for line in lines[: _LOG_LINES - len(self.log)]]
+
+    def _write(self, data: bytes) -> None:
+        """What somebody types on the console goes to the program."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):  # it has just ended
+                process.stdin.write(data)
+
+    def _interrupts(self) -> bool:
+        """A Ctrl-C has come: where the program has MicroPython look for one (kbd_intr), it gets a KeyboardInterrupt."""
+        process = self._process
+        if process is None:
+            return False
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+            if caught >> (signal.SIGINT - 1) & 1:
+                process.send_signal(signal.SIGINT)
+                return True
+        return False
 
     @property
     def running(self) -> bool:
@@ -192,6 +231,8 @@ class VirtualBoard:
         if self._pump is not None:
             self._pump.join(_STOP_S)
         self._process = None
+        if self.console:
+            self.console.close()
 
     def __enter__(self) -> VirtualBoard:
         return self.start()

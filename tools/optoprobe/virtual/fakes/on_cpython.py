@@ -41,5 +41,6 @@ sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socke
 
 micropython = types.ModuleType("micropython")
 micropython.const = lambda value: value
+micropython.kbd_intr = lambda character: None
 sys.modules["micropython"] = micropython
 _thread.stack_size = lambda size=0: 0  # the firmware's 8 KiB are less than CPython accepts
