@@ -141,8 +141,7 @@ def test_each_bad_setting_has_its_own_sentence(device: Any) -> None:
     assert len(problems) == 2 and values["wifi_ssid"] == "home"
 
 
-BROKEN_SETTINGS = {
-    "missing": (None, "there is no"),
+BROKEN_SETTINGS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not JSON"),
     "cut": (b'{"wifi_ssid": "ho', "not JSON"),
     "binary": (b"\xff\xfe\x00{}", "not JSON"),
@@ -157,11 +156,14 @@ BROKEN_SETTINGS = {
 def test_a_broken_settings_file_gives_defaults_and_a_sentence(device: Any, tmp_path: Path, case: str) -> None:
     content, says = BROKEN_SETTINGS[case]
     file = tmp_path / "settings.json"
-    if content is not None:
-        file.write_bytes(content)
+    file.write_bytes(content)
     values, problems = device.settings.load(str(file))
     assert values == DEFAULTS
     assert len(problems) == 1 and says in problems[0] and "\n" not in problems[0], problems
+
+
+def test_a_new_probe_has_no_settings_and_no_problem(device: Any, tmp_path: Path) -> None:
+    assert device.settings.load(str(tmp_path / "settings.json")) == (DEFAULTS, [])
 
 
 def test_a_good_settings_file(device: Any, tmp_path: Path) -> None:
@@ -1004,7 +1006,7 @@ def test_a_wrong_password_is_named_in_one_sentence(boards: dict[str, Future[Any]
 
 def not_of_the_search(log: list[str]) -> list[str]:
     """Without what tells how the meter was found."""
-    words = ("light seen", "nothing seen", "the light stays on", "optoprobe: dark")
+    words = ("light seen", "nothing seen", "the light stays on", "optoprobe: dark", "first reading")
     return [line for line in log if not any(word in line for word in words)]
 
 
