@@ -68,9 +68,12 @@ class Run:
         return found
 
     def until_readings(self):
+        """What it said up to the first power."""
+        said = ""
         for line in self.process.stdout:
+            said += line
             if POWER.match(line):
-                return
+                return said
         pytest.fail(f"no readings: {self.process.stderr.read()}")
 
     def end(self):
@@ -272,12 +275,11 @@ def test_a_broker_that_refuses_us(tmp_path):
 @pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, ()), (signal.SIGTERM, ("--tls",))])
 def test_a_signal_ends_it_cleanly(tmp_path, number, options):
     run = Run(tmp_path, *options)
-    run.until_readings()
+    assert ("over TLS; topics" in run.until_readings()) == bool(options)
     assert len(run.processes()) >= 3  # the demo, the broker, the firmware
     run.process.send_signal(number)
     code, out, err = run.end()
     assert (code, err) == (0, "")
-    assert ("over TLS; topics" in out) == bool(options)
     assert re.search(r"\b[45] registers in ", out)  # a first 0 waits for the second telegram
 
 
