@@ -126,7 +126,6 @@ class Conversation:
         self._password = password.encode()
         self.pause_s = interval_s or _INTERVAL_S
         self._has_sign_on = False
-        self._link = self._getter = None
         self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
         self._wanted = Wanted(b"")
         self._password_rests_s = 0
@@ -138,10 +137,15 @@ class Conversation:
         self.failures = self.failed_in_a_row = 0
         self.failed = dict.fromkeys(_REASONS, 0)
         self.explanation = self._detail = ""
-        self.take_options("")
+        self._link = self._link_by("")
+        self._getter = Getter(self._link)
 
     def take_options(self, text):
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
+        self._link = self._link_by(text)
+        self._getter = Getter(self._link)
+
+    def _link_by(self, text):
         from metering.dlms.client_options import Options
 
         options = None
@@ -158,8 +162,7 @@ class Conversation:
         given = options.numbers.get
         meter, client = options.addresses(bool(self._password))
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
-        self._link = HdlcLink(meter, client, timeout_ms, given("retry_counter", _RETRIES))
-        self._getter = Getter(self._link)
+        return HdlcLink(meter, client, timeout_ms, given("retry_counter", _RETRIES))
 
     @property
     def FAREWELL(self):
