@@ -81,3 +81,18 @@ def test_the_example_runs_on_both_runtimes(core: Path, tmp_path: Path) -> None:
     ).stdout
     assert re.search(r"^Energy import \d+\.\d+ kWh$", by_cpython, re.MULTILINE), by_cpython
     assert core_on_micropython.printed(core, EXAMPLE, recording) == by_cpython
+
+
+# ETSI EN 303 645 V2.1.1: how many provisions each of its parts has.
+ETSI = {"5.1": 5, "5.2": 3, "5.3": 16, "5.4": 4, "5.5": 8, "5.6": 9, "5.7": 2, "5.8": 3, "5.9": 3, "5.10": 1, "5.11": 4}
+ETSI |= {"5.12": 3, "5.13": 1, "6": 5}
+
+
+def test_every_provision_of_etsi_en_303_645_has_one_row_and_a_state() -> None:
+    text = (REPO / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| (\d[\d.]*-\d+) \| ([^|]+) \| ([^|]+) \|([^|]*)\|$", text, re.MULTILINE)
+    assert [row[0] for row in rows] == [f"{part}-{n}" for part, most in ETSI.items() for n in range(1, most + 1)]
+    for provision, asked, state, why in rows:
+        assert state in ("yes", "partly", "no", "-"), provision
+        assert re.search(r"\([MR](, C)?\)$", asked), provision
+        assert why.strip() or state in ("no", "-"), provision

@@ -1,7 +1,8 @@
 """The broker goes away for 30 s and comes back; nothing the meter sent is lost and publishing resumes by itself.
 
 The unmodified firmware on the virtual board (MicroPython, the 64 KiB heap), a simulated meter that never waits, and a
-real mosquitto that keeps nothing on disk. The three outages take place side by side, two of them over TLS.
+real mosquitto that keeps nothing on disk. The three outages take place side by side, two of them over TLS, the third
+with the least rights at the broker that docs/security.md gives a probe.
 """
 
 import json
@@ -14,7 +15,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.broker import Listener, Message, PausableMeter, closed_port, published, retained, wait_until
+from support.broker import (
+    PASSWORD,
+    Listener,
+    Message,
+    PausableMeter,
+    closed_port,
+    published,
+    retained,
+    users,
+    wait_until,
+)
 
 from optoprobe import runtime
 from optoprobe.virtual.board import VirtualBoard
@@ -45,6 +56,18 @@ class Outage:
     log: list[str] = field(default_factory=list)
 
 
+def least_rights(folder: Path, probe: str, meter: SmlMeter) -> str:
+    """Mosquitto's settings with the rules that docs/security.md gives, for this probe and its meter."""
+    rules = (runtime.REPO / "docs" / "security.md").read_text().split("```")[1]
+    number = published([("1-0:96.1.0*255", meter.server_id.hex(), None)])[0]["serial_number"]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"acl": rules.replace("cellar", probe).replace("METER", number), "users": users("probe", "hub")}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    return f"allow_anonymous false\nacl_file {folder / 'acl'}\npassword_file {folder / 'users'}"
+
+
 Deed = Callable[[Broker], object]
 
 
@@ -52,19 +75,22 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
     """Run a board through one outage; `begin` and `end` do it to the broker."""
     seen = Outage(probe)
     ca = OwnCa(folder / "ca") if probe != "probe_absent" else None
-    broker = Broker(folder / "broker", closed_port(), ca.sign("broker", "127.0.0.1") if ca else None)
+    sml = SmlMeter(seed=len(probe))
+    hub, more = (None, None), ""
+    if ca is None:
+        hub, more = ("hub", PASSWORD), least_rights(folder, probe, sml)
+    broker = Broker(folder / "broker", closed_port(), ca.sign("broker", "127.0.0.1") if ca else None, more)
     ca_file = ca.certificate if ca else None
-    meter = PausableMeter(SmlMeter(seed=len(probe)))
+    meter = PausableMeter(sml)
     settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": probe}
-    if ca_file:
-        settings["mqtt_tls_ca"] = str(ca_file)
+    settings |= {"mqtt_tls_ca": str(ca_file)} if ca_file else {"mqtt_user": "probe", "mqtt_password": PASSWORD}
     server = OpticalServer(meter)
     board = VirtualBoard(folder / "device", settings, server.port)
     unreachable_at_start = begin is Broker.stop
     if not unreachable_at_start:
         broker.start()
     try:
-        with server, board, Listener(broker.port, ca=ca_file) as listener:
+        with server, board, Listener(broker.port, *hub, ca=ca_file) as listener:
             if not unreachable_at_start:
                 listener.subscribed()
                 listener.wait_for("/state", 15)
@@ -80,7 +106,7 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
             time.sleep(TAIL_S)
             meter.paused = True
             time.sleep(QUIET_S)
-            seen.retained = retained(broker.port, ca=ca_file)  # before we ask: by itself
+            seen.retained = retained(broker.port, 1.0, ca_file, *hub)  # before we ask: by itself
             asked_s = time.monotonic()
             listener.publish("homeassistant/status", "online")
             listener.wait_for("/device/optoprobe_" + probe + "/config", 8, asked_s)

@@ -5,8 +5,6 @@ firmware's own, one after the other in one MicroPython. What a session lives thr
 in test_firmware_outages.py.
 """
 
-import base64
-import hashlib
 import json
 import os
 import socket
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.broker import PASSWORD
+from support.broker import users as mosquittos_users
 from support.virtual_time import Probe
 
 from optoprobe import runtime
@@ -28,14 +28,6 @@ from optoprobe.virtual.sml_meter import SmlMeter
 
 SCRIPT = runtime.REPO / "tests_host" / "micropython" / "on_micropython" / "tls_sessions.py"
 HEAP = "160k"  # of sources, which are compiled there
-PASSWORD = "correct horse"
-
-
-def user_line() -> str:
-    """A line of mosquitto's password file."""
-    salt = b"0123456789ab"
-    digest = hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), salt, 101)
-    return f"me:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
 
 
 class Brokers:
@@ -54,7 +46,7 @@ class Brokers:
         self.port = {name: free_port() for name in [*signed, "wants certificate", "frozen"]}
         signed["wants certificate"] = signed["good"]
         users = folder / "users"
-        users.write_text(user_line())
+        users.write_text(mosquittos_users("me"))
         users.chmod(0o600)
         lines = [f"password_file {users}"]
         for name, one in signed.items():

@@ -1,5 +1,7 @@
 """A client on the broker that hears everything, and what the plainest simulated meter's telegrams look like there."""
 
+import base64
+import hashlib
 import json
 import threading
 import time
@@ -16,6 +18,7 @@ from optoprobe.virtual.optical_server import MeterSource, Transmission
 from optoprobe.virtual.sml_meter import Expected
 
 _LOOK_S = 0.05
+PASSWORD = "correct horse"
 
 # What the simulated meter's plainest registers are called in the MQTT contract, and whether they go into `state`.
 STATE_KEYS = {
@@ -116,9 +119,19 @@ def wait_until(is_so: Callable[[], bool], within_s: float, otherwise: str) -> No
         time.sleep(_LOOK_S)
 
 
-def retained(port: int, for_s: float = 1.0, ca: Path | None = None) -> dict[str, bytes]:
+def users(*names: str) -> str:
+    """Mosquitto's password file for these users, whose password is PASSWORD."""
+    salt = b"0123456789ab"
+    digest = hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), salt, 101)
+    hashed = f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    return "".join(f"{name}:{hashed}\n" for name in names)
+
+
+def retained(
+    port: int, for_s: float = 1.0, ca: Path | None = None, user: str | None = None, password: str | None = None
+) -> dict[str, bytes]:
     """What the broker keeps: topic -> payload, as a client sees it that has just come."""
-    with Listener(port, ca=ca) as listener:
+    with Listener(port, user, password, ca) as listener:
         listener.subscribed()
         time.sleep(for_s)
         return {message.topic: message.payload for message in listener.messages if message.retained}
