@@ -8,7 +8,8 @@ RUN := .venv/bin/python
 QUIETLY = trap '' INT; $(1) || [ $$? = 130 ]
 SET_UP := PYTHONPATH=tools:lib $(PYTHON) -s -m optoprobe.environment
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-setup test lint bench damage sbom clean moved
+ARGS ?=
+.PHONY: help setup demo demo-setup flash webflash test lint bench damage sbom clean moved
 # An environment holds absolute paths: in a clone that was copied or moved it is made anew.
 moved_from = $(if $(filter $(CURDIR),$(shell cat .venv/.installed-$(1) 2>/dev/null)),,moved)
 
@@ -16,6 +17,8 @@ moved:
 
 help:
 	@echo "make demo    set up what it needs, then a simulated meter's readings through the firmware, on the screen"
+	@echo "make flash   set up what it needs, then MicroPython, the probe and your settings onto a board at USB"
+	@echo "make webflash  the same from a page in your browser; ARGS=... hands options on to either"
 	@echo "make test    set up, then the whole suite (lint, types and mpy-cross are part of it)"
 	@echo "make lint    set up, then lint, types, mpy-cross and the import rules only"
 	@echo "make bench   set up, then speed and memory of the decoder beside others"
@@ -33,6 +36,12 @@ demo: demo-setup
 
 demo-setup: .venv/.installed-base
 	@trap '' INT; $(RUN) -m optoprobe.runtime micropython mosquitto umqtt >/dev/null || [ $$? = 130 ] || echo "Going on without it."
+
+flash: .venv/.installed-flash
+	@.venv/bin/optoprobe flash $(ARGS)
+
+webflash: .venv/.installed-flash
+	@.venv/bin/optoprobe webflash --serve $(ARGS)
 
 # One worker more than there are processors, as many tests wait; a file stays with one worker.
 test: setup
@@ -63,6 +72,9 @@ endef
 
 .venv/.installed-base: pyproject.toml $(call moved_from,base)
 	$(call environment,base)
+
+.venv/.installed-flash: pyproject.toml $(call moved_from,flash)
+	$(call environment,flash)
 
 .venv/.installed-dev-bench: pyproject.toml $(call moved_from,dev-bench)
 	$(call environment,dev$(comma)bench)

@@ -9,7 +9,7 @@ import json
 import threading
 
 import pytest
-from support import stock_image
+from support import readme, stock_image
 from support.browser import Page
 from support.improv_device import ImprovDevice
 from support.mock_chip import MockChip
@@ -67,23 +67,45 @@ def flash(page, address, board):
 FIELD = "find((e) => e.localName === 'ew-filled-text-field' && e.name === 'password')"
 
 
-def test_a_chip_is_flashed_and_given_its_wifi(address, tmp_path):
+def test_a_probe_is_made_by_the_readmes_steps(address, tmp_path):
+    """Its buttons are pressed in its order: a chip is flashed, given its Wi-Fi at the second try, and its broker."""
     folder, address = address
-    with Page(tmp_path) as page, MockChip("esp32c3") as chip, ImprovDevice(PASSWORD) as device:
-        with SerialBridge(page, chip.port, lambda: device.port) as bridge:
-            flash(page, address, "hichi_c3")
-            page.sees("Installation complete!")
-            expected = image.build_image(BOARDS["hichi_c3"], None, folder / "esp32c3.bin").data
-            assert bytes(chip.flash.data) == expected and bridge.resets[-2:] == ["rom", "program"]
-            page.click("Next")
-            page.sees("Connect your device to the network")
-            for password, shown in (("wrong", "Unable to connect"), (PASSWORD, "Device connected to the network!")):
-                page.until(f"!!{FIELD}")
-                page.value(f"{FIELD}.value = {json.dumps(password)}")
-                page.click("Connect")
-                page.sees(shown)
-        assert device.given == [("home", "wrong"), ("home", PASSWORD)]
-        assert not asked_elsewhere(page, address)
+    pressed = iter(readme.buttons())
+    board = PtyBoard()
+    try:
+        with Page(tmp_path) as page, MockChip("esp32c3") as chip, ImprovDevice(PASSWORD) as device:
+            with SerialBridge(page, chip.port, lambda: device.port) as bridge:
+                page.open(address)
+                assert page.value("document.getElementById('go').disabled")
+                chosen(page, "hichi_c3")
+                page.click(next(pressed))
+                page.click("Install optoprobe for Hichi IR WiFi v2 (ESP32-C3)")
+                page.sees("All data on the device will be erased")
+                page.click(next(pressed))
+                page.sees("Installation complete!")
+                expected = image.build_image(BOARDS["hichi_c3"], None, folder / "esp32c3.bin").data
+                assert bytes(chip.flash.data) == expected and bridge.resets[-2:] == ["rom", "program"]
+                page.click(next(pressed))
+                page.sees("Connect your device to the network")
+                connect = next(pressed)
+                for password, shown in (("wrong", "Unable to connect"), (PASSWORD, "Device connected to the network!")):
+                    page.until(f"!!{FIELD}")
+                    page.value(f"{FIELD}.value = {json.dumps(password)}")
+                    page.click(connect)
+                    page.sees(shown)
+                assert device.given == [("home", "wrong"), ("home", PASSWORD)]
+                page.click("Skip" if page.value("!!byText('Skip')") else "Continue")
+                page.until("!document.querySelector('ewt-install-dialog') || (find((e) => "
+                           "e.localName === 'ew-icon-button').click(), false)")  # fmt: skip
+                bridge.runs(board.port)
+                page.value("document.querySelector('#broker [name=mqtt_host]').value = '192.0.2.10'")
+                page.click(next(pressed))
+                page.sees("Written. The probe restarts")
+            assert not asked_elsewhere(page, address)
+        assert next(pressed, None) is None
+        assert json.loads(board.ask('print(open("settings.json").read())')) == {"mqtt_host": "192.0.2.10"}
+    finally:
+        board.stop()
 
 
 def test_a_classic_esp32_is_flashed_behind_the_place_that_it_keeps_free(address, tmp_path):

@@ -109,6 +109,10 @@ class SerialBridge:
         self._thread.join(10)
         self._connect(None)
 
+    def runs(self, console: str) -> None:
+        """Another program's console is behind the port from its next opening on."""
+        self._at = console
+
     def _called(self, text: str) -> None:
         said = json.loads(text)
         if "write" in said:

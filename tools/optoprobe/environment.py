@@ -47,10 +47,12 @@ def make_environment(directory: Path) -> None:
 def set_up(extra: str, stamp: Path) -> None:
     """Everything for `extra` of pyproject.toml, or "base", into the clone; Debian's parts come while pip is at work.
 
-    Where there is no mosquitto then, the extra `demo` brings another broker. `stamp` is written at the end and says
-    whose environment this is. Raises SetupError.
+    Where there is no mosquitto then, the extra `demo` brings another broker; `flash` plays nothing, and needs none of
+    this. `stamp` is written at the end and says whose environment this is. Raises SetupError.
     """
-    fetching = threading.Thread(target=_fetch, args=(("micropython", "mosquitto"),), daemon=True)
+    plays = extra != "flash"
+    parts = ("micropython", "mosquitto") if plays else ()
+    fetching = threading.Thread(target=_fetch, args=(parts,), daemon=True)
     fetching.start()
     environment = CLONE / ".venv"
     stamps = [file.read_text().strip() for file in environment.glob(f"{_STAMP}*")]
@@ -58,7 +60,7 @@ def set_up(extra: str, stamp: Path) -> None:
         make_environment(environment)
     _pip_install(environment, extra)
     fetching.join()
-    if runtime.mosquitto() is None:
+    if plays and runtime.mosquitto() is None:
         _pip_install(environment, "demo")
     stamp.write_text(f"{CLONE}\n")
 
@@ -72,8 +74,9 @@ def _pip_install(environment: Path, extra: str) -> None:
 
 def _fetch(names: tuple[str, ...]) -> None:
     """What cannot be had is told here, and again by whoever needs it."""
-    with contextlib.suppress(SetupError):
-        runtime.setup(names=names)
+    if names:
+        with contextlib.suppress(SetupError):
+            runtime.setup(names=names)
 
 
 def main(arguments: list[str]) -> int:
