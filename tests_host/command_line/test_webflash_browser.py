@@ -1,27 +1,33 @@
 """The site of `optoprobe webflash` in Chromium: a chip is flashed from it, and given its Wi-Fi.
 
 Real: the browser, the site as it is written, ESP Web Tools. Played: the chip's boot ROM (esp32-mock-bootloader), its
-MicroPython (bytes that mean nothing), and the way from the page to the port (support.serial_bridge says what it leaves
-out).
+MicroPython (bytes that mean nothing: the unix port runs what was flashed in its place), and the way from the page to
+the port (support.serial_bridge says what it leaves out).
 """
 
+import contextlib
 import json
 import threading
 
 import pytest
 from support import readme, stock_image
+from support.broker import Listener
 from support.browser import Page
-from support.improv_device import ImprovDevice
+from support.flashed_board import board_from
 from support.mock_chip import MockChip
 from support.pty_board import PtyBoard
 from support.serial_bridge import SerialBridge
 
 from optoprobe import image, runtime, source_tree, webflash
 from optoprobe.commands import webflash as command
+from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.sml_meter import SmlMeter
 
 BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "esp32_devkit", "esp32s3_devkit")}
 CHIPS = ("esp32", "esp32c3", "esp32s3")
-PASSWORD = "correct horse"
+PASSWORD = "correct Pferd 7"
+AIR = [("Häuschen", -60, PASSWORD), ("another", -80, "")]
 
 
 @pytest.fixture(scope="module")
@@ -67,53 +73,76 @@ def flash(page, address, board):
 FIELD = "find((e) => e.localName === 'ew-filled-text-field' && e.name === 'password')"
 
 
+class Chip:
+    """What the browser's port leads to: a boot ROM, and once its flash is written the board that starts from it."""
+
+    def __init__(self, rom, folder, line_port):
+        self._rom, self._folder, self._line_port = rom, folder, line_port
+        self.board = None
+
+    def starts(self):
+        if self.board is None:
+            self.board = board_from(bytes(self._rom.flash.data), self._folder / "board", self._line_port, AIR).start()
+        return self.board.console.port
+
+    def off(self):
+        if self.board is not None:
+            self.board.stop()
+
+
 def test_a_probe_is_made_by_the_readmes_steps(address, tmp_path):
-    """Its buttons are pressed in its order: a chip is flashed, given its Wi-Fi at the second try, and its broker."""
+    """Its buttons are pressed in its order: a chip is flashed, the unmodified firmware starts from what was written, is
+    given its Wi-Fi at the second try and its broker, and reads a meter."""
     folder, address = address
     pressed = iter(readme.buttons())
-    board = PtyBoard()
-    try:
-        with Page(tmp_path) as page, MockChip("esp32c3") as chip, ImprovDevice(PASSWORD) as device:
-            with SerialBridge(page, chip.port, lambda: device.port) as bridge:
-                page.open(address)
-                assert page.value("document.getElementById('go').disabled")
-                chosen(page, "hichi_c3")
-                page.click(next(pressed))
-                page.click("Install optoprobe for Hichi IR WiFi v2 (ESP32-C3)")
-                page.sees("All data on the device will be erased")
-                page.click(next(pressed))
-                page.sees("Installation complete!")
-                expected = image.build_image(BOARDS["hichi_c3"], None, folder / "esp32c3.bin").data
-                assert bytes(chip.flash.data) == expected and bridge.resets[-2:] == ["rom", "program"]
-                page.click(next(pressed))
-                page.sees("Connect your device to the network")
-                connect = next(pressed)
-                for password, shown in (("wrong", "Unable to connect"), (PASSWORD, "Device connected to the network!")):
-                    page.until(f"!!{FIELD}")
-                    page.value(f"{FIELD}.value = {json.dumps(password)}")
-                    page.click(connect)
-                    page.sees(shown)
-                assert device.given == [("home", "wrong"), ("home", PASSWORD)]
-                page.click("Skip" if page.value("!!byText('Skip')") else "Continue")
-                page.until("!document.querySelector('ewt-install-dialog') || (find((e) => "
-                           "e.localName === 'ew-icon-button').click(), false)")  # fmt: skip
-                bridge.runs(board.port)
-                page.value("document.querySelector('#broker [name=mqtt_host]').value = '192.0.2.10'")
-                page.click(next(pressed))
-                page.sees("Written. The probe restarts")
-            assert not asked_elsewhere(page, address)
-        assert next(pressed, None) is None
-        assert json.loads(board.ask('print(open("settings.json").read())')) == {"mqtt_host": "192.0.2.10"}
-    finally:
-        board.stop()
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(Broker(tmp_path / "broker"))
+        light = stack.enter_context(OpticalServer(MeterSource(SmlMeter(period_s=1))))
+        listener = stack.enter_context(Listener(broker.port))
+        listener.subscribed()
+        rom = stack.enter_context(MockChip("esp32c3"))
+        chip = Chip(rom, tmp_path, light.port)
+        stack.callback(chip.off)
+        page = stack.enter_context(Page(tmp_path))
+        bridge = stack.enter_context(SerialBridge(page, rom.port, chip.starts))
+        page.open(address)
+        assert page.value("document.getElementById('go').disabled")
+        chosen(page, "hichi_c3")
+        page.click(next(pressed))
+        page.click("Install optoprobe for Hichi IR WiFi v2 (ESP32-C3)")
+        page.sees("All data on the device will be erased")
+        page.click(next(pressed))
+        page.sees("Installation complete!")
+        expected = image.build_image(BOARDS["hichi_c3"], None, folder / "esp32c3.bin").data
+        assert bytes(rom.flash.data) == expected and bridge.resets[-2:] == ["rom", "program"]
+        page.click(next(pressed))
+        page.sees("Connect your device to the network")
+        connect = next(pressed)
+        for password, shown in (("wrong", "Unable to connect"), (PASSWORD, "Device connected to the network!")):
+            page.until(f"!!{FIELD}")
+            page.value(f"{FIELD}.value = {json.dumps(password)}")
+            page.click(connect)
+            page.sees(shown)
+        page.click("Skip" if page.value("!!byText('Skip')") else "Continue")
+        page.until("!!find((e) => e.localName === 'ew-icon-button')")
+        page.value("find((e) => e.localName === 'ew-icon-button').click()")
+        page.until("!document.querySelector('ewt-install-dialog')")
+        page.value(f"document.querySelector('#broker [name=mqtt_host]').value = '127.0.0.1:{broker.port}'")
+        page.click(next(pressed))
+        page.sees("Written. The probe restarts")
+        page.sees("connected: the Wi-Fi Häuschen")
+        page.sees("first reading")
+        assert listener.wait_for("/state", 60).object()
+        assert not asked_elsewhere(page, address) and next(pressed, None) is None
+        assert not [line for line in chip.board.log if PASSWORD in line]
 
 
 def test_a_classic_esp32_is_flashed_behind_the_place_that_it_keeps_free(address, tmp_path):
     folder, address = address
-    with Page(tmp_path) as page, MockChip("esp32") as chip, ImprovDevice(PASSWORD) as device:
-        with SerialBridge(page, chip.port, lambda: device.port):
-            flash(page, address, "esp32_devkit")
-            page.sees("Installation complete!")
+    with Page(tmp_path) as page, MockChip("esp32") as chip, SerialBridge(page, chip.port, lambda: None) as bridge:
+        flash(page, address, "esp32_devkit")
+        page.until("!!byText('Wrapping up')")  # nobody answers: it goes on waiting
+        assert bridge.resets[-1] == "program"
         assert bytes(chip.flash.data) == image.build_image(BOARDS["esp32_devkit"], None, folder / "esp32.bin").data
 
 

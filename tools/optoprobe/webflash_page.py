@@ -264,7 +264,7 @@ def _broker() -> Iterable[str]:
     yield from _paragraphs("broker_why")
     yield '<form id="broker" autocomplete="off">'
     fields = (
-        ("host", 'name="mqtt_host" required maxlength="64" placeholder="192.0.2.10" inputmode="url"'),
+        ("host", 'name="mqtt_host" required maxlength="128" placeholder="192.0.2.10" inputmode="url"'),
         ("user", 'name="mqtt_user" maxlength="64"'),
         ("password", 'name="mqtt_password" type="password" maxlength="64" autocomplete="new-password"'),
     )

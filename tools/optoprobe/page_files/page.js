@@ -124,9 +124,10 @@ function say(what) {
   for (const text of byId("said").children) text.hidden = text.dataset.when !== what;
 }
 
-async function watch(line) { // the probe's sentences, until it has told of its broker or two minutes are over
+async function watch(line) { // the probe's sentences, until it has its broker and a reading, or two minutes are over
   const end = performance.now() + WATCH_MS;
-  while (!line.ended && performance.now() < end && byId("console").children.length < MOST_LINES) {
+  const awaited = new Set(["connected", "first reading"]);
+  while (awaited.size && !line.ended && performance.now() < end && byId("console").children.length < MOST_LINES) {
     let sentence;
     try {
       sentence = (await line.until("\n")).trim();
@@ -137,7 +138,7 @@ async function watch(line) { // the probe's sentences, until it has told of its 
     const shown = document.createElement("li");
     shown.textContent = sentence.slice(0, MOST_LINE).replace(/[^ -\uffff]/g, "");
     byId("console").append(shown);
-    if (sentence.startsWith("optoprobe: connected: ")) break;
+    awaited.delete(sentence.split(": ")[1]);
   }
 }
 
@@ -183,7 +184,10 @@ async function give(changes) {
 byId("broker").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = new FormData(event.target);
-  const changes = { mqtt_host: given.get("mqtt_host").trim() };
+  const [, host, port] = given.get("mqtt_host").trim().match(/^(.*?)(?::([0-9]{1,5}))?$/s);
+  const changes = { mqtt_host: host };
+  if (port && !host.includes(":")) changes.mqtt_port = Number(port);
+  else if (port) changes.mqtt_host += ":" + port; // an IPv6 address
   for (const key of ["mqtt_user", "mqtt_password"]) if (given.get(key)) changes[key] = given.get(key);
   if (changes.mqtt_host) give(changes);
 });
