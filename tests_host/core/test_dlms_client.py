@@ -19,7 +19,7 @@ from optoprobe.virtual.line import VirtualLine
 
 PASSWORD = "71043298"
 SESSIONS = int(os.environ.get("OPTOPROBE_DLMS_SESSIONS", "24"))
-READ_ONLY = {0x60, 0xC0}  # AARQ and GET: all that this conversation says
+READ_ONLY = {0x60, 0xC0}  # AARQ and GET, or READ by short names: all that this conversation says
 
 
 class Asked:
@@ -29,7 +29,8 @@ class Asked:
         self.meter = meter
         self.listener = AskedValues()
         self.conversation = Conversation(self.listener, password=password)
-        self.conversation.take_options(options or ("mode=IEC" if meter.has_sign_on else ""))
+        usual = "mode=IEC " * meter.has_sign_on + "type=SN" * meter.has_short_names
+        self.conversation.take_options(options or usual)
         self.bench = Bench(meter, VirtualLine(meter.line, echo=echo))
         self.telegrams = []
 
@@ -62,12 +63,12 @@ def shown(rows):
     return texts
 
 
-@pytest.mark.parametrize("sign_on", [False, True], ids=["HDLC", "mode E"])
+@pytest.mark.parametrize("ways", [{}, {"sign_on": True}, {"short_names": True}], ids=["HDLC", "mode E", "short names"])
 @pytest.mark.parametrize("quirks", [(), *((quirk,) for quirk in QUIRKS), ("segments", "blocks", "drop", "double")])
-def test_a_meter_is_read_exactly_and_left_properly(sign_on, quirks):
+def test_a_meter_is_read_exactly_and_left_properly(ways, quirks):
     if "read_out" in quirks:
         return  # its own test
-    asked = Asked(meter := AskedDlmsMeter(sign_on=sign_on, quirks=quirks))
+    asked = Asked(meter := AskedDlmsMeter(**ways, quirks=quirks))
     for _ in range(2):
         asked.bench.wait(1000)
         assert asked.read(), asked.conversation.explanation
@@ -77,7 +78,7 @@ def test_a_meter_is_read_exactly_and_left_properly(sign_on, quirks):
         assert asked.listener.meter_id() == ("OPT" if "nameless" in quirks else "") + meter.number
         assert meter.events[-1].startswith("left properly") and not meter.is_linked
     assert asked.conversation.failures == 0 and asked.conversation.explanation == ""
-    assert meter.served == READ_ONLY
+    assert meter.served == ({0x60, 0x05} if ways.get("short_names") else READ_ONLY)
 
 
 def test_the_first_reading_takes_seconds_and_then_a_scan_less_than_a_second_a_register():
@@ -172,6 +173,47 @@ def test_addresses_are_those_of_the_options(meter, options):
     assert asked.read() and asked.telegrams == [shown(asked.meter.read)]
 
 
+def test_short_names_are_read_once_and_are_another_meters_no_more():
+    asked = Asked(meter := AskedDlmsMeter(short_names=True))
+    assert asked.read()
+    first = meter.requests
+    assert asked.read() and meter.requests - first == 1 + 13 + 1
+    before = meter.requests
+    meter.number = "99999999"
+    assert not asked.read() and "another meter" in asked.conversation.explanation and asked.telegrams == []
+    assert asked.read() and asked.listener.meter_id() == "99999999" and meter.requests - before >= 30
+
+
+def test_elgama_is_addressed_by_its_serial_number_and_asked_by_short_names_behind_a_sign_on():
+    """Serial addressing (physical = serial % 10000 + 1000), client 32, Low, mode E: GAMA 100 and 300."""
+    server = bytes.fromhex("000224eb")
+    meter = AskedDlmsMeter(server=server, sign_on=True, short_names=True, password=PASSWORD)
+    asked = Asked(meter, "serial_number=77311421 client_address=32 mode=IEC type=SN", PASSWORD)
+    assert asked.read() and asked.telegrams == [shown(meter.read)]
+
+
+@pytest.mark.parametrize("damage", ["entry", "array", "cut", "refused", "block"])
+def test_a_list_of_short_names_that_is_none_is_a_named_failure(damage):
+    class Odd(AskedDlmsMeter):
+        def _read_name(self, name, at_s):
+            listed = super()._read_name(name, at_s)
+            if name != 0xFA08 or not damage:
+                return listed
+            at = {"entry": 3 + 18 + 2, "array": 1, "cut": 2}.get(damage)
+            if damage == "refused":
+                return b"\x01\x03"
+            return listed if at is None else listed[:at] + bytes((listed[at] ^ 0x44,)) + listed[at + 1 :]
+
+        def _next_read_block(self):
+            said = super()._next_read_block()
+            return said[:5] + bytes((said[5] + 1,)) + said[6:] if damage == "block" else said
+
+    asked = Asked(Odd(short_names=True, quirks=("blocks",) if damage == "block" else ()))
+    assert not asked.read() and asked.reason == "bad data" and asked.telegrams == []
+    words = "a block is missing" if damage == "block" else "list of short names"
+    assert words in asked.conversation.explanation and not asked.meter.is_linked
+
+
 def test_jobs_are_read_in_place_of_the_usual_registers():
     asked = Asked(AskedDlmsMeter(), "obis_job=1.0.1.8.0.255:2,1.0.9.9.9.255,1.0.14.7.0.255")
     assert asked.read()
@@ -180,8 +222,8 @@ def test_jobs_are_read_in_place_of_the_usual_registers():
 
 @pytest.mark.parametrize(
     "text",
-    ["client_address=128", "client_address", "physical_address=x", "nonsense", "mode=SN", "auth=HIGH", "obis_job=1.8.0",
-     "obis_job=1.0.1.8.0.999", "address_size=3", "serial_number=12345678901"],
+    ["client_address=128", "client_address", "physical_address=x", "nonsense", "mode=SN", "type=XN", "auth=HIGH",
+     "obis_job=1.8.0", "obis_job=1.0.1.8.0.999", "address_size=3", "serial_number=12345678901"],
 )  # fmt: skip
 def test_wrong_options_are_told_and_not_heeded(text):
     with pytest.raises(ValueError, match=text.partition("=")[0].split("_")[0]):
@@ -286,7 +328,8 @@ def test_a_bad_line_brings_right_values_or_a_named_failure():
     good = 0
     for k in range(SESSIONS):
         quirks = [quirk for quirk in ("segments", "blocks", "no_confirm") if draw.random() < 0.4]
-        asked = Asked(Unreliable(draw, draw.choice((0.03, 0.2, 0.6)), sign_on=k % 4 == 0, quirks=quirks))
+        ways = {"sign_on": k % 4 == 0, "short_names": k % 3 == 0}
+        asked = Asked(Unreliable(draw, draw.choice((0.03, 0.2, 0.6)), **ways, quirks=quirks))
         read = asked.read()
         good += read
         assert read or asked.reason in asked.conversation.failed, k
@@ -294,25 +337,25 @@ def test_a_bad_line_brings_right_values_or_a_named_failure():
         said = {item for row in asked.meter.read for item in shown([row]).items()}
         assert all(set(telegram.items()) <= said for telegram in asked.telegrams)
         assert not asked.conversation.FAREWELL  # it thinks it has left
-        assert asked.meter.served <= READ_ONLY
+        assert asked.meter.served <= READ_ONLY | {0x05}
     assert good > SESSIONS // 3
 
 
 def test_a_hostile_meter_makes_no_exception_and_no_stall():
     draw = random.Random(81)
-    for _ in range(SESSIONS):
-        asked = Asked(Unreliable(draw, draw.choice((0.0, 0.3)), hostile=True))
+    for k in range(SESSIONS):
+        asked = Asked(Unreliable(draw, draw.choice((0.0, 0.3)), hostile=True, short_names=k % 2 == 0))
         asked.read()
         asked.read()
         assert asked.bench.now_s < 2400
         assert len(asked.listener._values) <= 26 and len(asked.conversation._getter.data) <= 1024
-        assert asked.meter.served <= READ_ONLY
+        assert asked.meter.served <= READ_ONLY | {0x05}
 
 
 def test_any_answer_at_all_to_any_question():
     """Bytes at random in the place of the driver's answers, thousands of actions: neither an exception nor an end."""
     draw = random.Random(3)
-    for options in ("", "mode=IEC"):
+    for options in ("", "mode=IEC", "type=SN"):
         conversation = Conversation(AskedValues(), password=PASSWORD)
         conversation.take_options(options)
         actions = conversation.run()

@@ -28,10 +28,11 @@ class AskedValues(Listener):
         self.skipped = (self.skipped + end - start) & 0x3FFFFFFF
         return end - start
 
-    def begin(self, number):
+    def begin(self, number, sealed=True):
         """A meter is asked that says of itself that it is `number`, bytes; b"": it does not say."""
         self._values = []
         self._is_offered = False
+        self.sealed = sealed
         self.clock = b""
         number = number.strip(_PADDING)
         self._id = ascii_text(number) or hex_text(number)

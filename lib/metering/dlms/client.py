@@ -1,4 +1,4 @@
-"""Asks a DLMS meter by logical names, over HDLC: IEC 62056-46, 62056-5-3, 62056-6-2.
+"""Asks a DLMS meter by logical or short names, over HDLC: IEC 62056-46, 62056-5-3, 62056-6-2.
 
     SNRM, AARQ          the link, the association; a password goes with it where one is set
     GET 42.0.0, 96.1.0  who the meter is
@@ -14,7 +14,7 @@ Reads alone: what is said is made by metering.dlms.association and xdlms, which 
 """
 
 from metering.compat import const, signed
-from metering.dlms.association import AARE, LN, LOW, NO_SECURITY, Association, request
+from metering.dlms.association import AARE, LN, LOW, NO_SECURITY, SN, Association, request
 from metering.dlms.axdr import Malformed
 from metering.dlms.getter import LOST, Getter
 from metering.dlms.hdlc_link import MAX_APDU, HdlcLink
@@ -22,6 +22,7 @@ from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.line import EXPECT, LISTEN, SWITCH, WAIT
 from metering.listener import NOTHING, TELEGRAM
 from metering.reading import Reading
+from metering.unload import unload
 
 _DATA = const(1)  # classes
 _REGISTER = const(3)
@@ -43,6 +44,7 @@ _UNKNOWN = const(0)  # of a register
 _SCALED = const(1)
 _REFUSED = const(2)
 
+_LATER = const(2)  # a data-access-result: temporary failure
 _ODD = const(251)  # a data-access-result of our own: data of another type
 _DONE = "done"  # of a way in that has brought the values
 _MOST_PIECES = const(64)  # of 256 bytes
@@ -95,6 +97,7 @@ class Wanted:
         self.states = bytearray(self.n)
         self.exponents = bytearray(self.n)
         self.units = bytearray(self.n)
+        self.has_clock = True  # that it tells
         self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
 
     def code(self, k):
@@ -108,6 +111,7 @@ class Wanted:
         self._refusal_s -= seconds
         if self._refusal_s <= 0:
             self._refusal_s = _REFUSAL_S
+            self.has_clock = True
             for k in range(self.n):
                 if self.states[k] == _REFUSED:
                     self.states[k] = _UNKNOWN
@@ -137,13 +141,23 @@ class Conversation:
         self.failures = self.failed_in_a_row = 0
         self.failed = dict.fromkeys(_REASONS, 0)
         self.explanation = self._detail = ""
+        self._context = LN
         self._link = self._link_by("")
-        self._getter = Getter(self._link)
+        self._getter = self._new_getter()
 
     def take_options(self, text):
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
         self._link = self._link_by(text)
-        self._getter = Getter(self._link)
+        self._getter = self._new_getter()
+
+    def _new_getter(self):
+        if self._context == LN:
+            return Getter(self._link)
+        from metering.dlms.short_names import ShortNameGetter
+
+        wanted = self._wanted
+        codes = [wanted.code(k) for k in range(wanted.n)]
+        return ShortNameGetter(self._link, codes + [_NUMBER, _LOGICAL_NAME, _TIME])
 
     def _link_by(self, text):
         from metering.dlms.client_options import Options
@@ -162,7 +176,11 @@ class Conversation:
         given = options.numbers.get
         meter, client = options.addresses(bool(self._password))
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
-        return HdlcLink(meter, client, timeout_ms, given("retry_counter", _RETRIES))
+        self._context = SN if options.is_short else LN
+        retries = given("retry_counter", _RETRIES)
+        Options = options = None
+        unload("metering.dlms.client_options")
+        return HdlcLink(meter, client, timeout_ms, retries)
 
     @property
     def FAREWELL(self):
@@ -238,7 +256,7 @@ class Conversation:
                 at += block.feed(heard, at, len(heard))
                 event = block.next_event()
                 if event == TELEGRAM:
-                    self._listener.begin(block.meter_id().encode())
+                    self._listener.begin(block.meter_id().encode(), block.sealed)
                     for reading in block.readings():
                         self._listener.note(reading)
                     return _DONE
@@ -279,7 +297,7 @@ class Conversation:
         if password:
             self._unjudged += 1
         taken = yield from link.request(
-            request(LN, LOW if password else NO_SECURITY, password, MAX_APDU),
+            request(self._context, LOW if password else NO_SECURITY, password, MAX_APDU),
         )
         if not taken:
             if self._unjudged > 1 and not self._is_password_good:
@@ -323,7 +341,13 @@ class Conversation:
                 self._naming = code
                 break
         if naming and not number:  # its values would be another meter's
+            self._getter.forget()
             self._detail = "it does not tell its number"
+            return "bad data"
+        if self._number and number != self._number and self._context == SN:  # what is called so is told anew
+            self._getter.forget()
+            self._number = self._naming = b""
+            self._detail = "another meter is there"
             return "bad data"
         if number != self._number:
             self._number = number
@@ -337,13 +361,18 @@ class Conversation:
             result = yield from self._read_register(k)
             if result == LOST:
                 return self._broken()
+            if result == _LATER:
+                continue
             if result:
                 wanted.states[k] = _REFUSED
             else:
                 n_read += 1
         if not n_read:
             return "nothing readable"
+        if not wanted.has_clock:
+            return ""
         result = yield from self._getter.get(_CLOCK, _TIME, _VALUE)
+        wanted.has_clock = result in (0, LOST, _LATER)
         if result == 0:
             clock = self._getter.text()
             if len(clock) == 12 and clock[0] != 0xFF and clock[2] <= 12 and clock[3] <= 31 and clock[5] < 24:

@@ -16,8 +16,8 @@ _MOST = {
 
 class Options:
     """`numbers` holds what was given of client_address, logical_address, physical_address, address_size, serial_number,
-    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `has_password` False: none is used.
-    `jobs`: bytes, the six of each register that is read in place of the usual ones.
+    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `is_short`: by short names.
+    `has_password` False: none is used. `jobs`: bytes, the six of each register that is read in place of the usual ones.
     """
 
     def __init__(self, text):
@@ -25,6 +25,7 @@ class Options:
         self.numbers = {}
         self.has_sign_on = False
         self.has_password = True
+        self.is_short = False
         self.jobs = b""
         for word in text.split():
             key, _, value = word.partition("=")
@@ -35,6 +36,8 @@ class Options:
                 self.numbers[key] = int(value)
             elif word in ("mode=IEC", "mode=DLMS", "mode=DLMS-HDLC"):
                 self.has_sign_on = value == "IEC"
+            elif word in ("type=LN", "type=SN"):
+                self.is_short = value == "SN"
             elif word in ("auth=NONE", "auth=LOW"):
                 self.has_password = value == "LOW"
             elif key == "obis_job":

@@ -7,7 +7,7 @@ from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.xdlms import EXCEPTION, GET_RESPONSE, SERVICE_ERROR, Answer, get, get_next, result_at
 
 LOST = const(-1)  # an outcome beside data-access-results and 0: the link is lost
-_OTHER = const(250)  # other reason
+OTHER = const(250)  # other reason
 _HIGHEST_POWER = const(9)  # of a scaler: giga, nano
 _MOST_BLOCKS = const(64)
 _DATE_TIME = const(0x19)
@@ -49,6 +49,9 @@ class Getter:
             return b""
         return bytes(data[at : at + n]) if at + n == self.end else b""
 
+    def forget(self):
+        """Another meter is there: what only the last one had."""
+
     def get(self, class_id, obis, attribute):
         """GET one attribute, in blocks where the meter wants that: 0 with the data in hand, a data-access-result, or
         LOST."""
@@ -63,7 +66,7 @@ class Getter:
             at = len(ANSWER_LLC)
             try:
                 if link.apdu[at] in (EXCEPTION, SERVICE_ERROR):
-                    return _OTHER
+                    return OTHER
                 if link.apdu[at] != GET_RESPONSE:
                     raise Malformed("its answer is of another service")
                 answer.take(link.apdu, at, link.n)
@@ -84,10 +87,10 @@ class Getter:
                 return LOST
             blocks = blocks or bytearray()
             if len(blocks) + answer.end - answer.at > MAX_APDU:
-                return _OTHER
+                return OTHER
             blocks.extend(link.apdu[answer.at : answer.end])
             if answer.is_last:
                 self.data, self.at, self.end = blocks, 0, len(blocks)
-                return 0 if blocks else _OTHER
+                return 0 if blocks else OTHER
             message = get_next(invoke, block)
-        return _OTHER
+        return OTHER

@@ -10,6 +10,7 @@ __all__ = ["METERS", "OPTIONS", "QUIRKS", "make", "settings"]
 METERS = {
     "dlms-ask": "DLMS, asked",
     "dlms-ask-e": "DLMS, asked by mode E",
+    "dlms-ask-sn": "DLMS, asked by short names",
     "dlms-ask-low": "DLMS, asked with a password",
 }
 OPTIONS = ("password",)
@@ -18,14 +19,16 @@ _PASSWORD = "71043298"
 
 def make(name: str, quirks: Iterable[str], *, seed: int = 1, password: str = "") -> AskedDlmsMeter:
     wanted = password or (_PASSWORD if name == "dlms-ask-low" else "")
-    return AskedDlmsMeter(sign_on=name == "dlms-ask-e", password=wanted, seed=seed, quirks=quirks)
+    sign_on, short_names = name == "dlms-ask-e", name == "dlms-ask-sn"
+    return AskedDlmsMeter(sign_on=sign_on, short_names=short_names, password=wanted, seed=seed, quirks=quirks)
 
 
 def settings(meter: AskedDlmsMeter) -> dict[str, object]:
     """What no search finds out: how it is asked, and with which password."""
     found: dict[str, object] = {"protocol": "dlms-client"}
-    if meter.has_sign_on:
-        found["meter_options"] = "mode=IEC"
+    options = ["mode=IEC"] * meter.has_sign_on + ["type=SN"] * meter.has_short_names
+    if options:
+        found["meter_options"] = " ".join(options)
     if meter.password:
         found["meter_password"] = meter.password.decode()
     return found

@@ -62,6 +62,7 @@ class AskedDlmsMeter:
         quirks: Iterable[str] = (),
         server: bytes = b"\x03",
         client: int | None = None,
+        short_names: bool = False,
     ) -> None:
         self.quirks = frozenset(quirks)
         unknown = self.quirks.difference(QUIRKS)
@@ -72,6 +73,7 @@ class AskedDlmsMeter:
         self.server = server
         self.number = f"{50_000_000 + seed * 7_331 % 10_000_000:08d}"
         self.has_sign_on = sign_on
+        self.has_short_names = short_names
         self.line = self._base = _SIGN_ON if sign_on else _DIRECT
         self.events: list[str] = []
         self.wrong_passwords = 0
@@ -293,7 +295,9 @@ class AskedDlmsMeter:
         if apdu[0] == 0x62:
             self.is_associated = False
             return b"\x63\x03\x80\x01\x00"
-        if apdu[0] != 0xC0 or not self.is_associated or len(apdu) < 4:
+        if apdu[0] == 0x05 and self.is_associated and self.has_short_names:
+            return self._read_names(apdu, at_s)
+        if apdu[0] != 0xC0 or not self.is_associated or self.has_short_names or len(apdu) < 4:
             return b"\xd8\x01\x02"
         invoke = apdu[2:3]
         if apdu[1] == 2:
@@ -317,6 +321,57 @@ class AskedDlmsMeter:
             self.requests += len(items)
             return b"\xc4\x03" + invoke + apdu[3:4] + b"".join(self._get(item, at_s) for item in items)
         return b"\xd8\x01\x02"
+
+    def _read_names(self, apdu: bytes, at_s: float) -> bytes:
+        """READ of variable names, or of the next block."""
+        if apdu[1] == 1 and apdu[2] == 5:
+            if not self._blocks or int.from_bytes(apdu[3:5], "big") != self._block:
+                return b"\x0c\x01\x01\x13"
+            return self._next_read_block()
+        results = b""
+        for k in range(apdu[1]):
+            name = int.from_bytes(apdu[3 + 3 * k : 5 + 3 * k], "big")
+            self.requests += 1
+            results += self._read_name(name, at_s) if apdu[2 + 3 * k] == 2 else b"\x01\x0b"
+        data = apdu[1:2] + results
+        if len(data) > 400 or "blocks" in self.quirks and len(data) > 10:
+            size = 8 if len(data) < 100 else 200
+            self._blocks = [data[k : k + size] for k in range(0, len(data), size)]
+            self._block = 0
+            return self._next_read_block()
+        return b"\x0c" + data
+
+    def _next_read_block(self) -> bytes:
+        data = self._blocks.pop(0)
+        self._block += 1
+        head = b"\x0c\x01\x02" + bytes((not self._blocks,)) + self._block.to_bytes(2, "big")
+        return head + enc.ber_length(len(data)) + data
+
+    def _read_name(self, name: int, at_s: float) -> bytes:
+        found = self._objects(at_s)
+        if name >= 0xFA00:
+            listed = [
+                enc.structure(
+                    (
+                        enc.number(enc.INT16, self._base_of(k) - (1 << 16 if self._base_of(k) >> 15 else 0)),
+                        enc.number(enc.UINT16, 12 if class_id == 15 else class_id),
+                        enc.number(enc.UINT8, 0),
+                        enc.octets(enc.obis_bytes(obis)),
+                    )
+                )
+                for k, (obis, (class_id, _)) in enumerate(found.items())
+            ]
+            return b"\x00" + enc.array(listed) if name == 0xFA08 else b"\x01\x04"
+        for k, (obis, (class_id, _)) in enumerate(found.items()):
+            attribute, odd = divmod(name - self._base_of(k), 8)
+            if 0 <= attribute < 8 and not odd and class_id != 15:
+                item = class_id.to_bytes(2, "big") + enc.obis_bytes(obis) + bytes((attribute + 1,))
+                return self._get(item, at_s)
+        return b"\x01\x04"
+
+    @staticmethod
+    def _base_of(k: int) -> int:
+        return 0x7000 + 0x100 * k
 
     def _next_block(self, invoke: bytes) -> bytes:
         data = self._blocks.pop(0)
@@ -349,7 +404,13 @@ class AskedDlmsMeter:
             result, diagnostic = 1, 13
         self.is_associated = not result
         initiate = b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x10\x14\x01\xf4\x00\x07"
-        body = b"\xa1\x09\x06\x07\x60\x85\x74\x05\x08\x01\x01\xa2\x03\x02\x01" + bytes((result,))
+        context = 2 if self.has_short_names else 1
+        wanted = apdu.find(b"\x06\x07\x60\x85\x74\x05\x08\x01") + 8
+        if not result and apdu[wanted] != context:
+            result, diagnostic, self.is_associated = 1, 2, False
+        if self.has_short_names:
+            initiate = b"\x08\x00\x06\x5f\x1f\x04\x00\x10\x12\x00\x01\xf4\xfa\x00"
+        body = b"\xa1\x09\x06\x07\x60\x85\x74\x05\x08\x01" + bytes((context, 0xA2, 3, 2, 1, result))
         body += b"\xa3\x05\xa1\x03\x02\x01" + bytes((diagnostic,))
         if not result:
             body += bytes((0xBE, len(initiate) + 2, 0x04, len(initiate))) + initiate
