@@ -47,6 +47,7 @@ class App:
         self.services = services = Services(*parts)
         self._meter = composition.make_meter(settings, services, problems)
         self.diagnostics = Diagnostics(services, self._meter, board_name, problems)
+        self._page = composition.make_page(settings, services, self._meter, self.diagnostics)
         for sentence in problems:
             print("optoprobe: " + sentence)
 
@@ -61,10 +62,11 @@ class App:
         """Started by main(), runs for ever."""
         services, meter = self.services, self._meter
         services.network.start()
-        if meter is None:
-            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(None))
-        else:
-            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(meter), meter.run())
+        tasks = [services.health.run(), self.diagnostics.run(), self._obey(meter)]
+        for part in (meter, self._page):
+            if part is not None:
+                tasks.append(part.run())
+        await asyncio.gather(*tasks)
 
     async def _obey(self, meter):
         """Carry out what the owner asks for by a button or a switch; the code that does so is loaded while it lasts."""

@@ -59,7 +59,12 @@ def make_parts(on_published):
         problems.append(problem)
     probe_id = settings["probe_id"] or "probe_" + chip_number()
     health = Health()
-    outbox = Outbox()
+    if settings["device_password"]:
+        from firmware.page.kept_outbox import KeptOutbox
+
+        outbox = KeptOutbox()
+    else:
+        outbox = Outbox()
     announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
     announcer.telegrams = settings["protocol"] != BLINK
     mailbox = Mailbox()
@@ -72,6 +77,15 @@ def make_parts(on_published):
     elif not settings["mqtt_host"]:
         print("optoprobe: settings: mqtt_host is empty, so nothing is published: " + _BROKER_CURE)
     return settings, problems, board_name, led, mailbox, (driver, health, outbox, announcer, network, on_published)
+
+
+def make_page(settings, services, meter, diagnostics):
+    """The page's door (firmware.page.page_door.PageDoor), None where the settings have no password for it."""
+    if not settings["device_password"]:
+        return None
+    from firmware.page.page_door import PageDoor
+
+    return PageDoor(settings, services, meter, diagnostics)
 
 
 def make_meter(settings, services, problems):

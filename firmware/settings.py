@@ -33,6 +33,10 @@ def _name(least, most, more=b""):
     return accepts
 
 
+def _password(value):
+    return value == "" or _text(128)(value) and len(value.encode()) >= 8
+
+
 def _printable(most):
     """A text that an IEC 62056-21 message can hold."""
 
@@ -145,6 +149,8 @@ _KEYS = (
     ("publish_change_percent", 10, _whole(1, 100), "the change of a power that goes out at once, 1 to 100"),
     ("pulses_per_kwh", 1000, _whole(1, 100000), "a whole number from 1 to 100000, as printed beside the LED"),
     ("energy_factor", 0, _factor, "Wh a count of a Kamstrup's energies is worth: 1, 10, 100 or 1000; 0: by itself"),
+    ("device_password", "", _password, "8 to 128 bytes, of the probe's own page; empty: there is no page"),
+    ("page_port", 80, _whole(1, 65535), "a whole number from 1 to 65535"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
 

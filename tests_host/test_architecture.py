@@ -28,7 +28,8 @@ TABLE = {
     "mqtt": {"common", "store", "settings", "mqtt"},
     "reading": {"common", "family", "detection", "store", "settings", "hardware", "mqtt", "reading"},
     "owner": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner"},
-    "app": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner", "app"},
+    "page": {"common", "store", "settings", "hardware", "mqtt", "reading", "owner", "page"},
+    "app": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner", "page", "app"},
     "start": {"hardware", "app"},
 }
 # Families that carry another one (M-Bus frames carry DLMS), or are its parts.

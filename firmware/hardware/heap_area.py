@@ -26,6 +26,7 @@ _PIECE_BYTES = const(1024)
 # KiB that all of Python's heap takes. Of SML the least on 32-bit MicroPython, 71, and 5 more, as it lies in two pieces.
 # The others are not measured so closely: they get what the doubling would give them, but for 2 KiB, as too little is
 # worse than none: a third area takes all that is left. `auto` may end as any of them.
+_PAGE_KIB = const(26)  # beside that, where there is a page: its code, and one request
 _NEEDED_KIB = {"sml": 76, "blink": 110, "iec62056-21": 110, "dlms": 110, "auto": 110}
 
 
@@ -87,7 +88,11 @@ def grow():
     uarts = []
     try:
         if heap[0]:
-            wanted = (_NEEDED_KIB.get(_object_in("settings.json").get("protocol", "auto"), 0) << 10) - heap[1]
+            settings = _object_in("settings.json")
+            needed_kib = _NEEDED_KIB.get(settings.get("protocol", "auto"), 0)
+            if needed_kib and settings.get("device_password"):
+                needed_kib += _PAGE_KIB
+            wanted = (needed_kib << 10) - heap[1]
             board = _object_in("board.json").get("uart")
             if wanted > 0 and isinstance(board, dict):
                 wanted = max(wanted, _LEAST_AREA)

@@ -23,7 +23,8 @@ _STORY_CHARACTERS = const(80)
 
 BY_EXCEPTION = const(1)
 OUT_OF_WIFI_MEMORY = const(2)
-_OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out")
+BY_OWNER = const(3)
+_OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out", "asked for")
 _CAUSES = (
     (machine.PWRON_RESET, "power on"),  # or a brown-out: the chip does not tell them apart
     (machine.HARD_RESET, "reset or crash"),

@@ -34,6 +34,7 @@ HARDWARE_BYTES = 6656
 BEYOND_BYTES = 8 * 1024
 DETECTION_BYTES = 9 * 1024
 TLS_BYTES = 8 * 1024  # of Python's heap; what Mbed TLS takes is the process's
+PAGE_BYTES = 26 * 1024  # of the probe's own page, where the settings have a password for it
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -102,6 +103,7 @@ class VirtualBoard:
         more = simulated.heap_bytes(str(protocol))
         more += DETECTION_BYTES if protocol in (None, "auto") else 0
         more += TLS_BYTES if settings and settings.get("mqtt_tls_ca") else 0
+        more += PAGE_BYTES if settings and settings.get("device_password") else 0
         self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
         self._start = start
         self.console = Console(self._write, self._interrupts) if has_console else None

@@ -34,7 +34,7 @@ async def _sleep_ms(ms):
 asyncio.sleep_ms = _sleep_ms
 time.ticks_ms, time.ticks_diff, time.ticks_add = _ticks_ms, _ticks_diff, _ticks_add
 time.sleep_ms = lambda ms: time.sleep(ms / 1000)
-gc.mem_free = lambda: 0
+gc.mem_free, gc.mem_alloc = lambda: 1 << 20, lambda: 0  # there is room for everything
 sys.print_exception = lambda error, file=None: traceback.print_exception(error, file=file)
 gc.threshold = lambda n: None
 sys.modules["usocket"], sys.modules["ustruct"], sys.modules["ubinascii"] = socket, struct, binascii

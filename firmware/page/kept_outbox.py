@@ -1,0 +1,34 @@
+"""The outbox of a probe with a page: what was put last on each topic is kept for the page to show.
+
+The payloads kept are the very ones that were put: only those that are not retained take memory beside the outbox's own.
+"""
+
+from micropython import const
+
+from firmware.mqtt.outbox import Outbox
+
+_MOST_TOPICS = const(10)  # as many as the outbox has
+
+
+class KeptOutbox(Outbox):
+    """`lives` counts messages with a meter's instantaneous values. The loop alone puts, removes and asks."""
+
+    def __init__(self):
+        super().__init__()
+        self._kept = {}  # topic -> payload
+        self.lives = 0
+
+    def put(self, topic, payload, retain):
+        super().put(topic, payload, retain)
+        if topic in self._kept or len(self._kept) < _MOST_TOPICS:
+            self._kept[topic] = payload
+        if topic.endswith(b"/live"):
+            self.lives += 1
+
+    def remove(self, topic):
+        super().remove(topic)
+        self._kept.pop(topic, None)
+
+    def last(self, topic):
+        """The payload (bytes or bytearray) put last on `topic` (bytes), b"" for none."""
+        return self._kept.get(topic) or b""

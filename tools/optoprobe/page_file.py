@@ -1,0 +1,29 @@
+"""The probe's page as it lies on a board: one file, compressed, that runs no script and uses no style but its own.
+
+The page's Content-Security-Policy names the hashes of its one script and its one style, which are put in here.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import re
+
+SOURCE = "firmware/page/page.html"
+PLACE = "probe/page.gz"  # firmware.page.page_access sends it as it is
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def compressed(html: str) -> bytes:
+    """What a board gets of the page's source, the same at every call."""
+    lean = "\n".join(line.strip() for line in html.splitlines() if line.strip()) + "\n"
+    for element, place in (("script", "SCRIPT-HASH"), ("style", "STYLE-HASH")):
+        found = re.findall(rf"<{element}>(.*?)</{element}>", lean, re.DOTALL)
+        if len(found) != 1 or lean.count(place) != 1:
+            raise ValueError(f"{SOURCE}: there must be one <{element}> and one {place}")
+        lean = lean.replace(place, _hash(found[0]))
+    return gzip.compress(lean.encode(), 9, mtime=0)
