@@ -32,7 +32,7 @@ _IDLE_S = const(60)
 _OPEN_AGAIN_S = const(10)
 _REFUSAL_MS = const(300)  # for a client to have said all: what is left unread would undo the answer
 # What the page's code takes, measured, and what a request of the largest answer does beside it.
-_CODE_BYTES = const(15360)
+_CODE_BYTES = const(14080)
 _RESERVE_BYTES = const(4096)
 _POINTS = const(60)  # of the graph: one a minute
 NO_POINT = const(-0x20000000)

@@ -240,6 +240,18 @@ def test_a_tool_of_the_owners_is_asked_for_no_less_than_it_takes(taken: dict[str
         assert code_bytes <= int(asked[name]) <= code_bytes + 1024, f"{name}: {code_bytes} bytes measured"
 
 
+def test_the_page_asks_for_no_less_than_its_code_takes(taken: dict[str, int]) -> None:
+    source = (runtime.REPO / "firmware" / "page" / "page_door.py").read_text()
+    asked = re.search(r"^_CODE_BYTES = const\((\d+)\)", source, re.MULTILINE)
+    page = "firmware.page.page_"
+    code_bytes = sum(taken[page + name] for name in ("request", "access", "answers", "members"))
+    code_bytes += max(
+        taken["firmware.page.password_hash"], taken[page + "actions"] + taken["firmware.owner.owner_actions"]
+    )
+    assert asked is not None and code_bytes <= int(asked[1]) <= code_bytes + 1024, f"{code_bytes} bytes measured"
+    assert "_page" not in " ".join(always())  # nothing of it without a password
+
+
 def test_every_module_was_measured(taken: dict[str, int]) -> None:
     """Prints the table; the modules that are always there, then the others by family and room."""
     assert modules() <= set(taken)
