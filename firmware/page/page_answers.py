@@ -9,8 +9,7 @@ import os
 from micropython import const
 
 from firmware import VERSION
-from firmware.page.page_door import NO_POINT
-from firmware.page.page_members import members
+from firmware.page.page_members import NO_POINT, members
 from firmware.page.page_request import JSON, TEXT, Refused
 from metering.register import CUMULATIVE, INSTANTANEOUS
 

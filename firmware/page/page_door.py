@@ -17,6 +17,7 @@ import socket
 from micropython import const
 
 from firmware.hardware.health import call
+from firmware.page.page_members import NO_POINT
 from metering.unload import unload
 
 TYPE_CHECKING = const(0)
@@ -35,8 +36,7 @@ _REFUSAL_MS = const(300)  # for a client to have said all: what is left unread w
 _CODE_BYTES = const(14080)
 _RESERVE_BYTES = const(4096)
 _POINTS = const(60)  # of the graph: one a minute
-NO_POINT = const(-0x20000000)
-_MOST_W = const(0x1FFFFFFF)
+_MOST_W = const(0x1FFFFFFE)
 _MOST_NOTICES = const(8)
 _CODE = "firmware.page.page_answers firmware.page.page_access firmware.page.page_request firmware.page.page_members"
 _NO_ROOM = (
@@ -63,7 +63,6 @@ class PageDoor:
         self.login_due_s = [0, 0]  # and when the next may be tried
         self.is_deriving = False
         self.refused = 0  # requests that were answered with anything but 200
-        self.served = 0
         self.graph = array.array("i", [NO_POINT] * _POINTS)  # W, oldest first
         self.notices = []  # [uptime s, sentence], oldest first
         self.live_s = -1  # uptime of the last instantaneous values
@@ -151,7 +150,7 @@ class PageDoor:
         return True
 
     async def _serve(self, client):
-        from firmware.page.page_request import serve
+        from firmware.page.page_access import serve
 
         await serve(self, client)
 

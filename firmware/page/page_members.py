@@ -2,6 +2,7 @@
 
 from micropython import const
 
+NO_POINT = const(-0x1FFFFFFF)  # of the graph: the power is not known
 _QUOTE = const(0x22)
 _BACKSLASH = const(0x5C)
 

@@ -10,7 +10,6 @@ is ever a file's name.
 
 import asyncio
 import errno
-import gc
 import select
 import time
 
@@ -208,25 +207,3 @@ class Exchange:
 def _length(text):
     """The number of bytes that a header tells, below 0 where it tells none."""
     return int(text) if text.isdigit() and len(text) <= 8 else -1
-
-
-async def serve(door, client):
-    """Answer the client's one request. Raises OSError or MemoryError where that cannot be."""
-    exchange = Exchange(client)
-    try:
-        try:
-            await exchange.read_head()
-            from firmware.page.page_access import admit
-
-            await admit(door, exchange)
-        except MemoryError:
-            gc.collect()
-            raise Refused(503, "memory has run out, try again", 10)
-        door.served += 1
-    except Refused as refusal:
-        door.refused += 1
-        if refusal.status and not exchange.status:
-            try:
-                await exchange.refuse(refusal)
-            except Refused:
-                pass

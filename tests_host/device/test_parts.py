@@ -69,6 +69,8 @@ DEFAULTS = {
     "max_power_kw": 70,
     "publish_interval_s": 10,
     "publish_change_percent": 10,
+    "device_password": "",
+    "page_port": 80,
 }
 
 # key -> (values that are not accepted, what the sentence must name, values that are)
@@ -106,6 +108,8 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "max_power_kw": ([0, 10001, "70", 70.0, False], "1 to 10000", [1, 10000]),
     "publish_interval_s": ([-1, 3601, "10", 1.5, True], "3600", [0, 1, 3600]),
     "publish_change_percent": ([0, 101, "10", None], "1 to 100", [1, 100]),
+    "device_password": (["hidden1", "x" * 129, 12345678, None, "hidden\0 0"], "128", ["", "täglich", "x" * 128]),
+    "page_port": ([0, 65536, "80", True], "65535", [1, 80]),
 }
 
 
