@@ -196,6 +196,7 @@ EXTRA = {
     "firmware/contracts.py": {"typing"},  # no device has it
     "firmware/mqtt/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt/sockets.py": {"socket"},  # the sockets that network hands to umqtt
+    "firmware/page/page_door.py": {"socket"},  # the one that listens
     "firmware/mqtt/wifi_trial.py": {"_thread", "network"},  # the Wi-Fi for a moment, while its owner waits
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment
     "firmware/hardware/rtc_record.py": {"machine"},  # RTC memory, as store has flash
