@@ -22,9 +22,10 @@ from support import least_heap
 from support.broker import LIVE_KEYS, Listener, Message, PausableMeter
 
 from optoprobe import device_tree, runtime, source_tree
-from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, VirtualBoard
+from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, TLS_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer, Sent
+from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
 
 RUN_S = 20
@@ -33,7 +34,7 @@ LEAST_FREE_BYTES = 2048  # with everything announced and running
 
 # Five entries, as most household meters send, and 22, the longest list met; named by the settings, and found.
 LONG = ("list_type_bits", "phases", "key", "two_tariffs", "temperature")
-METERS = {"plain": ("sml", ()), "long": ("sml", LONG), "found": ("auto", LONG)}
+METERS = {"plain": ("sml", ()), "long": ("sml", LONG), "found": ("auto", LONG), "tls": ("sml", LONG)}
 NAMED_BYTES = HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES
 FOUND_BYTES = NAMED_BYTES + DETECTION_BYTES
 
@@ -72,12 +73,17 @@ class Run:
 
 
 def run(folder: Path, meter: SmlMeter, probe: str, protocol: str) -> Run:
-    with Broker(folder / "broker") as broker, OpticalServer(PausableMeter(meter)) as server:
+    ca = OwnCa(folder / "ca") if probe == "probe_tls" else None
+    signed = ca.sign("broker", "127.0.0.1") if ca else None
+    with Broker(folder / "broker", signed=signed) as broker, OpticalServer(PausableMeter(meter)) as server:
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": probe}
         settings |= {"protocol": protocol, "publish_interval_s": 0}  # every telegram, as the most work
         heap_bytes = FOUND_BYTES if protocol == "auto" else NAMED_BYTES
+        if ca:
+            settings["mqtt_tls_ca"] = str(ca.certificate)
+            heap_bytes += TLS_BYTES
         board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=heap_bytes)
-        with Listener(broker.port) as listener:
+        with Listener(broker.port, ca=ca.certificate if ca else None) as listener:
             listener.subscribed()
             with board:
                 time.sleep(RUN_S - 6)

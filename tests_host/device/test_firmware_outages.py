@@ -214,6 +214,9 @@ def test_the_outage_is_named_in_one_sentence(outage: Outage) -> None:
     told = [line for line in outage.log if "the broker at 127.0.0.1" in line]
     assert 1 <= len(told) <= 4, outage.log  # said when it changes, not at each attempt
     assert not [line for line in outage.log if "Traceback" in line or "Error" in line], outage.log
+    assert outage.diagnostics["mqtt_last_fault"].startswith("the broker at 127.0.0.1"), outage.diagnostics
+    emitted = "\n".join(outage.log).encode() + b"".join(message.payload for message in outage.messages)
+    assert PASSWORD.encode() not in emitted and b"BEGIN" not in emitted
 
 
 def test_outages_took_place_side_by_side(outages: dict[str, Future[Outage]]) -> None:
