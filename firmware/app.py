@@ -31,6 +31,7 @@ class Services:
         self.network = network
         self.on_published = on_published  # called without arguments when a value went to the outbox
         self.rested_s = 0  # uptime when a battery meter has rested from being asked often
+        self.published_s = None  # uptime when a value went to the outbox, None before
 
 
 class App:
@@ -38,7 +39,6 @@ class App:
 
     def __init__(self):
         self._tool_runs = False  # the LED is its own then
-        self._has_read = False
         call("firmware.composition", self._compose)
 
     def _compose(self, composition):
@@ -52,9 +52,10 @@ class App:
             print("optoprobe: " + sentence)
 
     def _on_published(self):
-        if not self._has_read:
-            self._has_read = True
-            print("optoprobe: first reading: %d s after the start" % self.services.health.uptime_s)
+        services = self.services
+        if services.published_s is None:
+            print("optoprobe: first reading: %d s after the start" % services.health.uptime_s)
+        services.published_s = services.health.uptime_s
         if self._led is not None and not self._tool_runs:
             self._led.value(not self._led.value())
 
@@ -73,12 +74,17 @@ class App:
         services, diagnostics = self.services, self.diagnostics
         tell = diagnostics.tell
         announcements = 0
+        restart_s = None
         while True:
+            if restart_s is not None and services.health.uptime_s >= restart_s:
+                call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.BY_OWNER))
             if announcements != services.network.discovery.announcements:
                 announcements = services.network.discovery.announcements
                 services.outbox.put(services.announcer.topic("alignment"), _ALIGNMENT_OFF, True)
-            command = self._mailbox.pop_command("alignment", "capture")
-            if command is not None and meter is not None:
+            command = self._mailbox.pop_command("alignment", "capture", "order")
+            if command is not None and command[0] == "order":
+                restart_s = self._order(command[1], restart_s)
+            elif command is not None and meter is not None:
                 self._tool_runs = True
                 try:
                     from firmware.owner.owner_commands import OwnerCommands
@@ -91,6 +97,18 @@ class App:
                 unload("firmware.owner.owner_commands")
                 self._tool_runs = False
             await asyncio.sleep_ms(_LOOK_MS)
+
+    def _order(self, payload, restart_s):
+        """The uptime in s of the next restart behind that order, `restart_s` before; None for none."""
+        services, tell = self.services, self.diagnostics.tell
+        try:
+            due_s = call("firmware.owner.orders", lambda orders: orders.carry_out(payload, services, tell))
+        except MemoryError:
+            gc.collect()
+            tell("an order is refused: memory has run out, use optoprobe config")
+            due_s = None
+        unload("firmware.owner.owner_actions")
+        return restart_s if due_s is None else due_s
 
 
 class Diagnostics:

@@ -20,6 +20,7 @@ _WIFI_CURE = "give it on this port, by a browser (Improv) or by optoprobe config
 _BROKER_CURE = "give your broker by optoprobe config --set mqtt_host=NAME"
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
+_ORDER_REST_S = const(10)  # some write a file
 
 
 def _load_settings():
@@ -67,9 +68,15 @@ def make_parts(on_published):
         outbox = Outbox()
     announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
     announcer.telegrams = settings["protocol"] != BLINK
+    announcer.settings = settings
+    announcer.board_name = board_name or ""
     mailbox = Mailbox()
     network = Network(settings, outbox, mailbox, announcer, probe_id, health)
-    for name, rest_s in (("alignment", _ALIGNMENT_REST_S), ("capture", _CAPTURE_REST_S)):
+    for name, rest_s in (
+        ("alignment", _ALIGNMENT_REST_S),
+        ("capture", _CAPTURE_REST_S),
+        ("order", _ORDER_REST_S),
+    ):
         mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
     driver = None if head is None else LineDriver(head, health)
     if not settings["wifi_ssid"]:

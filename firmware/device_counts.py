@@ -6,10 +6,12 @@ from firmware import VERSION
 def counts_of(services, notice):
     """A new object of plain counts, texts and nothing secret."""
     health, network, outbox = services.health, services.network, services.outbox
+    published_s = services.published_s
     return {
         "version": VERSION,
         "notice": notice or "ok",
         "uptime_s": health.uptime_s,
+        "published_ago_s": None if published_s is None else health.uptime_s - published_s,
         "restarts": health.restarts,
         "restart_cause": health.restart_cause,
         "longest_stall_ms": health.longest_stall_ms,

@@ -199,6 +199,25 @@ def check(given):
     return values, problems
 
 
+def change(path, key, value):
+    """Have `value` under `key` in the file `path`. Returns "", or a sentence that says why it stays as it was; no
+    value is in it, as it may be a secret.
+    """
+    for known, _, accepts, words in _KEYS:
+        if known == key and not accepts(value):
+            return "%s is refused: give %s%s" % (key, words, _digits(value) if accepts is _key else "")
+    try:
+        given = read_json(path, _MAX_FILE_BYTES)
+    except (OSError, ValueError):
+        given = None
+    if not isinstance(given, dict):
+        return "%s is refused: %s cannot be read" % (key, path)
+    if given.get(key) == value:
+        return "%s has been so before" % key
+    given[key] = value
+    return "" if save(path, given) else "%s is not changed: %s cannot be written" % (key, path)
+
+
 def _digits(value):
     """How many digits a key has, in words: people paste one too few."""
     try:

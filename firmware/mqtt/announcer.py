@@ -39,8 +39,12 @@ class Announcer:
     """Names one probe and its topics, by `prefix` and `probe_id`; `discovery_prefix` is the hub's.
 
     `telegrams` is to be False where none are read, but the flashes of an LED; `meters_come_and_go` True where each
-    meter has a status of its own.
+    meter has a status of its own. `settings` are the owner's, some of which can be changed from the hub; `board_name`
+    is "" where there is none.
     """
+
+    settings = {}
+    board_name = ""
 
     def __init__(self, prefix, probe_id, probe_name, discovery_prefix):
         self._prefix = prefix

@@ -3,7 +3,8 @@
 Everything here was held against a running Home Assistant: device-based discovery, origin, strict top-level keys.
 A payload is produced in pieces and sent in pieces: a meter with sixty registers needs 20 KB that never stand in memory.
 Nor does this code, but while it is needed (firmware.mqtt.discovery). What there is to announce yields `sensors`, of
-homeassistant_probe or homeassistant_registers: (key, component) of each entity, one at a time.
+homeassistant_probe or homeassistant_registers: (key, component) of each entity, one at a time. Of one that is to be
+taken away the component is its platform's name alone.
 """
 
 import json
@@ -13,7 +14,18 @@ from firmware import VERSION
 
 def _device(announcer, meter):
     if meter is None:
-        return {"ids": [announcer.object_id(None)], "name": announcer.probe_name, "mdl": "optoprobe", "sw": VERSION}
+        device = {
+            "ids": [announcer.object_id(None)],
+            "name": announcer.probe_name,
+            "mf": "optoprobe",
+            "mdl": "optoprobe",
+            "hw": announcer.board_name or "unknown",
+            "sw": VERSION,
+        }
+        if announcer.settings.get("device_password"):  # there is a page then
+            port = announcer.settings["page_port"]
+            device["cu"] = "http://%s.local%s" % (announcer.probe_id.replace("_", "-"), "" if port == 80 else ":%d" % port)
+        return device
     number = meter.serial or meter.meter_id
     device = {
         "ids": [announcer.object_id(meter)],
@@ -71,8 +83,8 @@ def device_payload(announcer, meter, sensors):
     for key, component in sensors(announcer, meter):
         opening = '%s"%s": {' % (comma, key)
         comma = ", "
-        if component is None:
-            yield (opening + '"p": "sensor"}').encode()
+        if isinstance(component, str):
+            yield ('%s"p": "%s"}' % (opening, component)).encode()
             continue
         for name, value in component_of(key, component, object_id).items():
             yield ('%s"%s": %s' % (opening, name, json.dumps(value))).encode()

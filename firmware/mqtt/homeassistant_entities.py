@@ -16,8 +16,8 @@ def entities(announcer, meter, sensors):
     object_id = announcer.object_id(meter)
     common = common_of(announcer, meter)
     for key, component in sensors(announcer, meter):
-        if component is None:
-            yield _topic(announcer, "sensor", object_id, key), b""
+        if isinstance(component, str):
+            yield _topic(announcer, component, object_id, key), b""
             continue
         component = component_of(key, component, object_id)
         component.update(common)

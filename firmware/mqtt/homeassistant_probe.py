@@ -1,5 +1,7 @@
 """What Home Assistant is told of the probe itself, beside firmware.mqtt.homeassistant."""
 
+import json
+
 from micropython import const
 
 _EXPIRE_S = const(180)  # three of the diagnostics, one a minute
@@ -18,6 +20,16 @@ _DIAGNOSTICS = """+telegrams,Telegrams,,
 -free_heap_bytes,Free heap,B,data_size
 -wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
 _OF_TELEGRAMS = const(5)  # of these, at their head
+
+# platform, key, name, the rest; their orders are those of firmware.owner.orders. A setting's state is what it was when
+# it was announced, as it is changed by a restart alone; of a secret it says only whether there is one.
+_CONTROLS = """button,restart,Restart,"pl_prs":"restart","dev_cla":"restart"
+button,search,Search again,"pl_prs":"search","ic":"mdi:magnify"
+number,publish_interval_s,Publish interval,"min":0,"max":3600,"mode":"box","unit_of_meas":"s"
+number,pulses_per_kwh,Impulses per kWh,"min":1,"max":100000,"mode":"box"
+select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","kmp","mbus","blink"]
+text,meter_key,Meter key,"mode":"password","max":64,"ic":"mdi:key"
+"""
 
 
 def sensors(announcer, _meter):
@@ -44,7 +56,45 @@ def sensors(announcer, _meter):
     }
     topic = prefix + "capture/set"
     yield "capture", {"p": "button", "name": "Capture", "cmd_t": topic, "ent_cat": "diagnostic", "ic": "mdi:record-rec"}
+    topic = prefix + "status"
+    yield "connectivity", {
+        "p": "binary_sensor",
+        "name": "Connectivity",
+        "stat_t": topic,
+        "val_tpl": "{{ value }}",
+        "pl_on": "online",
+        "pl_off": "offline",
+        "avty_t": topic,
+        "avty_tpl": "online",  # that it is not there is its state
+        "dev_cla": "connectivity",
+        "ent_cat": "diagnostic",
+    }
     topic = prefix + "diagnostics"
+    settings = announcer.settings
+    for line in _CONTROLS.strip().split("\n"):
+        platform, key, name, more = line.split(",", 3)
+        if key == "pulses_per_kwh" and announcer.telegrams or key == "meter_key" and not announcer.telegrams:
+            yield key, platform
+            continue
+        component = json.loads("{%s}" % more)
+        component.update({"p": platform, "name": name, "cmd_t": prefix + "order/set", "ent_cat": "config"})
+        if platform != "button":
+            value = settings.get(key)
+            component["stat_t"] = topic
+            component["val_tpl"] = str(value) if key != "meter_key" else "given" if value else "none"
+            component["cmd_tpl"] = key + ("={{ value | int }}" if platform == "number" else "={{ value }}")
+        yield key, component
+    yield "last_telegram", {
+        "name": "Last telegram",
+        "stat_t": topic,
+        "val_tpl": "{{ (now() - timedelta(seconds=value_json.published_ago_s)).replace(second=0, microsecond=0)"
+        ".isoformat() if value_json.published_ago_s is number else None }}",
+        "dev_cla": "timestamp",
+        "ent_cat": "diagnostic",
+    }
+    if not announcer.telegrams:
+        for line in _DIAGNOSTICS.split("\n")[:_OF_TELEGRAMS]:
+            yield line[1:].split(",")[0], "sensor"
     for line in _DIAGNOSTICS.split("\n")[0 if announcer.telegrams else _OF_TELEGRAMS :]:
         key, name, unit, device_class = line[1:].split(",")
         component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _EXPIRE_S}

@@ -12,13 +12,13 @@ _CLASSES = (
 def sensors(announcer, meter):
     """Yields (key, component) of each entity of `meter`.
 
-    The component of one that was announced under another key before is None: it is to be taken away.
+    Of one that was announced under another key before it is "sensor": it is to be taken away.
     """
     state, live = announcer.state_topic(meter).decode(), announcer.live_topic(meter).decode()
     keys = [register.key for register in meter.registers]
     for register in meter.registers:
         if register.former_key:
-            yield register.former_key, None
+            yield register.former_key, "sensor"
         component = _component(register, state, live, meter.live_expires_s)
         if register.tariff_of() in keys:
             component["en"] = False

@@ -521,6 +521,17 @@ READINGS = (
     Reading(bytes((129, 129, 199, 130, 5, 255)), bytes(48)),
     Reading(bytes((1, 0, 96, 50, 2, 6)), 7, 0, None),
 )
+PLATFORMS = {
+    "alignment_mode": "switch",
+    "capture": "button",
+    "restart": "button",
+    "search": "button",
+    "publish_interval_s": "number",
+    "pulses_per_kwh": "number",
+    "protocol": "select",
+    "meter_key": "text",
+    "connectivity": "binary_sensor",
+}
 
 
 @pytest.fixture
@@ -540,12 +551,13 @@ def test_the_pieces_of_a_device_payload_are_one_object(device: Any, announcer: A
         assert set(payload) == {"dev", "o", "avty_t", "cmps"}  # HA refuses any other key at the top level
         assert payload["avty_t"] == "optoprobe/cellar/status"
         assert payload["o"]["name"] == "optoprobe" and payload["dev"]["ids"]
-        unique = [component["uniq_id"] for component in payload["cmps"].values()]
+        there = {key: component for key, component in payload["cmps"].items() if set(component) != {"p"}}  # not to go
+        unique = [component["uniq_id"] for component in there.values()]
         assert len(set(unique)) == len(unique) == (len(READINGS) if subject is meter else len(unique))
-        for key, component in payload["cmps"].items():
-            assert component["p"] == {"alignment_mode": "switch", "capture": "button"}.get(key, "sensor")
+        for key, component in there.items():
+            assert component["p"] == PLATFORMS.get(key, "sensor")
             assert re.fullmatch(component["p"] + r"\.[a-z0-9_]+", component["def_ent_id"])
-            assert not {"avty_t", "dev", "o"} & set(component)
+            assert not {"avty_t", "dev", "o"} & set(component) or key == "connectivity"
         topic = device.homeassistant.device_topic(announcer, subject)
         assert topic.startswith(b"homeassistant/device/optoprobe_cellar")
 
