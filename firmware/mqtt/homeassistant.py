@@ -24,7 +24,8 @@ def _device(announcer, meter):
         }
         if announcer.settings.get("device_password"):  # there is a page then
             port = announcer.settings["page_port"]
-            device["cu"] = "http://%s.local%s" % (announcer.probe_id.replace("_", "-"), "" if port == 80 else ":%d" % port)
+            name = announcer.probe_id.replace("_", "-")
+            device["cu"] = "http://%s.local" % name + (":%d" % port if port != 80 else "")
         return device
     number = meter.serial or meter.meter_id
     device = {

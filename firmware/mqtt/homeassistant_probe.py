@@ -27,7 +27,7 @@ _CONTROLS = """button,restart,Restart,"pl_prs":"restart","dev_cla":"restart"
 button,search,Search again,"pl_prs":"search","ic":"mdi:magnify"
 number,publish_interval_s,Publish interval,"min":0,"max":3600,"mode":"box","unit_of_meas":"s"
 number,pulses_per_kwh,Impulses per kWh,"min":1,"max":100000,"mode":"box"
-select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","kmp","mbus","blink"]
+select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","dlms-client","kmp","mbus","blink"]
 text,meter_key,Meter key,"mode":"password","max":64,"ic":"mdi:key"
 """
 
