@@ -18,7 +18,7 @@ from optoprobe.source_tree import is_deployed
 from optoprobe.virtual.sml_meter import SmlMeter
 
 PARTS = ("pyproject.toml", "setup.py", "LICENSE", "boot.py", "main.py", "firmware", "board_configs", "lib", "tools")
-COMMANDS = ("demo", "decode", "capture", "deploy", "image", "read", "monitor", "simulate")
+COMMANDS = ("demo", "decode", "capture", "deploy", "image", "read", "monitor", "simulate", "webflash")
 MOST_PACKAGES = 9  # pip and optoprobe among them
 
 
@@ -82,6 +82,11 @@ def test_it_says_its_version_and_has_types(stranger):
 def test_each_command_has_its_help(stranger, command):
     assert command in stranger.does("optoprobe", "--help")
     assert stranger.does("optoprobe", command, "--help").startswith(f"usage: optoprobe {command}")
+
+
+def test_the_page_of_webflash_comes_along(stranger):
+    code = "from optoprobe.webflash import PAGE_FILES; print(*sorted(file.name for file in PAGE_FILES.iterdir()))"
+    assert stranger.does("python", "-c", code) == "page.js style.css\n"
 
 
 def test_a_sample_is_decoded_with_the_standard_library_alone(stranger):

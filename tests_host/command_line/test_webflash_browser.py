@@ -8,6 +8,7 @@ the port (support.serial_bridge says what it leaves out).
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 from support import readme, stock_image
@@ -137,11 +138,19 @@ def test_a_probe_is_made_by_the_readmes_steps(address, tmp_path):
         assert not [line for line in chip.board.log if PASSWORD in line]
 
 
-def test_a_classic_esp32_is_flashed_behind_the_place_that_it_keeps_free(address, tmp_path):
+def test_a_cable_that_is_pulled_is_said_and_the_same_is_done_again(address, tmp_path):
+    """On a classic ESP32, whose image begins behind a place that it keeps free."""
     folder, address = address
     with Page(tmp_path) as page, MockChip("esp32") as chip, SerialBridge(page, chip.port, lambda: None) as bridge:
         flash(page, address, "esp32_devkit")
-        page.until("!!byText('Wrapping up')")  # nobody answers: it goes on waiting
+        until_s = time.monotonic() + 60
+        while set(chip.flash.data[:0x10000]) == {0xFF}:
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+        bridge.unplug()
+        page.sees("Installation failed")
+        flash(page, address, "esp32_devkit")
+        page.sees("Wrapping up")  # nobody answers: it goes on waiting
         assert bridge.resets[-1] == "program"
         assert bytes(chip.flash.data) == image.build_image(BOARDS["esp32_devkit"], None, folder / "esp32.bin").data
 

@@ -22,9 +22,10 @@ BRIDGE = """
   const ask = (what) => window.__call(JSON.stringify(what));
   const reset = () => new DOMException("The port is closed.", "InvalidStateError");
   class Port extends EventTarget {
-    #isOpen = false; #readable = null; #writable = null; #control = null; #waiting = [];
+    #isOpen = false; #readable = null; #writable = null; #control = null; #waiting = []; #isLost = false;
     getInfo() { return {}; }
     async open({ baudRate }) {
+      this.#isLost = false;
       if (this.#isOpen) throw reset();
       this.#isOpen = true;
       ask({ open: baudRate });
@@ -42,7 +43,10 @@ BRIDGE = """
     get writable() {
       if (this.#isOpen && !this.#writable) {
         this.#writable = new WritableStream({
-          write: (data) => ask({ write: btoa(String.fromCharCode(...new Uint8Array(data))) }),
+          write: (data) => {
+            if (this.#isLost) throw new DOMException("The device has been lost.", "NetworkError");
+            ask({ write: btoa(String.fromCharCode(...new Uint8Array(data))) });
+          },
           close: () => { this.#writable = null; },
           abort: () => { this.#writable = null; },
         });
@@ -61,6 +65,11 @@ BRIDGE = """
       this.#readable = this.#writable = this.#control = null;
       this.#waiting = [];
       ask({ close: true });
+    }
+    lose() { // the cable is out: what reads and what writes fails
+      const lost = new DOMException("The device has been lost.", "NetworkError");
+      this.#control?.error(lost);
+      this.#isLost = true;
     }
     take(text) {
       if (!this.#isOpen) return;
@@ -112,6 +121,10 @@ class SerialBridge:
     def runs(self, console: str) -> None:
         """Another program's console is behind the port from its next opening on."""
         self._at = console
+
+    def unplug(self) -> None:
+        """The cable is pulled; when the page opens the port again it is in."""
+        self._page.tell("__port.lose()")
 
     def _called(self, text: str) -> None:
         said = json.loads(text)
