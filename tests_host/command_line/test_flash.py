@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pty
+import re
 import subprocess
 import threading
 import time
@@ -40,6 +41,7 @@ SECRETS = ("correct horse", "battery staple")
 SETTINGS = {
     "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
 }  # fmt: skip
+REAL_MICROPYTHON_BYTES = 1_672_800 + 0x10000  # ESP32, 1.23, with loader and table; the stand-in is far smaller
 BLOCKS = 176  # of the small file systems most tests write
 BOARDS = {"esp32": "esp32_devkit", "esp32c3": "hichi_c3"}
 
@@ -249,6 +251,7 @@ def test_the_plan_fits_a_screen_and_touches_nothing(capsys, there):
     code, out, _ = run(capsys, *options, "--dry-run", "--port", "/dev/no-such-port")
     assert code == 0 and out.endswith("Nothing was touched.\n")
     assert len(out.splitlines()) <= 25 and max(map(len, out.replace(str(there), "").splitlines())) < 80
+    assert re.search(r"^    Over the cable at 460800 baud: \d+ s at most$", out, re.MULTILINE)
     assert "ESP32-C3 with 2 MB of flash is at /dev/no-such-port" in out and "  MicroPython 1.26\n" in out
     assert "Read the board's own files" in out and "Erase" not in out
     _, out, _ = run(capsys, *options, "--dry-run", "--erase")
@@ -260,7 +263,7 @@ def test_the_plan_fits_a_screen_and_touches_nothing(capsys, there):
 
 def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
     boards = [name for name, file in source_tree.board_files().items() if '"chip": "esp32c3"' in file.read_text()]
-    answers = iter(["", "77", str(1 + boards.index("hichi_c3")), "", "b", "", "Häuschen", "192.168.1.5", "me"])
+    answers = iter(["", "77", str(1 + boards.index("hichi_c3")), "x", "", "", "Häuschen", "192.168.1.5", "me"])
     passwords = iter(["x", SECRETS[0], SECRETS[1]])
     monkeypatch.setattr(flash, "_asks", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(answers))
@@ -270,11 +273,24 @@ def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
         code, out, _ = run(capsys, "--micropython", stock(there), "--no-watch")
         assert code == 0 and "Which board is it?" in out and "Hichi IR WiFi v2" in out and "LOLIN D32" not in out
         assert f"  {1 + len(boards)}  another one: you are asked for its pins\n" in out
-        assert "wifi_ssid is missing" in out
+        assert "mqtt_host is missing" in out
         assert json.loads(files_of(mock)["settings.json"]) == {
             "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "192.168.1.5", "mqtt_user": "me",
             "mqtt_password": SECRETS[1],
         }  # fmt: skip
+
+
+def test_a_wifi_that_is_given_later_is_no_setting(capsys, there, monkeypatch):
+    """The probe waits for it then, and says so: that is where the command ends."""
+    monkeypatch.setattr(flash, "_asks", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    with MockChip("esp32c3") as mock:
+        options = ("--board", "hichi_c3", "--micropython", stock(there), "--port", mock.port, "--no-watch")
+        code, _, _ = run(capsys, *options)
+        assert code == 0 and "settings.json" not in files_of(mock)
+    with Talker(b"optoprobe: settings: no Wi-Fi is set, so nothing is published: give it\r\n") as talker:
+        assert flash._watch(talker.port, time.monotonic()) == 0
+    assert "Done: the probe waits for its Wi-Fi; give it by optoprobe config --port" in capsys.readouterr().out
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
@@ -454,7 +470,7 @@ def test_without_settings_nothing_is_written(capsys, there):
 # --- the first start -------------------------------------------------------------------------------------------------
 
 
-def test_from_flash_to_the_broker_and_the_light(capsys, there, monkeypatch):
+def test_from_flash_to_the_broker_the_light_and_the_first_reading(capsys, there, monkeypatch):
     """What was written runs: the files are taken out of the mock chip's flash and put onto the virtual board."""
     with (
         Broker(there / "broker") as broker,
@@ -488,7 +504,16 @@ def test_from_flash_to_the_broker_and_the_light(capsys, there, monkeypatch):
         code, out, error = run(capsys, *options, "--port", mock.port)
         assert code == 0, (error, board.log)
         connected = f"connected: the Wi-Fi Häuschen, the broker at 127.0.0.1:{broker.port}"
-        assert f"Done: {connected}. The light: light seen" in out
+        said = re.search(r"^Done: (.*)\.\nFrom the command to the first reading: (\d+) s\.$", out, re.MULTILINE)
+        assert said, out
+        first = re.fullmatch(rf"{re.escape(connected)}; the light: light seen.*; first reading: (\d+) s.*", said[1])
+        assert first, said[1]
+        cable_s = flasher.copying_s(REAL_MICROPYTHON_BYTES + sum(map(len, files_of(mock).values())))
+        assert cable_s < 45
+        print(
+            f"from the command to the first reading {said[2]} s, of which the board's {first[1]} s; a real MicroPython "
+            f"of {REAL_MICROPYTHON_BYTES:,} bytes and the files take {cable_s:.0f} s more at 460800 baud, unpacked"
+        )
 
 
 class Talker:
@@ -527,7 +552,7 @@ class Talker:
 def test_a_probe_that_does_not_get_there_is_said_in_its_words(capsys, monkeypatch, said, expected):
     monkeypatch.setattr(flash, "_WATCH_S", 0.6)
     with Talker(said) as talker, pytest.raises(FlashError, match=expected) as caught:
-        flash._watch(talker.port)
+        flash._watch(talker.port, 0)
     assert caught.value.code == 1 and "\x1b" not in capsys.readouterr().out
 
 

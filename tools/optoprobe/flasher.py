@@ -28,6 +28,11 @@ _AGAIN = "; run this again, and if it fails again the flash or the supply is bad
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
+def copying_s(n_bytes: int) -> float:
+    """Seconds that so many bytes take over the cable, ten bits each; esptool packs them, so that it is less."""
+    return n_bytes * 10 / FAST_BAUD
+
+
 def find_ports() -> list[tuple[str, str]]:
     """(device, what it says it is) of each serial port that may be a board's."""
     from serial.tools import list_ports

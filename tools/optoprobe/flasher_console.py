@@ -15,27 +15,40 @@ _BAUD = 115_200
 _MOST_LINE = 400
 _OPEN_AGAIN_S = 0.2  # a chip with USB of its own vanishes while it restarts
 _GONE_S = 10.0
-_SETTLED_S = 40.0  # from the broker reached to what the light looks like
+_SETTLED_S = 40.0  # from the broker reached to the first reading
 _LIGHT = ("light seen", "the light stays", "dark", "answers when asked", "flashes seen")
+_NO_METER = ("the light stays", "dark")  # then no reading comes by waiting
+_WAITS = "settings: no Wi-Fi is set"
 
 
 class FirstWords:
-    """What was heard so far: `connected`, `light` and `trouble` are sentences, "" for nothing yet."""
+    """What was heard so far: `connected`, `light`, `reading` (the first), `waits` (for its Wi-Fi) and `trouble` are
+    sentences, "" for nothing yet.
+    """
 
     def __init__(self) -> None:
-        self.connected = self.light = self.trouble = ""
+        self.connected = self.light = self.reading = self.waits = self.trouble = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Will waiting bring nothing more?"""
+        return bool(self.waits or self.connected and (self.reading or self.light.startswith(_NO_METER)))
 
     def take(self, sentence: str) -> None:
         if sentence.startswith("connected: "):
             self.connected, self.trouble = sentence, ""
         elif sentence.startswith(_LIGHT):
             self.light = sentence
+        elif sentence.startswith("first reading: "):
+            self.reading = sentence
+        elif sentence.startswith(_WAITS):
+            self.waits = sentence
         elif sentence.startswith(("settings: ", "board: ", "the Wi-Fi ", "the broker", "the network")):
             self.trouble = sentence
 
 
 def watch(port: str, within_s: float, show: Callable[[str], object]) -> FirstWords:
-    """Show each sentence of the board until it has told of its broker and of the light, or the time is over.
+    """Show each sentence of the board until it has told of its broker and its first reading, or the time is over.
 
     Raises FlashError where the port does not come back.
     """
@@ -51,7 +64,7 @@ def watch(port: str, within_s: float, show: Callable[[str], object]) -> FirstWor
                 if sentence.startswith("connected: ") and not heard.connected:
                     until_s = min(until_s, time.monotonic() + _SETTLED_S)
                 heard.take(sentence)
-                if heard.connected and heard.light:
+                if heard.is_over:
                     break
     return heard
 

@@ -13,6 +13,7 @@ import getpass
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _flash(args: argparse.Namespace) -> int:
+    began_s = time.monotonic()
     if args.dry_run and args.board == "custom":
         raise FlashError("a plan asks nothing: name a board, or your own file.json, with --board", 2)
     board = board_file(args.board) if args.board else None
@@ -83,7 +85,7 @@ def _flash(args: argparse.Namespace) -> int:
             raise FlashError(f"wrong chip: {is_for}: name another with --board", 2)
         _write(args, chip, board, stock)
         port = chip.port
-    return 0 if args.no_watch else _watch(port)
+    return 0 if args.no_watch else _watch(port, began_s)
 
 
 def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> None:
@@ -92,7 +94,9 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
     keeping = Keeping(chip.number)
     kept, place = ({}, None) if args.erase else _owners_files(chip, keeping)
     if args.settings is None and _SETTINGS not in kept:
-        kept[_SETTINGS] = _asked_settings()
+        asked = _asked_settings()
+        if asked is not None:
+            kept[_SETTINGS] = asked
     elif args.settings is not None:
         kept.pop(_SETTINGS, None)
     files = kept | build_files(board, args.settings)
@@ -211,15 +215,17 @@ def _choose(question: str, answers: list[str]) -> int:
             return int(text) - 1
 
 
-def _asked_settings() -> bytes:
-    """Wi-Fi and broker, as the owner types them; passwords are not shown."""
+def _asked_settings() -> bytes | None:
+    """Wi-Fi and broker, as the owner types them; passwords are not shown. None where they are given later."""
     from ..device_check import settings_problems
 
     if not _asks():
         raise FlashError("the board has no settings yet: give your Wi-Fi and broker with --settings FILE", 2)
     while True:
         print("Your Wi-Fi (2.4 GHz) and your MQTT broker (in Home Assistant: the add-on Mosquitto):")
-        given: dict[str, object] = {"wifi_ssid": input("  Wi-Fi's name: ").strip()}
+        given: dict[str, object] = {"wifi_ssid": input("  Wi-Fi's name (empty: you give it later): ").strip()}
+        if not given["wifi_ssid"]:
+            return None
         given["wifi_password"] = getpass.getpass("  Wi-Fi's password (not shown): ")
         given["mqtt_host"] = input("  broker's name or address: ").strip()
         given["mqtt_user"] = input("  broker's user (empty for none): ").strip()
@@ -238,6 +244,7 @@ def _asked_settings() -> bytes:
 
 
 def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[str]:
+    from ..flasher import FAST_BAUD, copying_s
     from ..flasher_files import pack
 
     chip = f"an {spelt(stock.chip)} with {stock.flash_bytes // 2**20} MB of flash"
@@ -252,6 +259,7 @@ def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[st
         rows.append(("files for the board that you will be asked for", stock.vfs.offset, stock.vfs.size))
     shown.append(" 3. Write, a piece of 64 KB erased at a time:")
     shown += [f"      {offset:#9x}  {size:9,} bytes  {what}" for what, offset, size in rows]
+    shown.append(f"    Over the cable at {FAST_BAUD} baud: {copying_s(sum(size for *_, size in rows)):.0f} s at most")
     settings = args.settings or ("asked" if args.erase else "those that the board has, else asked")
     shown.append(f"    Settings: {settings}")
     shown.append(" 4. Verify each by its MD5, computed by the chip")
@@ -282,13 +290,19 @@ class _Progress:
     def __exit__(self, *_: object) -> None: ...
 
 
-def _watch(port: str) -> int:
+def _watch(port: str, began_s: float) -> int:
     from ..flasher_console import watch
 
     print(f"What the probe says (up to {_WATCH_S:.0f} s, Ctrl-C ends):", flush=True)
     heard = watch(port, _WATCH_S, lambda sentence: print(f"  {sentence}", flush=True))
     if heard.connected:
-        print(f"Done: {heard.connected}." + (f" The light: {heard.light}." if heard.light else ""))
+        light = f"the light: {heard.light}" if heard.light else ""
+        print("Done: " + "; ".join(filter(None, (heard.connected, light, heard.reading))) + ".")
+        if heard.reading:
+            print(f"From the command to the first reading: {time.monotonic() - began_s:.0f} s.")
+        return 0
+    if heard.waits:
+        print(f"Done: the probe waits for its Wi-Fi; give it by optoprobe config --port {port}, or in a browser.")
         return 0
     if heard.trouble:
         raise FlashError(f"the probe runs, but {heard.trouble}; correct it with optoprobe config --port {port}")
