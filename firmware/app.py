@@ -63,11 +63,17 @@ class App:
         """Started by main(), runs for ever."""
         services, meter = self.services, self._meter
         services.network.start()
+        self._watch_console()
         tasks = [services.health.run(), self.diagnostics.run(), self._obey(meter)]
         for part in (meter, self._page):
             if part is not None:
                 tasks.append(part.run())
         await asyncio.gather(*tasks)
+
+    def _watch_console(self):
+        from firmware.owner.console_watch import watch
+
+        asyncio.create_task(watch(self.services))
 
     async def _obey(self, meter):
         """Carry out what the owner asks for by a button or a switch; the code that does so is loaded while it lasts."""

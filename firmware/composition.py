@@ -1,8 +1,5 @@
 """The composition root: settings and board in, the device's parts out. Loaded at the start, and dropped again."""
 
-import asyncio
-import sys
-
 from micropython import const
 
 from firmware.hardware.health import Health, chip_number
@@ -96,13 +93,7 @@ def make_page(settings, services, meter, diagnostics):
 
 
 def make_meter(settings, services, problems):
-    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it. The
-    console is watched from now on.
-    """
-    if sys.implementation.name == "micropython":  # a computer's Python has no such console, and no loop yet
-        from firmware.owner.console_watch import watch
-
-        asyncio.create_task(watch(services))
+    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it."""
     driver = services.driver
     if driver is None:
         return None

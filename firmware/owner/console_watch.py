@@ -29,6 +29,8 @@ async def watch(services):
     settings = services.network.settings
     console = select.poll()
     console.register(sys.stdin, select.POLLIN)
+    if not hasattr(console, "ipoll"):  # a computer's Python
+        return
     stdin = sys.stdin.buffer
     one = bytearray(1)
     matched = 0
