@@ -49,7 +49,7 @@ _ASK_STATE = const(2)
 _ASK_INFO = const(3)
 _ASK_NETWORKS = const(4)
 
-_BYTE_MS = const(500)  # the next byte of a packet, at the latest
+_BYTE_MS = const(1000)  # the next byte of a packet, at the latest
 _LOOK_MS = const(5)
 _IDLE_S = const(60)  # then the code goes
 _RESTART_MS = const(2000)  # for the result to leave

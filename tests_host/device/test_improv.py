@@ -31,7 +31,7 @@ AIR = [("Häuschen", -60, SECRET), ("open", -80, ""), ("Häuschen", -71, SECRET)
 READY, TRYING, JOINED = b"\x02", b"\x03", b"\x04"
 STATE, ERROR, COMMAND, RESULT = 1, 2, 3, 4
 HEAP_BYTES = 200 * 1024  # how much it takes is measured below
-WAIT_S = 60  # for what comes at once on an idle machine
+WAIT_S = 120  # for what comes at once on an idle machine
 CLIENT = Path(__file__).parents[1] / "support" / "improv_client.mjs"
 
 # main.py, and where a Ctrl-C has ended it a raw REPL, which the unix port has not got.
@@ -159,7 +159,7 @@ def with_the_sdk(folder: Path, line_port: int) -> dict[str, Any]:
         has_started(board)
         sdk = runtime.webtools() / "improv-wifi-serial-sdk"
         done = subprocess.run(
-            [runtime.node(), CLIENT, sdk, board.console.port, *steps], capture_output=True, text=True, timeout=120
+            [runtime.node(), CLIENT, sdk, board.console.port, *steps], capture_output=True, text=True, timeout=240
         )
         wait_until(lambda: board.resets and any("mqtt_host is empty" in line for line in board.log), board)
     told = [json.loads(line) for line in done.stdout.splitlines()]

@@ -22,6 +22,7 @@ globalThis.CustomEvent ??= class extends Event {
   }
 };
 
+const LONG_MS = 100000; // a busy computer
 const [sdk, path, ...steps] = process.argv.slice(2);
 const { ImprovSerial } = await import(pathToFileURL(`${sdk}/dist/serial.js`));
 const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_NOCTTY);
@@ -38,10 +39,10 @@ for (const step of steps) {
   const [what, name, password] = step.split(":");
   const told = { step: what };
   try {
-    if (what === "initialize") told.info = await client.initialize(20000);
-    if (what === "scan") told.networks = await client.scan();
-    if (what === "state") await client.requestCurrentState();
-    if (what === "provision") await client.provision(name, password);
+    if (what === "initialize") told.info = await client.initialize(LONG_MS);
+    if (what === "scan") told.networks = await client.scan(LONG_MS);
+    if (what === "state") await client.requestCurrentState(LONG_MS);
+    if (what === "provision") await client.provision(name, password, LONG_MS);
   } catch (error) {
     told.error = String(error);
   }

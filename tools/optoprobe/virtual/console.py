@@ -44,10 +44,10 @@ class Console:
                 data = os.read(self._master, 4096)
             except OSError:
                 continue
-            before, *others = data.split(_CTRL_C)
-            self._write(before)
+            typed, *others = data.split(_CTRL_C)
             for piece in others:
-                self._write(piece if self._interrupts() else _CTRL_C + piece)
+                typed = piece if self._interrupts() else typed + _CTRL_C + piece  # what came before it is thrown away
+            self._write(typed)  # in one piece, as on a line: on a busy computer much time passes between two
 
     def close(self) -> None:
         if not self._stop.is_set():
