@@ -30,6 +30,7 @@ from optoprobe.virtual.sml_meter import SmlMeter
 
 RUN_S = 20
 MOST_LATENCY_S = 1  # generous: the machine may be busy with other tests
+POOL_BYTES = 4480  # of MicroPython's names, where they double
 LEAST_FREE_BYTES = 2048  # with everything announced and running
 
 # Five entries, as most household meters send, and 22, the longest list met; named by the settings, and found.
@@ -254,7 +255,8 @@ def test_the_page_asks_for_no_less_than_its_code_takes(taken: dict[str, int]) ->
     code_bytes += max(
         taken["firmware.page.password_hash"], taken[page + "actions"] + taken["firmware.owner.owner_actions"]
     )
-    assert asked is not None and code_bytes <= int(asked[1]) <= code_bytes + 1024, f"{code_bytes} bytes measured"
+    spare = 1024 + POOL_BYTES  # whether the pool doubles here depends on what has been measured before
+    assert asked is not None and code_bytes <= int(asked[1]) <= code_bytes + spare, f"{code_bytes} bytes measured"
     assert "_page" not in " ".join(always())  # nothing of it without a password
 
 

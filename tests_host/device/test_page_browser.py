@@ -1,0 +1,70 @@
+"""The probe's page in Chromium, at a phone's width, against the unmodified firmware on the virtual board.
+
+`OPTOPROBE_PICTURES=docs` keeps what was seen: docs/page-de.png.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.browser import Page
+from support.page_client import PASSWORD, START_S, PageBoard, page_board
+
+from optoprobe import runtime
+
+# What a reader of the page aloud would miss: a field without a name, a button without a text, and such.
+NAMELESS = """[...document.querySelectorAll("button, input, section, [role], svg:not([aria-hidden])")].filter(shown)
+  .filter((e) => e.getAttribute("role") !== "status" && !(e.labels && e.labels.length))
+  .filter((e) => !e.textContent.trim() && !e.getAttribute("aria-label")).map((e) => e.outerHTML)"""
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageBoard]:
+    if runtime.chromium() is None:
+        pytest.skip("no Chromium: it comes by Debian's packages (make setup), which could not be had here")
+    with page_board(tmp_path_factory.mktemp("page"), with_broker=False) as there:
+        yield there
+
+
+def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) -> None:
+    address = f"http://{there.client.host}/"
+    with Page(tmp_path) as page:
+        language = "Object.defineProperty(navigator, 'language', {get: () => 'de-AT'}); window.confirm = () => true;"
+        page.before_load(language)
+        page.open(address)
+        page.sees("Passwort des Geräts", START_S)
+        page.value("document.getElementById('password').value = 'not this one'")
+        page.click("Anmelden")
+        page.value("document.querySelector('#login button').click()")
+        page.sees("Falsches Passwort.", START_S)
+        page.value(f"document.getElementById('password').value = '{PASSWORD}'")
+        page.value("document.querySelector('#login button').click()")
+        page.sees("Energy import", START_S)
+        page.sees("Keine Verbindung zum Broker.", START_S)
+        power = page.until("document.getElementById('power').textContent", START_S)
+        assert power.endswith(" W")
+        page.until(f"document.getElementById('power').textContent !== '{power}'", START_S)  # it moves
+        assert page.value("document.documentElement.scrollWidth <= window.innerWidth")  # at 390 points
+        assert page.value("document.documentElement.lang") == "de" and not page.value(NAMELESS)
+        pictures = os.environ.get("OPTOPROBE_PICTURES")
+        if pictures:
+            page.value("document.activeElement.blur()")
+            Path(pictures, "page-de.png").write_bytes(page.picture(True))
+        lines = "(drawGraph([null, 100, 200, null, -50]), document.querySelectorAll('#graph polyline').length)"
+        assert (
+            page.value(lines) == 2
+            and page.value("document.getElementById('range').textContent") == "von -50 W bis 200 W"
+        )
+        page.click("Ausrichten beginnen")
+        page.until("Number(document.getElementById('bar').getAttribute('aria-valuenow')) > 0", START_S)
+        page.click("Ausrichten beenden")
+        page.sees("Ausrichten beginnen", START_S)
+        page.click("English")
+        page.sees("Start alignment")
+        assert not page.value(NAMELESS)
+        page.click("Sign out")
+        page.sees("The device's password", START_S)
+        assert all(url.startswith((address, "data:")) for url in page.requests), page.requests
+        told = [line for line in page.console if "401" not in line]  # what is refused is logged by the browser itself
+        assert not told
