@@ -1,0 +1,53 @@
+"""`optoprobe read` asks a simulated DLMS meter over a pseudo-terminal, at its real rate."""
+
+import json
+import subprocess
+
+import pytest
+from support.command_line import start
+
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.serial_meter import SerialMeter
+
+PASSWORD = "71043298"
+JOBS = "obis_job=1.0.1.8.0.255:2,1.0.14.7.0.255"
+
+
+def read(meter: AskedDlmsMeter, options: str, password: str = "") -> tuple[int, str, str]:
+    """(exit code, stdout, stderr)."""
+    environment = {"OPTOPROBE_METER_PASSWORD": password}
+    with SerialMeter(meter) as simulated:
+        words = ("--port", simulated.path, "--protocol", "dlms-client", "--json", "--meter-options", options)
+        process: subprocess.Popen[str] = start("read", *words, **environment)
+        try:
+            out, err = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("options", "more"), [(JOBS, {}), (JOBS + " type=SN", {"short_names": True}), (JOBS, {"password": PASSWORD})]
+)
+def test_a_meter_is_read_and_let_go(options: str, more: dict) -> None:
+    meter = AskedDlmsMeter(**more)
+    code, out, err = read(meter, options, more.get("password", ""))
+    assert (code, err) == (0, ""), (err, meter.events)
+    said = json.loads(out)
+    assert (said["protocol"], said["meter_id"]) == ("dlms-client", meter.number)
+    assert [(r["obis"], r["unit"]) for r in said["readings"]] == [("1-0:1.8.0*255", "Wh"), ("1-0:14.7.0*255", "Hz")]
+    assert said["readings"][0]["value"] == str(meter.read[0][1])
+    assert meter.events == ["left properly, 2 values read"]
+
+
+def test_a_wrong_password_ends_it_with_a_sentence_after_one_try() -> None:
+    meter = AskedDlmsMeter(password=PASSWORD)
+    code, out, err = read(meter, JOBS, "87654321")
+    assert (code, out) == (1, "") and "refuses the password" in err and "87654321" not in err
+    assert meter.wrong_passwords == 1 and not meter.is_linked
+
+
+def test_wrong_options_are_told() -> None:
+    code, out, err = read(AskedDlmsMeter(), "client_address=300")
+    assert (code, out) == (1, "") and "client_address is a whole number up to 127" in err
