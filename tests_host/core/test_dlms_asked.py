@@ -11,6 +11,7 @@ import pytest
 
 from metering.dlms import association, hdlc, hdlc_station, xdlms
 from metering.dlms.axdr import Malformed
+from optoprobe.sessions.dlms.asked import Asked
 from optoprobe.virtual import dlms_encoder as enc
 
 OBIS = bytes((1, 0, 1, 8, 0, 255))
@@ -141,7 +142,7 @@ def test_a_cut_answer_is_malformed_or_has_no_initiate():
 
 
 def test_requests_are_those_of_the_standard_and_are_read_back():
-    asked = xdlms.Asked()
+    asked = Asked()
     for sent, hex_text, items in (
         (xdlms.get(0xC1, 3, OBIS, 2), "c001c100030100010800ff0200", [(3, OBIS, 2, False)]),
         (xdlms.get_list(0xC1, [(3, OBIS, 3)]), "c003c10100030100010800ff0300", [(3, OBIS, 3, False)]),

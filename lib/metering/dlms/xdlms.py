@@ -30,7 +30,6 @@ PARAMETERS = const(4)
 BLOCK = const(5)
 
 MAX_ITEMS = const(32)  # asked in one request
-_ITEM = const(10)  # bytes of a GET's item, with its 00
 _PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
 _MAX_PROOF = const(64)
 
@@ -103,69 +102,6 @@ def prove(invoke, proof):
     if len(proof) > _MAX_PROOF:
         raise ValueError("a proof has %d bytes at the most" % _MAX_PROOF)
     return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + bytes((len(proof),)) + proof
-
-
-class Asked:
-    """What a request asks. `items`: (class, obis, attribute, with selector) of GET, (0, b"", name, with parameters) of
-    READ. `invoke`: GET's id, -1 of READ. `is_next`: it goes on with what was asked before.
-    """
-
-    def __init__(self):
-        self.items = []
-        self.invoke = -1
-        self.is_next = self.is_list = False
-
-    def take(self, buf, at, end):
-        """Take the request buf[at:end] apart; a list ends at an item with a selector. Raises Malformed."""
-        self.items = []
-        self.is_next = self.is_list = False
-        if buf[at] == READ_REQUEST:
-            self.invoke = -1
-            self._take_names(buf, at + 1, end)
-            return
-        if end - at < 4:
-            raise Malformed("request truncated")
-        kind = buf[at + 1]
-        self.invoke = buf[at + 2] & 0x0F
-        at += 3
-        if kind == NEXT:
-            self.is_next = True
-            return
-        n = 1
-        if kind == LIST:
-            self.is_list = True
-            n = buf[at]
-            at += 1
-        elif kind != NORMAL:
-            raise Malformed("request of kind %d" % kind)
-        if not 0 < n <= MAX_ITEMS:
-            raise Malformed("request of %d items" % n)
-        for _ in range(n):
-            if end - at < _ITEM:
-                raise Malformed("request truncated")
-            selected = buf[at + 9] != 0
-            if selected and n > 1:
-                raise Malformed("a list with a selector")
-            self.items.append((buf[at] << 8 | buf[at + 1], bytes(buf[at + 2 : at + 8]), buf[at + 8], selected))
-            at += _ITEM
-
-    def _take_names(self, buf, at, end):
-        if at >= end or not 0 < buf[at] <= MAX_ITEMS:
-            raise Malformed("request of no items or too many")
-        n = buf[at]
-        at += 1
-        self.is_list = True
-        for _ in range(n):
-            if end - at < 3:
-                raise Malformed("request truncated")
-            kind = buf[at]
-            if kind == BLOCK and n == 1:
-                self.is_next = True
-                return
-            if kind != BY_NAME and not (kind == PARAMETERS and n == 1):
-                raise Malformed("item of kind %d" % kind)
-            self.items.append((0, b"", buf[at + 1] << 8 | buf[at + 2], kind == PARAMETERS))
-            at += 3
 
 
 class Answer:

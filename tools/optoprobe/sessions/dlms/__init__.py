@@ -21,6 +21,7 @@ from metering.obis import obis_text
 from ...decoding import Cipher, Rejected, Telegram, date_time_text, register_of
 from ...transcript import Burst
 from . import values
+from .asked import Asked
 from .frames import MAX_DATA, Frames
 
 _REGISTER, _EXTENDED, _DEMAND, _CLOCK = 3, 4, 5, 8
@@ -76,7 +77,7 @@ class _Session:
         if key is not None:
             self._security.set_keys(key, auth_key)
         self._given_names = dict(short_names)
-        self._asked: xdlms.Asked | None = None
+        self._asked: Asked | None = None
         self._blocks = b""
         self._block = 0
         self._forget()
@@ -164,7 +165,7 @@ class _Session:
         elif tag == acse.RELEASE:
             self.end_of_association()
         elif tag in (xdlms.GET_REQUEST, xdlms.READ_REQUEST):
-            asked = xdlms.Asked()
+            asked = Asked()
             asked.take(apdu, 0, len(apdu))
             if asked.is_next and self._asked:
                 return
@@ -211,7 +212,7 @@ class _Session:
         if initiate and initiate[0] != 0x28:
             association.take_initiate(initiate, 0, len(initiate))
 
-    def _what(self, asked: xdlms.Asked) -> str:
+    def _what(self, asked: Asked) -> str:
         return ", ".join(_name(item[:3]) for item in asked.items) or "the next block"
 
     def _answer(self, apdu: bytes) -> None:
@@ -248,7 +249,7 @@ class _Session:
                 else:
                     self._results(asked, b"\x00" + data, 0, len(data) + 1, 1)
 
-    def _results(self, asked: xdlms.Asked, data: bytes, at: int, end: int, n: int) -> None:
+    def _results(self, asked: Asked, data: bytes, at: int, end: int, n: int) -> None:
         if n != len(asked.items):
             raise Malformed(f"{n} results for {len(asked.items)} items")
         axdr = Axdr()
