@@ -70,7 +70,7 @@ async def watch(services):
                 improv = Improv = None
                 _unload_improv()
             await asyncio.sleep_ms(_LOOK_MS)
-    except OSError:  # the console is gone
+    except (OSError, MemoryError):  # the console is gone, or nothing is left for it: the probe goes on
         pass
     finally:
         kbd_intr(_CTRL_C)

@@ -30,6 +30,7 @@ class Chip:
         self.waited_s = 0
         self.armed_ms = 0
         self.resets = 0
+        self.ctrl_c = -1  # as boot.py has it
         chip = self
 
         class RTC:
@@ -64,7 +65,10 @@ def chip(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chip:
     )
 
     def sleep(seconds: int) -> None:
+        assert chip.ctrl_c == 3, "Ctrl-C stops here, it says"
         chip.waited_s += seconds
+
+    monkeypatch.setattr(restarts, "kbd_intr", lambda character: setattr(chip, "ctrl_c", character))
 
     monkeypatch.setattr(restarts, "time", SimpleNamespace(sleep=sleep))
     monkeypatch.chdir(tmp_path)
@@ -128,6 +132,7 @@ def test_an_exception_is_told_by_type_and_place_and_never_by_its_text(
         traceback.print_exception(error, file=file)
 
     monkeypatch.setattr(sys, "print_exception", print_exception, raising=False)
+    chip.ctrl_c = 3  # main.py has it then
     chip.restarts.note_start(1)
     try:
         raise ValueError("hunter2")
@@ -159,7 +164,8 @@ def boot(monkeypatch: pytest.MonkeyPatch, health: Any) -> list[int]:
     import sys
 
     armed: list[int] = []
-    monkeypatch.setitem(sys.modules, "micropython", SimpleNamespace(kbd_intr=lambda character: None))
+    interrupts: list[int] = []
+    monkeypatch.setitem(sys.modules, "micropython", SimpleNamespace(kbd_intr=interrupts.append))
     monkeypatch.setattr(gc, "threshold", lambda n: None, raising=False)
     monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
     monkeypatch.setitem(sys.modules, "machine", SimpleNamespace(WDT=lambda timeout: armed.append(timeout)))
@@ -170,6 +176,7 @@ def boot(monkeypatch: pytest.MonkeyPatch, health: Any) -> list[int]:
         sys.modules["firmware.hardware"].health = health
         health.armed = armed
     exec(compile((REPO / "boot.py").read_text(), "boot.py", "exec"), {})
+    assert interrupts == [-1]
     return armed
 
 
@@ -184,6 +191,27 @@ def test_a_boot_that_cannot_load_the_firmware_arms_the_watchdog(monkeypatch: pyt
 
     assert boot(monkeypatch, SimpleNamespace(note_start=fail)) == [30000]
     assert boot(monkeypatch, SimpleNamespace()) == [30000]
+
+
+def test_main_looks_for_no_ctrl_c_until_it_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte 03 of a browser's ends nothing; behind an exception a computer has its five seconds to step in."""
+    import sys
+
+    seen: list[object] = []
+
+    def fail() -> None:
+        seen.append("app")
+        raise MemoryError
+
+    monkeypatch.setitem(sys.modules, "micropython", SimpleNamespace(kbd_intr=seen.append))
+    monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
+    monkeypatch.setitem(sys.modules, "firmware", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "firmware.hardware", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "firmware.app", SimpleNamespace(main=fail))
+    restarts = SimpleNamespace(restart_by=lambda error: seen.append(type(error)))
+    monkeypatch.setitem(sys.modules, "firmware.hardware.restarts", restarts)
+    exec(compile((REPO / "main.py").read_text(), "main.py", "exec"), {})
+    assert seen == [-1, "app", 3, MemoryError]
 
 
 # --- what feeds the watchdog -----------------------------------------------------------------------------------------
