@@ -28,9 +28,9 @@ async def watch(services):
     """
     settings = services.network.settings
     console = select.poll()
-    console.register(sys.stdin, select.POLLIN)
     if not hasattr(console, "ipoll"):  # a computer's Python
         return
+    console.register(sys.stdin, select.POLLIN)
     stdin = sys.stdin.buffer
     one = bytearray(1)
     matched = 0
