@@ -17,7 +17,7 @@ from typing import Any
 
 from optoprobe import runtime
 
-_ANSWER_S = 60
+_ANSWER_S = 120
 _START = """
 import fcntl, os, sys
 pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:3]]
@@ -166,7 +166,7 @@ class Page:
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
-    def until(self, script: str, limit_s: float = 60) -> Any:
+    def until(self, script: str, limit_s: float = 120) -> Any:
         """The first value of an expression that is true."""
         end_s = time.monotonic() + limit_s
         while True:
@@ -187,7 +187,7 @@ class Page:
         """The thing that shows `text`, once it is there."""
         self.until(f"(() => {{ const e = byText({json.dumps(text)}); if (e) e.click(); return !!e; }})()")
 
-    def sees(self, text: str, limit_s: float = 60) -> None:
+    def sees(self, text: str, limit_s: float = 120) -> None:
         self.until(f"!!byText({json.dumps(text)})", limit_s)
 
     def picture(self, whole: bool = False) -> bytes:

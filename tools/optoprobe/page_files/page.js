@@ -36,7 +36,7 @@ choose(); // a browser keeps what was chosen over a reload
 
 // --- a board's console, and MicroPython's raw REPL on it ------------------------------------------------------------
 
-const ANSWER_MS = 10000, CHUNK = 128, CHUNK_MS = 10, WATCH_MS = 120000, MOST_LINES = 60, MOST_LINE = 400, MOST_TEXT = 65536;
+const ANSWER_MS = 20000, CHUNK = 128, CHUNK_MS = 10, WATCH_MS = 120000, MOST_LINES = 60, MOST_LINE = 400, MOST_TEXT = 65536;
 const PROMPT = "raw REPL; CTRL-B to exit\r\n";
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 class Odd extends Error {}
