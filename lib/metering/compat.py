@@ -21,7 +21,7 @@ def copy_bytes(target, at, source, start, n):
     for these, twenty times as fast as the loop, and the loop where there is none.
     """
     if SLICES_ARE_CHEAP:
-        target[at : at + n] = source[start : start + n]
+        target[at : at + n] = source if n == len(source) else source[start : start + n]
         return
     if n > _FEW:
         try:

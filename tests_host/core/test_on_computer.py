@@ -113,6 +113,27 @@ def test_printed_registers(monkeypatch, history, size):
     assert n_told > 5000
 
 
+def test_sets_of_several_groups():
+    """The sums of a maximum, a list of failures: whatever stands in the brackets, and without the definition's help."""
+    chance = random.Random(7)
+    addresses = "1-0:99.97.0 0-0:98.1.0 1-0:1.8.0 1.8.0 1.6.1*01 0-1:24.2.1 0-1:24.3.0 9.20 6.8 XX 1-0:13.7.0".split()
+    usual = "(2) (0-0:96.7.19) (240523144934S) (0005564711*s) (03.695*kW) (1*x) ()".split()
+    other = ["(.5*kW)", "(5.*kW)", "(+1*A)", "(*kW)", "(1**kW)", "(1*kW&2)", "( 1*kW)", "(a*kW)", f"({'9' * 33}*kWh)"]
+    n_known = 0
+    for k in range(400):
+        groups = "".join(chance.choice(usual + other * (k % 4 == 0)) for _ in range(chance.randrange(1, 7)))
+        kept = (chance.choice(addresses) + groups).encode() * chance.choice((1, 1, 2))
+        told = []
+        for kind in (printed_runs.DataSets, data_sets.DataSets):
+            buffer = bytearray(kept + bytes(64))
+            sets = kind(buffer, memoryview(buffer))
+            sets.end, sets.heat = len(kept), k % 3 == 0
+            told.append([sorted(vars(reading).items()) for reading in sets.readings()])
+        assert told[0] == told[1], kept
+        n_known += len(told[0]) > 2 and all(row[0] for row in printed_runs._rows(kept.decode(), False))
+    assert n_known > 100
+
+
 def with_crc_held(monkeypatch):
     """Any CRC of an SML telegram holds, so that whatever is changed of it is looked at."""
     monkeypatch.setattr(

@@ -40,6 +40,9 @@ _SET = re.compile(
     re.DOTALL,
 )
 
+# A set of several groups, some of them numbers with units: address(text)(number*unit)(text)(number*unit) ...
+_GROUPED = re.compile(r"([^( ]+)((?:\((?:[^()* ]*|[+-]?[0-9]+(?:\.[0-9]+)?\*[^()* ]+)\))+)")
+
 _MAX_LAYOUTS = 2  # a meter may send two lists in turn
 _MAX_IN_VAIN = 16  # layouts learned in a row of which none has come again: then no more are
 _MOST_BYTES = 16384  # of a block that is learned; its layout takes ten times as much
@@ -141,7 +144,7 @@ def _rows(text, heat):
         if register is None or (
             len(number) > _MAX_DIGITS if number else register[1] is not None and register[1] in value
         ):
-            yield None, *found.span(), 0
+            yield from _rows_of_groups(found, heat) or ((None, *found.span(), 0),)
             continue
         companion = register[0], address, None, None, 0, True
         if number:
@@ -160,6 +163,33 @@ def _rows(text, heat):
             for value in behind[1:-1].split(")("):
                 yield companion, at, at + len(value), -1
                 at += len(value) + 2
+
+
+def _rows_of_groups(found, heat):
+    """The same of the set `found`, whose value is the first number with a unit; empty where it is the definition's."""
+    groups = _GROUPED.fullmatch(found[0])
+    register = _register(groups[1], heat) if groups else None
+    if register is None or register[1] is not None or "*" not in groups[2]:
+        return []
+    rows = []
+    at = found.start() + groups.start(2) + 1
+    is_companion = False
+    for group in groups[2][1:-1].split(")("):
+        number, star, printed_unit = group.partition("*")
+        unit, exponent, point = None, 0, -1
+        if star:
+            if len(number) > _MAX_DIGITS:
+                return []
+            unit, exponent, _ = _unit(printed_unit)
+            whole, _, fraction = number.partition(".")
+            exponent -= len(fraction)
+            point = len(whole) if fraction else 0
+        companion = is_companion or not star
+        is_companion = is_companion or bool(star)
+        register_here = register[0], groups[1], printed_unit or None, unit, exponent, companion
+        rows.append((register_here, at, at + len(number), point))
+        at += len(group) + 2
+    return rows
 
 
 class DataSets(data_sets.DataSets):
