@@ -13,6 +13,8 @@ from metering.dlms.client import Conversation
 from metering.dlms.client_options import Options
 from metering.dlms.hdlc_link import frame_end
 from metering.line import EXPECT, LISTEN, MAX_SENT, SEND, WAIT, Line
+from optoprobe.capture_file import Capture, Segment
+from optoprobe.masking import mask
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import QUIRKS, AskedDlmsMeter
 from optoprobe.virtual.line import VirtualLine
@@ -374,3 +376,24 @@ def test_any_answer_at_all_to_any_question():
             else:
                 assert action[0] == WAIT or isinstance(action[1], Line)
         actions.close()
+
+
+def test_nothing_of_a_session_leaves_in_a_masked_capture():
+    """Its number stands in it as text: without a file that masks it no byte is let out, and no protocol takes it."""
+
+    class Recorded(AskedDlmsMeter):
+        said = b""
+
+        def poll(self, now_s, free_s):
+            piece = super().poll(now_s, free_s)
+            if piece is not None:
+                self.said += piece.data
+            return piece
+
+    for short_names in (False, True):
+        asked = Asked(meter := Recorded(short_names=short_names))
+        asked.read()
+        assert meter.number.encode() in meter.said and len(meter.said) > 700
+        capture = Capture(segments=[Segment(Line(9600), chunks=[(0, meter.said)])], end_ms=9000)
+        masked = mask(capture)
+        assert masked.readable_bytes() == b"" and meter.number not in "".join(masked.comments)
