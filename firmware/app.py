@@ -56,7 +56,11 @@ class App:
         if services.published_s is None:
             print("optoprobe: first reading: %d s after the start" % services.health.uptime_s)
         services.published_s = services.health.uptime_s
-        if self._led is not None and not self._tool_runs:
+        self._blink(False)
+
+    def _blink(self, has_failed):
+        """Change the LED, where it stands for that: for a fault of Wi-Fi or broker by itself, else for a value."""
+        if self._led is not None and not self._tool_runs and bool(self.services.network.failed_in_a_row) == has_failed:
             self._led.value(not self._led.value())
 
     async def run(self):
@@ -102,6 +106,7 @@ class App:
                 OwnerCommands = command = None
                 unload("firmware.owner.owner_commands")
                 self._tool_runs = False
+            self._blink(True)
             await asyncio.sleep_ms(_LOOK_MS)
 
     def _order(self, payload, restart_s):

@@ -218,7 +218,8 @@ class MqttSession:
 
 
 class Network:
-    """The thread. `connects` and `failures` count sessions begun, and tries that failed.
+    """The thread. `connects` and `failures` count sessions begun, and tries that failed; `failed_in_a_row` is 0 in a
+    session, and up to the first fault.
 
     With `has_news` the loop is to call firmware.mqtt.fault_sentence.explain(): it puts the latest failure into
     `last_fault`, "" before one, and into `notice` what the owner should do about a network that works, "" for nothing.
@@ -234,7 +235,7 @@ class Network:
         self.session = session = MqttSession(settings, probe_id, announcer, mailbox, health)
         self.discovery = DiscoveryPublisher(settings, announcer, outbox, session, health)
         self._backoff = Backoff()
-        self._failed_in_a_row = 0
+        self.failed_in_a_row = 0
         self.opened_s = None  # uptime at the session's begin, None without one
         self.ended_early = 0  # sessions in a row that the broker has ended soon
         self.fault = None  # (exception, did it end a session?), of the latest failure
@@ -278,10 +279,10 @@ class Network:
 
     def _live(self):
         """From the Wi-Fi to a session's end: whoever leaves a `before_session` in it wants one before the next."""
-        self.wifi.join(self._failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
+        self.wifi.join(self.failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
         self.opened_s = self._health.uptime_s
-        self._failed_in_a_row = 0
+        self.failed_in_a_row = 0
         self._outbox.discard_volatile()
         self.discovery.begin()
         self.has_news = True  # a subscription may be refused, or no more
@@ -310,7 +311,7 @@ class Network:
 
     def _note_failure(self, error):
         self.failures += 1
-        self._failed_in_a_row += 1
+        self.failed_in_a_row += 1
         self.fault = error, self.opened_s is not None
         self.has_news = True
 

@@ -770,3 +770,20 @@ def test_on_and_capture_within_half_a_second_are_both_obeyed(tmp_path: Path) -> 
         assert probe.run_for(20, done=lambda: probe.of("/capture"))
         modes = [json.loads(said.payload)["mode"] for said in probe.of("/alignment")]
         assert modes[-1] == "OFF" and probe.of("/alignment")
+
+
+def test_the_led_blinks_by_itself_while_the_network_fails_and_else_with_values(tmp_path: Path) -> None:
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        seen: list[float] = []
+        probe.app._led = SimpleNamespace(value=lambda *on: bool(seen.append(probe.now_s)) if on else False)
+        probe.run_until(20)
+        assert 15 <= len(seen) <= 40  # a value or two a telegram
+        probe.app.services.network.failed_in_a_row = 1  # as after a fault, up to the next session
+        before, at_s = len(seen), probe.now_s
+        probe.run_for(10)
+        waits = [round(later - earlier, 1) for earlier, later in zip(seen[before:], seen[before + 1 :], strict=False)]
+        assert len(seen) - before in (19, 20, 21) and set(waits) <= {0.4, 0.5, 0.6}, (waits, at_s)
+        probe.app._tool_runs = True  # alignment has it for itself
+        before = len(seen)
+        probe.run_for(5)
+        assert len(seen) == before
