@@ -68,11 +68,13 @@ class App:
         services, meter = self.services, self._meter
         services.network.start()
         self._watch_console()
-        tasks = [services.health.run(), self.diagnostics.run(), self._obey(meter)]
-        for part in (meter, self._page):
-            if part is not None:
-                tasks.append(part.run())
-        await asyncio.gather(*tasks)
+        if self._page is not None:
+            asyncio.create_task(self._page.run())
+            self._page = None  # it goes when it ends
+        if meter is None:
+            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(None))
+        else:
+            await asyncio.gather(services.health.run(), self.diagnostics.run(), self._obey(meter), meter.run())
 
     def _watch_console(self):
         from firmware.owner.console_watch import watch

@@ -2,7 +2,7 @@
 
 from micropython import const
 
-from firmware.hardware.health import Health, chip_number
+from firmware.hardware.health import Health, call, chip_number
 from firmware.mqtt.announcer import Announcer
 from firmware.mqtt.outbox import Mailbox, Outbox
 from firmware.mqtt.session import Network
@@ -16,6 +16,8 @@ _BOARD_FILE = "board.json"
 _WIFI_CURE = "give it on this port, by a browser (Improv) or by optoprobe config --set wifi_ssid=NAME"
 _BROKER_CURE = "give your broker by optoprobe config --set mqtt_host=NAME"
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
+# Free before Wi-Fi is joined and a meter is announced: what both take then, and the page's door, code and a request.
+_PAGE_BYTES = const(36864)
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 _ORDER_REST_S = const(10)  # some write a file
 
@@ -86,6 +88,11 @@ def make_parts(on_published):
 def make_page(settings, services, meter, diagnostics):
     """The page's door (firmware.page.page_door.PageDoor), None where the settings have no password for it."""
     if not settings["device_password"]:
+        return None
+    room = call("firmware.hardware.memory_figures", lambda figures: figures.room())
+    if room < _PAGE_BYTES:
+        services.outbox.stop_keeping()
+        print("optoprobe: page: there is none, %d bytes of memory are free and it needs %d" % (room, _PAGE_BYTES))
         return None
     from firmware.page.page_door import PageDoor
 

@@ -17,10 +17,16 @@ class KeptOutbox(Outbox):
         super().__init__()
         self._kept = {}  # topic -> payload
         self.lives = 0
+        self._most = _MOST_TOPICS
+
+    def stop_keeping(self):
+        """There is no page, or no more: the memory is wanted."""
+        self._most = 0
+        self._kept = {}
 
     def put(self, topic, payload, retain):
         super().put(topic, payload, retain)
-        if topic in self._kept or len(self._kept) < _MOST_TOPICS:
+        if topic in self._kept or len(self._kept) < self._most:
             self._kept[topic] = payload
         if topic.endswith(b"/live"):
             self.lives += 1

@@ -30,7 +30,9 @@ async def act(door, exchange, session):
         door.sessions.remove(session)
         await _accept(exchange)
     elif action in ("restart", "search"):
-        refusal = owner_actions.search_refusal(door.protocol_setting) if action == "search" else ""
+        refusal = ""
+        if action == "search":
+            refusal = owner_actions.search_refusal(door.services.network.settings["protocol"])
         if refusal:
             raise Refused(409, refusal)
         await _accept(exchange)

@@ -1,5 +1,8 @@
 """The page's door: the listening socket, and what the page remembers while its code is not in memory.
 
+A page that would be in the way of metering gives way: it is not made where less than 36 KiB are free at the start
+(firmware.composition), and ends where less than 8 are free while it runs.
+
     closed ──Wi-Fi joined──► listening ──a client──► is there room for the page's code? ──no──► 503, and why
                                  ▲                                │ yes
                                  └──── a minute without a client ─┤ loaded: one task a client, two at a time
@@ -36,6 +39,8 @@ _REFUSAL_MS = const(300)  # for a client to have said all: what is left unread w
 # request of the largest answer does beside it.
 _CODE_BYTES = const(18688)
 _RESERVE_BYTES = const(4096)
+_LEAST_ROOM = const(8192)  # for metering, with the page's code not in memory
+_MOST_SHORTAGES = const(2)
 _POINTS = const(60)  # of the graph: one a minute
 _MOST_W = const(0x1FFFFFFE)
 _MOST_NOTICES = const(8)
@@ -56,7 +61,6 @@ class PageDoor:
         self.outbox: KeptOutbox = services.outbox  # type: ignore[assignment] - firmware.composition has seen to it
         self.probe_name = settings["probe_name"]
         self.host = services.network.probe_id.replace("_", "-").lower()  # as the router knows the probe
-        self.protocol_setting = settings["protocol"]
         self.password = settings["device_password"]  # "pbkdf2:..." of firmware.page.password_hash
         self.sessions = []  # [key, token, uptime s at which it ends]
         self.basic = b""  # digest of the authorization that was right last
@@ -74,15 +78,16 @@ class PageDoor:
         self._socket = None
         self._poller = select.poll()
         self._clients = 0
+        self._shortages = 0
         self._used_s = -1  # uptime of the last client, -1 where no code is in memory
 
     async def run(self):
-        """Started by the app, runs for ever."""
+        """Started by the app; ends where metering needs the memory."""
         due_s = 0
         seen_s = -1
         await self._hash_password(self._settings)
         self._settings = None
-        while True:
+        while self._shortages < _MOST_SHORTAGES:
             now_s = self.services.health.uptime_s
             try:
                 if now_s != seen_s:
@@ -97,7 +102,13 @@ class PageDoor:
                 pass
             except MemoryError:
                 gc.collect()
+                self._shortages += self._used_s < 0
             await asyncio.sleep_ms(_LOOK_MS if self._used_s < 0 else _BUSY_MS)
+        if self._socket is not None:
+            self._socket.close()
+        self.outbox.stop_keeping()
+        self.diagnostics.tell("page: closed until the next start, as the meter's protocol needs the memory")
+        unload("firmware.page.page_door")
 
     async def _hash_password(self, settings):
         """A password that was given as it is, is kept as a hash from now on, in the settings' file too."""
@@ -144,11 +155,14 @@ class PageDoor:
     def _has_code(self):
         """Is the page's code in memory? It is loaded where there is room."""
         if self._used_s < 0:
-            room = call("firmware.hardware.memory_figures", lambda figures: figures.room())
-            if room < _CODE_BYTES + _RESERVE_BYTES:
+            if self._room() < _CODE_BYTES + _RESERVE_BYTES:
                 return False
             self._used_s = 0
         return True
+
+    @staticmethod
+    def _room():
+        return call("firmware.hardware.memory_figures", lambda figures: figures.room())
 
     async def _serve(self, client):
         from firmware.page.page_access import serve
@@ -184,6 +198,8 @@ class PageDoor:
             self._add_point(now_s)
 
     def _add_point(self, now_s):
+        if self._used_s < 0:
+            self._shortages = self._shortages + 1 if self._room() < _LEAST_ROOM else 0
         graph = self.graph
         for i in range(1, _POINTS):
             graph[i - 1] = graph[i]

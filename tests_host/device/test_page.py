@@ -171,12 +171,23 @@ def test_no_secret_is_told(there: PageBoard) -> None:
 # --- where there is no page ------------------------------------------------------------------------------------------
 
 
-def test_without_room_it_says_so(tmp_path: Path) -> None:
-    heap_bytes = HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + 6 * 1024  # the door and what it keeps are 4 of them
-    with page_board(tmp_path, heap_bytes=heap_bytes, with_broker=False) as there:
+def test_where_metering_needs_the_memory_there_is_no_page(tmp_path: Path) -> None:
+    heap_bytes = HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + 2 * 1024
+    with page_board(tmp_path, heap_bytes=heap_bytes, with_broker=False, listens=False) as there:
+        said = "optoprobe: page: there is none"
+        wait_until(lambda: any(line.startswith(said) for line in there.board.log), START_S, "it does not say so")
         wait_until(lambda: len(there.server.log) > 2, START_S, "no telegram")
+        assert not there.client.is_there() and there.board.running
+
+
+def test_without_room_for_its_code_it_says_so(tmp_path: Path) -> None:
+    start = """import on_cpython, gc, sys
+gc.mem_free = lambda: 10000 if "firmware.page.page_door" in sys.modules else 40000
+import boot, main"""
+    with page_board(tmp_path, runtime_name="cpython", with_broker=False, start=start) as there:
         answer = there.client.ask("GET", "/")
         assert answer.status == 503 and b"memory" in answer.body
+        wait_until(lambda: len(there.server.log) > 1, START_S, "no telegram")
         assert there.board.running and not [line for line in there.board.log if "Traceback" in line]
 
 

@@ -96,9 +96,15 @@ class PageBoard(NamedTuple):
 
 @contextlib.contextmanager
 def page_board(
-    folder: Path, *, runtime_name: str = "micropython", heap_bytes: int | None = None, with_broker: bool = True
+    folder: Path,
+    *,
+    runtime_name: str = "micropython",
+    heap_bytes: int | None = None,
+    with_broker: bool = True,
+    start: str | None = None,
+    listens: bool = True,
 ) -> Iterator[PageBoard]:
-    """It runs within the `with`, and its page listens."""
+    """It runs within the `with`; its page listens, unless `listens` is False."""
     meter = PausableMeter(SmlMeter(1))
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(folder / "broker")) if with_broker else None
@@ -108,7 +114,9 @@ def page_board(
         settings |= {"mqtt_host": "127.0.0.1", "mqtt_port": broker.port if broker else free_port()}
         settings |= {"mqtt_user": "probe", "mqtt_password": "secret of the broker", "probe_id": "probe_page"}
         settings |= {"protocol": "sml", "device_password": PASSWORD, "page_port": client.port}
-        board = VirtualBoard(folder / "device", settings, server.port, runtime_name=runtime_name, heap_bytes=heap_bytes)
+        options: dict[str, Any] = {"runtime_name": runtime_name, "heap_bytes": heap_bytes, "start": start}
+        board = VirtualBoard(folder / "device", settings, server.port, **options)
         with board:
-            wait_until(client.is_there, START_S, "the page does not listen")
+            if listens:
+                wait_until(client.is_there, START_S, "the page does not listen")
             yield PageBoard(board, server, meter, broker, client)
