@@ -1,6 +1,10 @@
 """Makes of a protocol's code what the settings want. Loaded for a moment, and dropped again."""
 
+from micropython import const
+
 from metering import protocols
+
+_MOST_ASKED_BAUD = const(38400)  # of M-Bus; 19200 of IEC 62056-21, whose P1 pushes at 115200
 
 
 class Decoder:
@@ -18,9 +22,12 @@ def build_decoder(reading, protocol, line, is_polled):
     """The Decoder of `protocol` under `reading` (firmware.reading.meter.ReadingSettings).
 
     `line` is a metering.line.Line or None for the protocol's usual one; `is_polled` says whether the meter is asked,
-    None: where the protocol knows how.
+    None: where the protocol knows how. What is faster than any meter that is asked pushes: the code to ask it, 8 KB of
+    IEC 62056-21, is not loaded.
     """
     settings = reading.owner
+    if is_polled is None and line is not None and line.baud > _MOST_ASKED_BAUD:
+        is_polled = False
     listener = protocols.load(protocol)()
     if line is not None:
         listener.line = line

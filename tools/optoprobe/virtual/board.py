@@ -35,6 +35,12 @@ BEYOND_BYTES = 8 * 1024
 DETECTION_BYTES = 9 * 1024
 TLS_BYTES = 8 * 1024  # of Python's heap; what Mbed TLS takes is the process's
 PAGE_BYTES = 26 * 1024  # of the probe's own page, where the settings have a password for it
+# A chip's heap begins with one area, and what the firmware takes beyond it lies in a second one: no object in both. So
+# a block lies between the two here, which is no part of either.
+FIRST_AREA_BYTES = 56 * 1024  # of a classic ESP32; 64 KiB of others
+_BETWEEN_BYTES = 1024  # it must not fit into a hole before it
+_BEGUN_BYTES = 1800  # in use when the program begins
+_AREAS = "import gc\nbuf = bytearray(%d)\ndata = bytearray(%d)\ndel buf\ngc.collect()\n"  # names that stand in flash
 _START = "import boot, main"
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
@@ -137,7 +143,12 @@ class VirtualBoard:
         environment["OPTOPROBE_RESET_CAUSE"] = str(reset_cause)
         if self._runtime == "micropython":
             environment["MICROPYPATH"] = ":".join([*paths, ".frozen"])
-            command = [str(runtime.micropython()), "-X", f"heapsize={self._heap_bytes}", "-c", self._start or _START]
+            heap_bytes, start = self._heap_bytes, self._start or _START
+            first = (FIRST_AREA_BYTES + HARDWARE_BYTES) * 128 // 131  # the rest is the collector's table
+            if heap_bytes > first + _BETWEEN_BYTES and not self._start:
+                heap_bytes += _BETWEEN_BYTES
+                start = _AREAS % (first - _BEGUN_BYTES, _BETWEEN_BYTES) + start
+            command = [str(runtime.micropython()), "-X", f"heapsize={heap_bytes}", "-c", start]
         else:
             environment["PYTHONPATH"] = ":".join(paths)
             environment["PYTHONUNBUFFERED"] = "1"
