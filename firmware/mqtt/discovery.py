@@ -2,7 +2,8 @@
 it changes, and when the hub says that it has started.
 
 The code that composes it (firmware.mqtt.homeassistant and its neighbours, 4 KB at a time) is in memory only as long.
-The network's thread cannot load it, as an import takes more stack than it has: the loop does, and lends it.
+A probe that looks for its meter keeps it, as it has to tell of a shortage of memory too. The network's thread cannot
+load it, as an import takes more stack than it has: the loop does, and lends it.
 
     thread: something is due --> wanted --> loop: lend() --> lent --> thread: it announces, or the session ends
 """
@@ -18,6 +19,7 @@ from metering.unload import unload
 _HUB_READY_S = const(2)  # a hub that has just said online needs a moment; up to 2 s more at random
 _HUB_LEAST_S = const(30)  # between two announcements that it asks for
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
+_AGAIN_S = const(5)  # after a shortage of memory
 _LENT_S = const(10)  # messages wait for so long to be behind their announcement, where memory is short
 
 _CODE = (
@@ -46,33 +48,45 @@ class DiscoveryPublisher:
         self._wanted = 0  # _PROBE or _METER: the code wanted; only the thread sets it,
         self._wanted_s = 0  # uptime since when,
         self._lent = None  # and (for what, send(), sensors()): the code lent
+        self._again_s = 0  # uptime when the loop may try to load it
         self.announcements = 0
+        self._kept = None  # the code for both, where a search may leave no room to load it
+        if settings.get("protocol") == "auto" and self._form != "off":
+            self._kept = self._load(False), self._load(True)
 
     # --- the loop's side ---
 
     def wants_code(self):
         """Does the thread wait for lend()?"""
-        return self._wanted and self._lent is None
+        return self._wanted and self._lent is None and self._health.uptime_s >= self._again_s
 
     def lend(self):
         """Load the code where it is wanted. Returns whether it is in use: nothing else is loaded for a while then."""
-        wanted = self._wanted
-        if wanted and self._lent is None:
-            if wanted == _METER:
-                from firmware.mqtt import homeassistant_registers as what
-            else:
-                from firmware.mqtt import homeassistant_probe as what
-            if self._form == "entity":
-                from firmware.mqtt import homeassistant_entities as how
-            else:
-                from firmware.mqtt import homeassistant as how
-            self._lent = wanted, how.send, what.sensors
-            what = how = None
+        if self.wants_code():
+            wanted = self._wanted
+            try:
+                send, sensors = self._load(wanted == _METER)
+                self._lent = wanted, send, sensors
+                send = sensors = None
+            except MemoryError:  # what else has to be told of it goes on
+                self._again_s = self._health.uptime_s + _AGAIN_S
             for module in _CODE.split():
                 unload(module)
             if not self._wanted:  # the session has ended meanwhile
                 self._lent = None
-        return wanted != 0
+        return self._lent is not None
+
+    def _load(self, of_meter):
+        """send() and sensors()."""
+        if of_meter:
+            from firmware.mqtt import homeassistant_registers as what
+        else:
+            from firmware.mqtt import homeassistant_probe as what
+        if self._form == "entity":
+            from firmware.mqtt import homeassistant_entities as how
+        else:
+            from firmware.mqtt import homeassistant as how
+        return how.send, what.sensors
 
     # --- the thread's side ---
 
@@ -109,7 +123,7 @@ class DiscoveryPublisher:
             return False
         if self._form != "off":
             wanted = _PROBE if meter is None else _METER
-            lent = self._lent
+            lent = self._lent if self._kept is None else (wanted,) + self._kept[wanted - 1]
             if lent is None or lent[0] != wanted:
                 if self._wanted != wanted:
                     self._lent = None

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from support.chip_heap import CLASSIC_AREA, CLASSIC_REGIONS, ChipHeap
 
+from optoprobe.virtual.board import granted_bytes
+
 BOARD = {"name": "mine", "uart": {"id": 1, "rx": 16, "tx": 17}}
 
 
@@ -71,6 +73,22 @@ def test_the_second_area_has_the_size_chosen(start: Any, protocol: str) -> None:
     assert len(chip.sizes) == 2  # and the app fits
     chip.wifi()
     assert chip.largest > 12288  # with the doubling 12,452 were left in all
+
+
+@pytest.mark.parametrize("protocol", ["sml", "blink"])
+@pytest.mark.parametrize("first_area", [CLASSIC_AREA, 64 * 1024])
+def test_what_the_virtual_boards_show_to_do_fits_into_the_areas(start: Any, protocol: str, first_area: int) -> None:
+    """Every test with a virtual board runs in these bytes, in two areas; here a chip's doubling waits behind them."""
+    granted = granted_bytes(protocol)
+    chip = ChipHeap(first_area)
+    start(chip, {"protocol": protocol})
+    assert granted <= needed(protocol) and len(chip.sizes) == 2
+    take(chip, granted - 7400 - 512)  # all of it, but for boot.py and what is left over at an area's end
+    assert len(chip.sizes) == 2
+    chip.wifi()
+    assert chip.largest > 12288
+    take(chip, sum(chip.sizes) - granted + 8192)  # and what passes them brings the third
+    assert len(chip.sizes) == 3
 
 
 def test_without_the_list_the_area_would_go_again(start: Any) -> None:

@@ -157,7 +157,8 @@ def refused() -> None:
 def hub(net: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A DiscoveryPublisher: `hub.at(s)` is what poll() says then, `hub.told` the topics of what was announced."""
 
-    def made(discovery: str = "device") -> Any:
+    def made(discovery: str = "device", protocol: str = "sml") -> Any:
+        settings = {"discovery": discovery, "protocol": protocol}
         monkeypatch.setattr(net.discovery.time, "sleep_ms", lambda ms: None, raising=False)
         health = SimpleNamespace(uptime_s=0)
         told: list[str] = []
@@ -165,7 +166,7 @@ def hub(net: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         session.publish_pieces = lambda topic, size, pieces: told.append(topic.decode().split("/", 2)[2])
         announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "ha")
         outbox = device.outbox.Outbox()
-        publisher = net.discovery.DiscoveryPublisher({"discovery": discovery}, announcer, outbox, session, health)
+        publisher = net.discovery.DiscoveryPublisher(settings, announcer, outbox, session, health)
 
         def at(uptime_s: int) -> Any:
             health.uptime_s = uptime_s
@@ -207,6 +208,21 @@ def test_where_no_code_comes_messages_go_out_unannounced_after_a_while(hub: Any)
     assert hub.told == [PROBE]
 
 
+def test_a_shortage_of_memory_leaves_the_loop_to_tell_of_it(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = hub()
+    hub.publisher.begin()
+    assert hub.at(5)
+
+    def short(of_meter: bool) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.publisher, "_load", short)
+        assert not hub.publisher.lend() and not hub.publisher.wants_code()  # not again at once
+    assert hub.at(9) and not hub.publisher.lend()
+    assert hub.at(10) and hub.publisher.wants_code() and hub.publisher.lend()
+
+
 def test_what_is_lent_goes_with_the_session_and_with_another_subject(hub: Any, device: Any) -> None:
     hub = hub()
     announced_meter(device, hub)
@@ -220,6 +236,14 @@ def test_what_is_lent_goes_with_the_session_and_with_another_subject(hub: Any, d
     assert hub.at(1) and hub.publisher.lend()
     hub.publisher.end()
     assert hub.publisher._lent is None and not hub.publisher.lend()
+
+
+def test_a_probe_that_looks_for_its_meter_keeps_the_code(hub: Any, device: Any) -> None:
+    hub = hub(protocol="auto")
+    announced_meter(device, hub)
+    hub.publisher.begin()
+    assert hub.at(1) and hub.at(1) and hub.at(1) and not hub.at(1)
+    assert hub.told == [PROBE, METER] and not hub.publisher.lend()
 
 
 def test_without_discovery_nothing_is_lent(hub: Any, device: Any) -> None:

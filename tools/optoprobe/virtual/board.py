@@ -51,6 +51,12 @@ _LOG_LINES = 1000
 Network = tuple[str, int, str]  # a Wi-Fi's name, dBm, password ("" for an open one)
 
 
+def granted_bytes(protocol: str) -> int:
+    """What the firmware is given to read a meter of `protocol`, "auto" to find it, without what a chip has in flash."""
+    more = simulated.heap_bytes(protocol) + (DETECTION_BYTES if protocol == "auto" else 0)
+    return HEAP_BUDGET + BEYOND_BYTES + more
+
+
 @functools.cache
 def _hardware_names(umqtt: Path) -> NameMap:
     """The fakes' and umqtt's names stand in a chip's flash: those that our files do not say go where they cost nothing
@@ -106,11 +112,9 @@ class VirtualBoard:
         if settings is not None:  # a screen shows every telegram, as a hub should not
             settings = {"publish_interval_s": 0} | dict(settings)
         protocol = settings.get("protocol") if settings else None
-        more = simulated.heap_bytes(str(protocol))
-        more += DETECTION_BYTES if protocol in (None, "auto") else 0
-        more += TLS_BYTES if settings and settings.get("mqtt_tls_ca") else 0
+        more = TLS_BYTES if settings and settings.get("mqtt_tls_ca") else 0
         more += PAGE_BYTES if settings and settings.get("device_password") else 0
-        self._heap_bytes = heap_bytes or HEAP_BUDGET + HARDWARE_BYTES + BEYOND_BYTES + more
+        self._heap_bytes = heap_bytes or HARDWARE_BYTES + granted_bytes(str(protocol or "auto")) + more
         self._start = start
         self.console = Console(self._write, self._interrupts) if has_console else None
         self._process: subprocess.Popen[bytes] | None = None
