@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ _STOP_S = 3
 _PORTS = range(20000, 32000)
 _PROCESSES = 120
 _told: set[int] = set()  # ports
+_told_lock = threading.Lock()
 
 # Runs in the child before the program: argv[1] is our process id, the rest the command. PR_SET_PDEATHSIG is 1.
 _TIED = """
@@ -165,9 +167,12 @@ def free_port() -> int:
     """
     own = range(_PORTS.start + os.getpid() % _PROCESSES, _PORTS.stop, _PROCESSES)
     for port in [*(port for port in own if port not in _told), *own]:
-        if len(_told) == len(own):
-            _told.clear()
-        _told.add(port)
+        with _told_lock:
+            if len(_told) == len(own):
+                _told.clear()
+            if port in _told:  # by another thread meanwhile
+                continue
+            _told.add(port)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
