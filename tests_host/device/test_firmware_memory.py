@@ -128,7 +128,7 @@ def test_the_firmware_reads_and_publishes_on_64_kib(seen: Run) -> None:
     assert seen.diagnostics["registers_beyond_limit"] == seen.diagnostics["messages_refused"] == 0
     assert len(seen.sent) >= RUN_S - 4
     lives = [message.object() for message in seen.messages if message.topic.endswith("/live")]
-    assert len(lives) >= len(seen.sent) - 3
+    assert len(lives) >= len(seen.sent) - 6  # those of an announcement wait, and a newer one takes their place
     free = seen.diagnostics["free_heap_bytes"]
     assert LEAST_FREE_BYTES <= free < HEAP_BUDGET
     print(f"free after a collection: {free} bytes, {len(seen.sent)} telegrams")
