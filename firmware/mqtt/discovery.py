@@ -2,8 +2,8 @@
 it changes, and when the hub says that it has started.
 
 The code that composes it (firmware.mqtt.homeassistant and its neighbours, 4 KB at a time) is in memory only as long.
-A probe that looks for its meter keeps it, as it has to tell of a shortage of memory too. The network's thread cannot
-load it, as an import takes more stack than it has: the loop does, and lends it.
+A probe that looks for its meter has it from the start, until it is used once: a search may leave no room to load it.
+The network's thread cannot load it, as an import takes more stack than it has: the loop does, and lends it.
 
     thread: something is due --> wanted --> loop: lend() --> lent --> thread: it announces, or the session ends
 """
@@ -31,6 +31,11 @@ _PROBE = const(1)  # whose entities the code is wanted for
 _METER = const(2)
 
 
+def _unload():
+    for module in _CODE.split():
+        unload(module)
+
+
 class DiscoveryPublisher:
     """Announces over `session` (firmware.mqtt.session.MqttSession). `announcements` counts those of everything."""
 
@@ -50,9 +55,10 @@ class DiscoveryPublisher:
         self._lent = None  # and (for what, send(), sensors()): the code lent
         self._again_s = 0  # uptime when the loop may try to load it
         self.announcements = 0
-        self._kept = None  # the code for both, where a search may leave no room to load it
+        self._kept = [None, None]  # the code for both, each until it is used, as a search may leave no room to load it
         if settings.get("protocol") == "auto" and self._form != "off":
-            self._kept = self._load(False), self._load(True)
+            self._kept = [self._load(False), self._load(True)]
+            _unload()
 
     # --- the loop's side ---
 
@@ -70,8 +76,7 @@ class DiscoveryPublisher:
                 send = sensors = None
             except MemoryError:  # what else has to be told of it goes on
                 self._again_s = self._health.uptime_s + _AGAIN_S
-            for module in _CODE.split():
-                unload(module)
+            _unload()
             if not self._wanted:  # the session has ended meanwhile
                 self._lent = None
         return self._lent is not None
@@ -123,7 +128,8 @@ class DiscoveryPublisher:
             return False
         if self._form != "off":
             wanted = _PROBE if meter is None else _METER
-            lent = self._lent if self._kept is None else (wanted,) + self._kept[wanted - 1]
+            kept = self._kept[wanted - 1]
+            lent = (wanted,) + kept if kept else self._lent
             if lent is None or lent[0] != wanted:
                 if self._wanted != wanted:
                     self._lent = None
@@ -132,7 +138,8 @@ class DiscoveryPublisher:
                 return uptime_s - self._wanted_s < _LENT_S
             gc.collect()
             lent[1](self._session, self._announcer, meter, lent[2])
-            lent = None
+            lent = kept = None
+            self._kept[wanted - 1] = None
             self.end()
         self._announced = meter
         if self._is_due:
