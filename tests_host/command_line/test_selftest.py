@@ -48,6 +48,7 @@ def test_a_board_that_is_well(capsys, board, tmp_path):
     assert (code, error) == (0, ""), rows
     names = ["MicroPython", "heap", "file system", "clock", "RTC memory", "watchdog", "Wi-Fi", "broker"]
     names += [f"UART {board_checks.line_words(line)}" for line in board_checks.LINES]
+    names += ["flashes 1200", "flashes 600", "flashes 300", "flashes 150", "flashes 110", "break", "change of baud"]
     assert [name for name in rows if name in names] == names
     assert all(rows[name][0] == "ok" for name in names), rows
     assert rows["UART 300 7E1"][1] == "16 of 16 bytes came back" and rows["Wi-Fi"][1] == "joined, -61 dBm"
@@ -58,13 +59,15 @@ def test_a_board_that_is_well(capsys, board, tmp_path):
 
 
 def test_what_is_not_well_is_named_and_the_rest_is_checked(capsys, board, broker):
-    board.ask("import machine\nmachine.UART.blind = True\nmachine.RTC().memory = lambda *data: b''")
+    board.ask("import machine\nmachine.UART.blind = True\nmachine.UART.late = b'\\xf8'")
+    board.ask("import machine\nmachine.RTC().memory = lambda *data: b''")
     content = json.dumps({"wifi_ssid": "x", "mqtt_host": "127.0.0.1", "mqtt_port": 1})
     board.ask(f"with open('settings.json', 'w') as file:\n    file.write({content!r})")
     code, rows, error = run(capsys, "--port", board.port, "--mirror")
-    assert code == 1 and "not well: RTC memory, broker, UART 300 7E1; attach the report" in error
+    assert code == 1 and "not well: RTC memory, broker, UART 300 7E1, flashes 300, change of baud; attach" in error
     assert rows["RTC memory"] == ("BAD", "lost in a reset") and "does not answer" in rows["broker"][1]
     assert rows["UART 300 7E1"] == ("BAD", "0 of 16 bytes came back") and rows["UART 1200 7E1"][0] == "ok"
+    assert rows["change of baud"] == ("BAD", "17 bytes came back, 16 expected")
 
 
 def test_without_a_mirror_and_without_settings(capsys, board):

@@ -40,6 +40,7 @@ class Gone(Exception):
 class Loop:
     # a UART with a mirror before it: what is sent comes back, of 300 baud nothing does where `blind`
     blind = False
+    late = b""
     def __init__(self, id, **settings):
         self.settings = settings
         self.got = b""
@@ -49,6 +50,11 @@ class Loop:
         return len(data)
     def txdone(self):
         return True
+    def sendbreak(self):
+        self.got += b"\0"
+    def init(self, **settings):
+        self.settings.update(settings)
+        self.got = self.late  # a bit that was still on its way
     def any(self):
         return len(self.got)
     def read(self, n=None):

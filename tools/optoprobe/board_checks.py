@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from metering.pulse_parts import RATES
+
 from .board_settings import ANSWER, Board, ConfigError
 
 _PATTERN = b"optoprobe 0x55AA"
@@ -24,7 +26,9 @@ _RTC_USED = 700  # bytes: behind the count of restarts and an LED's total
 LINES = (
     (300, 7, 0, 1), (1200, 7, 0, 1), (2400, 7, 0, 1), (2400, 8, 0, 1), (9600, 7, 0, 1), (9600, 8, None, 1),
     (9600, 8, 0, 1), (19200, 8, None, 1), (38400, 8, None, 1), (115200, 8, None, 1), (115200, 7, None, 1),
+    (345600, 8, None, 1),  # edges are sampled so
 )  # fmt: skip
+_FLASHES = b"\xff" * 8  # a start bit each: to a meter's LED as the flash recorder hears it, one byte
 
 
 class Finding(NamedTuple):
@@ -118,7 +122,7 @@ except OSError as error:
     answer([False, "its port does not answer (%s): check its address" % error])
 line.close()
 """
-_UART = f"""
+_UART = """
 import json, machine, time
 with open("board.json") as file:
     uart = json.load(file)["uart"]
@@ -128,14 +132,46 @@ line = machine.UART(
 )
 time.sleep_ms(20)
 line.read()
-line.write({_PATTERN!r})
-end = time.ticks_add(time.ticks_ms(), 100 + 12000 * {len(_PATTERN)} // baud)
+pattern = %r
+line.write(pattern)
+end = time.ticks_add(time.ticks_ms(), 100 + 12000 * len(pattern) // baud)
 got = b""
-while time.ticks_diff(end, time.ticks_ms()) > 0 and len(got) < {len(_PATTERN)}:
+while time.ticks_diff(end, time.ticks_ms()) > 0 and len(got) < len(pattern):
     got += line.read() or b""
 line.deinit()
-n = sum(1 for a, b in zip(got, {_PATTERN!r}) if a == b)
-answer([n == {len(_PATTERN)}, "%%d of {len(_PATTERN)} bytes came back" %% n])
+n = sum(1 for a, b in zip(got, pattern) if a == b)
+answer([n == len(pattern), "%%d of %%d bytes came back" %% (n, len(pattern))])
+"""
+_BREAK = """
+import json, machine, time
+with open("board.json") as file:
+    uart = json.load(file)["uart"]
+line = machine.UART(uart["id"], baudrate=9600, tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
+time.sleep_ms(20)
+line.read()
+line.sendbreak()
+time.sleep_ms(50)
+got = line.read() or b""
+line.deinit()
+n = got.count(b"\\0")
+answer([n == len(got) and 0 < n < 3, "%d bytes came back, %d of them zeros" % (len(got), n)])
+"""
+_SWITCH = f"""
+import json, machine, time
+with open("board.json") as file:
+    uart = json.load(file)["uart"]
+pins = dict(tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
+line = machine.UART(uart["id"], baudrate=300, **pins)
+time.sleep_ms(20)
+line.write(b"\\x060")
+while not line.txdone():
+    pass
+line.init(baudrate=9600, **pins)
+line.write({_PATTERN!r})
+time.sleep_ms(100)
+got = line.read() or b""
+line.deinit()
+answer([got == {_PATTERN!r}, "%d bytes came back, %d expected" % (len(got), {len(_PATTERN)})])
 """
 
 
@@ -158,7 +194,11 @@ def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> It
     ]
     if with_mirror:
         for line in LINES:
-            rows.append((f"UART {line_words(line)}", lambda line=line: _ask(board, _UART % (line,))))
+            rows.append((f"UART {line_words(line)}", lambda line=line: _ask(board, _UART % (line, _PATTERN))))
+        for baud in RATES:
+            line = (baud, 8, None, 1)
+            rows.append((f"flashes {baud}", lambda line=line: _ask(board, _UART % (line, _FLASHES))))
+        rows += [("break", lambda: _ask(board, _BREAK)), ("change of baud", lambda: _ask(board, _SWITCH))]
     for name, check in rows:
         show(name)
         try:
