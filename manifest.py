@@ -9,8 +9,6 @@ options.defaults(core_only=False)  # noqa: F821
 
 # Types, which only a checker reads; what computes faster on a computer.
 LEFT_OUT = ("contracts.py", "on_computer")
-# Fit for a board, on which nothing uses them yet.
-LEFT_OUT += ("association.py", "hdlc_station.py", "xdlms.py")
 
 
 def files_of(folder):

@@ -55,7 +55,7 @@ class DiscoveryPublisher:
         self._lent = None  # and (for what, send(), sensors()): the code lent
         self._again_s = 0  # uptime when the loop may try to load it
         self.announcements = 0
-        self._kept = [None, None]  # the code for both, each until it is used, as a search may leave no room to load it
+        self._kept = [None, None]  # type: list  # the code for both until it is used: a search may leave no room for it
         if settings.get("protocol") == "auto" and self._form != "off":
             self._kept = [self._load(False), self._load(True)]
             _unload()

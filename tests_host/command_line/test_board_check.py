@@ -11,7 +11,7 @@ import pytest
 from optoprobe import board_check, board_questions, board_table, cli, device_check, runtime, source_tree
 
 BOARDS = {name: json.loads(file.read_text()) for name, file in source_tree.board_files().items()}
-TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": []}  # and what makes it try
+TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": [], "webflash": ["--serve"]}  # and with what
 
 # What is against the schema: (change, what is said).
 AGAINST_THE_SCHEMA = [
@@ -141,8 +141,9 @@ def test_every_command_refuses_it_in_one_sentence(command, changes, said, tmp_pa
     assert out == "" and said in errors and "mine.json" in errors and len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [name for name in TAKE_A_BOARD if name != "flash"])  # its plan asks nothing
+@pytest.mark.parametrize("command", [name for name in TAKE_A_BOARD if name not in ("flash", "webflash")])
 def test_a_board_of_ones_own_is_asked_for_on_a_terminal_only(command, tmp_path, capsys, monkeypatch):
+    """A plan of flash asks nothing, and a board of a site has its file."""
     monkeypatch.chdir(tmp_path)
     for said in ("--board custom asks, and there is no terminal", "custom_board.json is there already: name it with"):
         assert cli.main([command, "--board", "custom", *TAKE_A_BOARD[command]]) == 2

@@ -219,7 +219,7 @@ def test_an_outside_broker_is_left_as_it_was(tmp_path):
     left = []
     with Broker(tmp_path / "broker") as broker:
         where = ("--broker", f"127.0.0.1:{broker.port}", "--user", "me", "--password", PASSWORD)
-        code, out, err = Run(tmp_path, "--seconds", 4, *where).end()
+        code, out, err = Run(tmp_path, "--seconds", 10, *where).end()
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
         client.on_message = lambda _, __, message: left.append(message.topic)
         client.connect("127.0.0.1", broker.port)

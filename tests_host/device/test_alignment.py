@@ -477,6 +477,13 @@ MEASURE = """
 import gc, sys, json, asyncio, binascii, errno, os, random, select, socket, struct, time, _thread, micropython
 import machine, network, umqtt.simple
 import sml, head, telegram_meter, app
+k = 0
+more = 0
+while more < 2500:  # MicroPython's names move into a larger pool now and then: not while this is measured
+    before = gc.mem_alloc()
+    exec("other%d = 0" % k)
+    more = gc.mem_alloc() - before
+    k += 1
 gc.collect()
 before = gc.mem_alloc()
 import signal_quality

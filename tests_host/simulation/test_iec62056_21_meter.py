@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from metering.line import EXPECT, SEND, SWITCH, WAIT, Line
+from metering.line import EXPECT, MAX_SENT, SEND, SWITCH, WAIT, Line
 from optoprobe import runtime
 from optoprobe.virtual.board import FAKES
 from optoprobe.virtual.conversation_bench import Bench
@@ -619,8 +619,8 @@ def test_the_bench_ends_and_closes_what_does_not_end():
     line = bench("C")
     assert line.converse(endless(), until_s=5) is None
     assert closed and 4.9 < line.now_s < 6.1
-    with pytest.raises(ValueError, match="64 bytes"):
-        line.converse(iter_of((SEND, bytes(65))), until_s=100)
+    with pytest.raises(ValueError, match=f"{MAX_SENT} bytes"):
+        line.converse(iter_of((SEND, bytes(MAX_SENT + 1))), until_s=100)
     with pytest.raises(ValueError, match="line action"):
         line.converse(iter_of((99,)), until_s=100)
 

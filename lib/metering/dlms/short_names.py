@@ -26,17 +26,18 @@ class ShortNameGetter(Getter):
     def __init__(self, link, wanted):
         Getter.__init__(self, link)
         self._wanted = wanted
-        self._names = None  # OBIS -> (class, base name)
+        self._names = {}  # OBIS -> (class, base name), once
+        self._is_known = False
         self._rest = bytearray()  # of the list, not taken apart yet
         self._left = -1  # entries to come, -1: how many is not known
 
     def forget(self):
-        self._names = None
+        self._is_known = False
 
     def get(self, class_id, obis, attribute):
-        if self._names is None:
-            if not (yield from self._read_list()):
-                self._names = None
+        if not self._is_known:
+            self._is_known = yield from self._read_list()
+            if not self._is_known:
                 return LOST
         found = self._names.get(obis)
         if found is None or found[0] != class_id:

@@ -169,7 +169,7 @@ def _rows_of_groups(found, heat):
     """The same of the set `found`, whose value is the first number with a unit; empty where it is the definition's."""
     groups = _GROUPED.fullmatch(found[0])
     register = _register(groups[1], heat) if groups else None
-    if register is None or register[1] is not None or "*" not in groups[2]:
+    if groups is None or register is None or register[1] is not None or "*" not in groups[2]:
         return []
     rows = []
     at = found.start() + groups.start(2) + 1
