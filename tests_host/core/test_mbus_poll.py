@@ -18,6 +18,7 @@ from optoprobe.virtual import mbus_encoder as mbus
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import NS, Noise, VirtualLine
 from optoprobe.virtual.mbus_meter import MbusMeter
+from optoprobe.virtual.optical_server import Transmission
 
 
 def rows(listener):
@@ -172,6 +173,30 @@ def test_a_hostile_meter_makes_no_exception(seed):
     reader.read_out(4)
     assert sum(reader.conversation.failed.values()) == reader.conversation.failures
     assert reader.bench.virtual_line.now_ns < 400 * NS
+
+
+@pytest.mark.parametrize("n", [0, 245, 246, 250, 253])
+def test_the_longest_answers_are_taken_whole(n):
+    """A frame of up to 261 bytes, of which a line action gathers 256."""
+
+    class Long(MbusMeter):
+        def parts(self, now_s):
+            records = mbus.record(0x0C, "13", mbus.bcd(1234567, 4))
+            body = records + b"\x2f" * max(0, n - 15 - len(records))
+            return [(body, [("6-0:2.0.0", "1234.567", "m³")])]
+
+    reader = Reader(Long())
+    assert reader.read_out() == 1 and len(reader.told) == 1 and reader.all_right()
+
+
+def test_light_that_never_ends_is_over_for_it():
+    class Flicker(MbusMeter):
+        def poll(self, now_s, free_s):
+            return Transmission(free_s, bytes(random.Random(int(now_s * 1000)).randbytes(64)))
+
+    reader = Reader(Flicker())
+    assert reader.read_out() == 0 and reader.told == [] and reader.bench.now_s < 300
+    assert sum(reader.conversation.failed.values()) == 1
 
 
 def damaged(draw, data):

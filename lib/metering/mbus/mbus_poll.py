@@ -13,7 +13,7 @@ more, and one every six hours where nothing answers. Reading only: no data is ev
 """
 
 from metering.compat import const
-from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT, Line
+from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line
 from metering.listener import REJECTED, TELEGRAM
 
 _INTERVAL_S = const(3600)
@@ -22,6 +22,7 @@ _PAUSES_S = (30, 120, 600, 3600, 21600)
 _ACK_MS = const(600)
 _ANSWER_MS = const(1500)  # 330 bits and 50 ms by the standard; meters have been seen to take a second
 _GAP_MS = const(250)
+_BETWEEN_MS = const(1000)  # two telegrams: of each topic the newest message alone waits for the network
 _ATTEMPTS = const(3)
 _MOST_TELEGRAMS = const(8)
 _WAKE_MS = const(2200)
@@ -71,6 +72,20 @@ def _ack(buffer, n):
     for i in range(n):
         if buffer[i] == _ACK:
             return i + 1
+    return 0
+
+
+def _reply(buffer, n):
+    """For EXPECT: up to the end of a long frame, or as much of it as one answer holds."""
+    for i in range(n - 3):
+        if buffer[i] == 0x68 and buffer[i + 3] == 0x68 and buffer[i + 1] == buffer[i + 2]:
+            end = min(i + buffer[i + 1] + 6, ANSWER_BYTES)
+            return end if n >= end else 0
+    return 0
+
+
+def _rest(buffer, n):
+    """For EXPECT: until there is a silence."""
     return 0
 
 
@@ -142,6 +157,7 @@ class Conversation:
             if not listener.more:
                 break
             control ^= _COUNT_BIT
+            yield WAIT, _BETWEEN_MS
         self.explanation = ""
         return True
 
@@ -174,10 +190,16 @@ class Conversation:
             for _ in range(2):
                 accepted = listener.accepted
                 yield SEND, request
-                event = yield LISTEN, listener, _ANSWER_MS, _GAP_MS
-                while event == REJECTED:
-                    reason = listener.reason
-                    event = yield LISTEN, listener, 0, _GAP_MS
+                event = REJECTED
+                for complete in (_reply, _rest):  # by EXPECT, as light that never ends is over for it, too
+                    heard = yield EXPECT, complete, _ANSWER_MS if complete is _reply else _GAP_MS, _GAP_MS
+                    listener.feed(heard, 0, len(heard))
+                    event = yield LISTEN, listener, 0, 0
+                    while event == REJECTED:
+                        reason = listener.reason
+                        event = yield LISTEN, listener, 0, 0
+                    if len(heard) < ANSWER_BYTES:
+                        break
                 if event == TELEGRAM or listener.accepted != accepted:
                     self.answers = True
                     return ""
