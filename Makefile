@@ -43,9 +43,9 @@ flash: .venv/.installed-flash
 webflash: .venv/.installed-flash
 	@.venv/bin/optoprobe webflash --serve $(ARGS)
 
-# One worker more than there are processors, as many tests wait; a file stays with one worker.
+# Two workers more than there are processors, as many tests wait; a file stays with one worker.
 test: setup
-	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 1 )) --dist loadgroup --no-loadscope-reorder
+	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 2 )) --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	@$(RUN) -m pytest tests_host/test_code_rules.py

@@ -83,11 +83,12 @@ def device() -> Iterator[Any]:
         del sys.modules[name]
 
 
-# Files whose scenes start many boards wait most of the time, but not at their start: two of them at once are enough for
-# two processors. Each row is one worker's, in this order; it begins first, beside those that compute.
+# Files whose scenes start many boards wait most of the time, but not at their start: three of them at once are enough
+# for two processors. Each row is one worker's, in this order; it begins first, beside those that compute.
 _SCENES = (
-    ("test_firmware_outages", "test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy"),
-    ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_demo", "test_read"),
+    ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_read", "test_capture"),
+    ("test_firmware_outages", "test_demo"),
+    ("test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy", "test_mip_index"),
 )
 _BEGIN_NEXT = ("test_code_rules", "test_flash", "test_pulses")
 
