@@ -2,6 +2,8 @@
 the default is used and a sentence says so. load() returns plain data, so that this code can be dropped again.
 """
 
+import os
+
 from micropython import const
 
 from firmware.store import read_json, save
@@ -14,6 +16,8 @@ _MOST_BAUD = const(921600)
 _FRAMING = b"/!?()"  # what means something to an IEC 62056-21 meter
 _TOPIC_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _MAX_FILE_BYTES = const(8192)
+_MAX_CHANGE_BYTES = const(256)
+CHANGE_FILE = "change.json"  # [key, value], left by firmware.owner.orders where memory is too short to check it at once
 _MOST_OPTIONS = const(160)
 
 
@@ -230,6 +234,32 @@ def load(path):
     """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults. That there is
     none is no problem: a new probe has none, and gets one with its Wi-Fi.
     """
+    refusal = _take_change(path)
+    values, problems = _load(path)
+    if refusal:
+        problems.append("settings: " + refusal)
+    return values, problems
+
+
+def _take_change(path):
+    """Carry out what CHANGE_FILE asks for, once. Returns "", or the sentence that says why it is not."""
+    try:
+        wanted = read_json(CHANGE_FILE, _MAX_CHANGE_BYTES)
+    except OSError:
+        return ""
+    except ValueError:
+        wanted = None
+    refusal = ""
+    if isinstance(wanted, list) and len(wanted) == 2 and isinstance(wanted[0], str):
+        refusal = change(path, wanted[0], wanted[1])
+    try:
+        os.remove(CHANGE_FILE)  # behind it: after a power cut it is done again, which changes nothing
+    except OSError:
+        pass
+    return refusal
+
+
+def _load(path):
     try:
         given = read_json(path, _MAX_FILE_BYTES)
     except OSError:

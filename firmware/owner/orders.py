@@ -1,9 +1,11 @@
-"""What the owner orders in a word: restart, search, or one setting as key=value. Loaded for a moment.
+"""What the owner orders in a word: restart, search, wipe=NAME, or one setting as key=value. Loaded for a moment.
 
 A setting passes the check of firmware.settings or is refused with its sentence; it is saved whole or not at all, and
-holds from the restart behind it on. A restart waits for the first minute to be over: it is never one of a quick row.
+holds from the restart behind it on. Where memory is too short for the check, that is made at the restart. A restart
+waits for the first minute to be over: it is never one of a quick row.
 """
 
+import asyncio
 import sys
 
 from micropython import const
@@ -16,6 +18,7 @@ from metering.unload import unload
 NUMBERS = ("pulses_per_kwh", "publish_interval_s")
 CONTROLS = NUMBERS + ("protocol", "meter_key")
 _SETTINGS_FILE = "settings.json"
+_CHANGE_FILE = "change.json"  # CHANGE_FILE of firmware.settings
 _MAX_FILE_BYTES = const(8192)
 _MAX_PAYLOAD_BYTES = const(96)  # the longest is a key, with blanks between its pairs
 _MAX_DIGITS = const(9)
@@ -45,6 +48,11 @@ def carry_out(payload, services, tell):
             return None
         owner_actions.forget_meter()
         tell("search: the meter is looked for again, behind a restart")
+    elif key == "wipe" and value == services.announcer.probe_id:
+        from firmware.owner.wipe import Wipe
+
+        asyncio.create_task(Wipe(services).run())
+        return None
     elif key in CONTROLS and "=" in text:
         sentence = _change(key, value)
         tell(sentence or "%s is changed: the probe restarts with it" % key)
@@ -57,14 +65,15 @@ def carry_out(payload, services, tell):
 
 
 def _change(key, text):
-    """Save the setting; returns "", or the sentence that says why not."""
-    free = call("firmware.hardware.memory_figures", lambda figures: figures.room())
-    if free < _CHECK_BYTES:
-        return "%s is refused: %d bytes of memory are free, too few: use optoprobe config" % (key, free)
+    """Save the setting, or leave it for the next start; returns "", or the sentence that says why not."""
     value = int(text) if key in NUMBERS and text.encode().isdigit() and len(text) <= _MAX_DIGITS else text
     before = list(sys.modules)
+    free = call("firmware.hardware.memory_figures", lambda figures: figures.room())
     try:
-        return call("firmware.settings", lambda settings: settings.change(_SETTINGS_FILE, key, value))
+        if free >= _CHECK_BYTES:
+            return call("firmware.settings", lambda settings: settings.change(_SETTINGS_FILE, key, value))
+        is_left = call("firmware.store", lambda store: store.save(_CHANGE_FILE, (key, value)))
+        return "" if is_left else "%s is not changed: %s cannot be written" % (key, _CHANGE_FILE)
     finally:
         for name in list(sys.modules):
             if name not in before:

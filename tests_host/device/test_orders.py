@@ -53,7 +53,9 @@ def announced(probe: Probe) -> Any:
     return json.loads(probe.retained["homeassistant/device/optoprobe_cellar/config"])
 
 
-def test_a_setting_is_saved_and_in_force_behind_a_restart(probe: Probe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_setting_is_saved_and_in_force_behind_a_restart(probe: Probe, tmp_path: Path, is_short: bool) -> None:
+    """Where memory `is_short` it is checked at the restart."""
     for key, text in (
         ("publish_interval_s", "30"),
         ("pulses_per_kwh", "75"),
@@ -63,8 +65,11 @@ def test_a_setting_is_saved_and_in_force_behind_a_restart(probe: Probe, tmp_path
         probe.run_for(61)
         before = settings(tmp_path)
         before_s = probe.started_s
+        if is_short:
+            probe.modules.load("gc").mem_free = lambda: 6000
         assert "changed" in order(probe, f"{key}={text}")
         assert probe.started_s > before_s
+        assert not (tmp_path / "change.json").exists()
         value = int(text) if text.isdigit() and key != "meter_key" else text
         assert settings(tmp_path) == {**before, key: value}
         in_force = probe.app.services.network.settings[key]
@@ -77,6 +82,20 @@ def test_a_setting_is_saved_and_in_force_behind_a_restart(probe: Probe, tmp_path
             assert component["val_tpl"] == ("given" if key == "meter_key" else text)
     assert not any(KEY.upper().encode() in message.payload.upper() for message in probe.published)
     assert not any(KEY in line for line in probe.log)
+
+
+def test_what_was_left_for_the_restart_is_refused_there(probe: Probe, tmp_path: Path) -> None:
+    probe.run_for(61)
+    before = settings(tmp_path)
+    probe.modules.load("gc").mem_free = lambda: 6000
+    order(probe, "meter_key=" + KEY[1:])
+    assert "meter_key is refused" in probe.notice() and "it has 31" in probe.notice()
+    assert settings(tmp_path) == before and not (tmp_path / "change.json").exists()
+    for damaged in ("[", '{"mqtt_host": 1}', "[" * 300, '["meter_key"]', "[[], {}]"):
+        (tmp_path / "change.json").write_text(damaged)
+        probe.restart()
+        probe.run_for(1)
+        assert settings(tmp_path) == before, damaged
 
 
 REFUSED: list[Any] = [
@@ -94,6 +113,9 @@ REFUSED: list[Any] = [
     "mqtt_host=evil",
     "discovery=off",
     "restart=",
+    "wipe",
+    "wipe=",
+    "wipe=garden",
     "RESTART",
     "",
     "x" * 4000,
@@ -186,3 +208,52 @@ def test_the_hub_has_a_link_to_the_page_only_where_there_is_one(device: Any) -> 
     for port, link in ((80, "http://my-cellar.local"), (8080, "http://my-cellar.local:8080")):
         announcer.settings = {"device_password": "pbkdf2:1", "page_port": port}
         assert sent_as(device, announcer, None)["dev"]["cu"] == link
+
+
+def wiped(probe: Probe, within_s: float) -> None:
+    def reset() -> None:
+        raise Restarted
+
+    probe.modules.load("machine").reset = reset
+    probe.say(ORDER, "wipe=cellar")
+    with pytest.raises(Restarted):
+        probe.run_for(within_s)
+
+
+@pytest.mark.parametrize("form", ["device", "entity"])
+def test_a_wipe_leaves_nothing_of_the_probe(tmp_path: Path, form: str) -> None:
+    others = {
+        "homeassistant/device/optoprobe_cellar2/config": b"{}",
+        "optoprobe/cellar2/status": b"online",
+        "homeassistant/status": b"online",
+    }
+    given = {"protocol": "auto", "discovery": form, "meter_key": KEY, "mqtt_tls_cert": "", "wifi_password": "secret"}
+    with Probe(tmp_path, SmlMeter(1), given) as probe:
+        probe.retained.update(others)
+        probe.retained["optoprobe/cellar/capture/set"] = b"30"  # kept by mistake
+        probe.retained["optoprobe/cellar/OLD/state"] = b'{"energy_import": "1"}'  # of a meter that has gone
+        probe.retained["homeassistant/device/optoprobe_cellar_OLD/config"] = b"{}"
+        assert probe.run_until(90, done=lambda: probe.of("/state"))
+        probe.run_for(20)
+        for name in ("capture.txt", "energy.json", "counters.json", "scale.json", "settings.json.new"):
+            (tmp_path / name).write_text(KEY)
+        assert len(probe.retained) > 6
+        wiped(probe, 40)
+        assert probe.retained == others
+        assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["board.json"]
+        assert not any(KEY in line for line in probe.log)
+        assert len(probe.modules.load("machine").RTC().memory()) <= 6  # of the restart alone
+
+
+def test_a_wipe_without_a_broker_removes_what_is_here(probe: Probe, tmp_path: Path) -> None:
+    probe.run_for(30)
+    clock = probe.modules.load("time")
+
+    def connect(*_: Any) -> None:
+        while True:
+            clock.sleep_ms(1000)
+
+    probe.modules.load("umqtt.simple").MQTTClient.connect = connect
+    wiped(probe, 120)
+    assert not (tmp_path / "settings.json").exists()
+    assert "not there" in probe.log[-1]

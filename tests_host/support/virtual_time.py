@@ -42,6 +42,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paho.mqtt.client import topic_matches_sub
+
 from metering.line import Line
 from optoprobe import runtime
 from optoprobe.virtual.line import NS, Channel, MeterReceiver, Noise, Receiver, Transmitter, upright
@@ -783,9 +785,9 @@ class Probe:
 
             def subscribe(self, topic: bytes) -> None:
                 self._topics.append(bytes(topic))
-                kept = probe.retained.get(bytes(topic).decode())
-                if kept is not None:
-                    self._kept.append((bytes(topic), kept))
+                for kept, payload in probe.retained.items():
+                    if topic_matches_sub(bytes(topic).decode(), kept):
+                        self._kept.append((kept.encode(), payload))
 
             def check_msg(self) -> None:
                 kept, self._kept = self._kept, []
@@ -793,7 +795,7 @@ class Probe:
                 for retained, messages in ((True, kept), (False, said)):
                     probe.modules.load("firmware.mqtt.session").umqtt.socket.retained = retained
                     for topic, payload in messages:
-                        if topic in self._topics:
+                        if any(topic_matches_sub(wanted.decode(), topic.decode()) for wanted in self._topics):
                             self._heard(topic, payload)
 
             def publish(self, topic: bytes, payload: bytes, retain: bool = False, qos: int = 0) -> None:

@@ -21,7 +21,8 @@ from .device_check import device_modules
 SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
 SECRETS += ("device_password",)
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
-STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", *FILES.values())
+STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", "capture.txt", "restart.txt")
+STATE += ("change.json", *FILES.values())
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
