@@ -202,6 +202,7 @@ EXTRA = {
     "firmware/mqtt/wifi_trial.py": {"_thread", "network"},  # the Wi-Fi for a moment, while its owner waits
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment
     "firmware/hardware/rtc_record.py": {"machine"},  # RTC memory, as store has flash
+    "firmware/mqtt/forget_topics.py": {"umqtt"},  # its exception: what a broker lets nobody read stays
     "firmware/mqtt/time_sync.py": {"ntptime"},  # network's, loaded where the time is needed
 }
 

@@ -89,6 +89,11 @@ def told():
     return restarts, "cause %d" % code
 
 
+def forget():
+    """Nothing of before is known to the next run."""
+    machine.RTC().memory(b"")
+
+
 def restart(own_cause, story=""):
     """Reset the chip; the next run is told the cause, which is `story` (str) where there is one."""
     restarts, quick, _ = _read()
