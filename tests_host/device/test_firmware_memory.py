@@ -91,7 +91,7 @@ def run(folder: Path, meter: SmlMeter, probe: str, protocol: str) -> Run:
                 asked_s = time.monotonic()
                 listener.publish("homeassistant/status", "online")
                 time.sleep(6)
-                diagnostics = listener.wait_for("/diagnostics", 5, asked_s + 1).object()
+                diagnostics = listener.wait_for("/diagnostics", 60, asked_s + 1).object()
                 alive = board.running
                 return Run(list(listener.messages), list(server.log), diagnostics, board.log, alive)
 
