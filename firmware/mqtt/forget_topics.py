@@ -18,7 +18,7 @@ class TopicsForgotten:
     def __init__(self, services):
         self._services = services
         self.done = False
-        self._client = None
+        self._client: umqtt.MQTTClient = None  # type: ignore[assignment]  # until clean()
         self._heard_at = 0
         self._slugs = []  # of the meters that the broker knows
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import certificates
+from .. import certificates, wcc_sheet
 from ..board_settings import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
 
 _KEY_COLUMN = 24
@@ -36,6 +36,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--unset", action="append", default=[], metavar="KEY", help="back to its default")
     parser.add_argument("--import", dest="source", type=Path, metavar="FILE", help="change what the JSON file names")
+    parser.add_argument(
+        "--import-wcc", action="append", default=[], type=Path, metavar="FILE",
+        help="take over a meter of a WCC Lite's configuration, .xlsx or .csv (a sheet each)",
+    )  # fmt: skip
+    parser.add_argument("--wcc-device", default="", metavar="ALIAS", help="which one, where there are several meters")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the settings but the secrets to a JSON file")
     parser.add_argument("--factory-reset", action="store_true", help=f"remove {', '.join(STATE)} from the board")
     parser.add_argument("--yes", action="store_true", help="with --factory-reset: do not ask")
@@ -58,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace, rows: list[Row]) -> None:
-    changes = (_imported(args.source, rows) if args.source else {}) | dict(_given(text, rows) for text in args.set)
+    changes = _of_gateway(args.import_wcc, args.wcc_device) if args.import_wcc else {}
+    changes |= (_imported(args.source, rows) if args.source else {}) | dict(_given(text, rows) for text in args.set)
     unset = tuple(_known(key, rows).key for key in args.unset)
     files: dict[str, bytes] = {}
     try:
@@ -147,6 +153,16 @@ def _imported(file: Path, rows: list[Row]) -> dict[str, Any]:
         if isinstance(found.get(key), str) and found[key] and not certificates.is_text(found[key]):
             found[key] = str(file.parent / found[key])
     return found
+
+
+def _of_gateway(files: list[Path], alias: str) -> dict[str, Any]:
+    try:
+        found = wcc_sheet.read(files, alias)
+    except wcc_sheet.WccError as error:
+        raise ConfigError(f"{error}; nothing was written", 2) from error
+    for sentence in found.left_out:
+        print(f"Left out, {sentence}")
+    return found.settings
 
 
 def _export(file: Path, found: dict[str, Any], rows: list[Row]) -> None:
