@@ -8,6 +8,7 @@ from support.command_line import start
 
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.serial_meter import SerialMeter
+from optoprobe.virtual.tcp_meter import TcpMeter
 
 PASSWORD = "71043298"
 JOBS = "obis_job=1.0.1.8.0.255:2,1.0.14.7.0.255"
@@ -16,8 +17,10 @@ JOBS = "obis_job=1.0.1.8.0.255:2,1.0.14.7.0.255"
 def read(meter: AskedDlmsMeter, options: str, password: str = "") -> tuple[int, str, str]:
     """(exit code, stdout, stderr)."""
     environment = {"OPTOPROBE_METER_PASSWORD": password}
-    with SerialMeter(meter) as simulated:
-        words = ("--port", simulated.path, "--protocol", "dlms-client", "--json", "--meter-options", options)
+    played = TcpMeter(meter) if meter.wrapper else SerialMeter(meter)
+    with played as simulated:
+        where = ("--tcp", simulated.path) if meter.wrapper else ("--port", simulated.path, "--protocol", "dlms-client")
+        words = (*where, "--json", "--meter-options", options)
         process: subprocess.Popen[str] = start("read", *words, **environment)
         try:
             out, err = process.communicate(timeout=90)
@@ -28,7 +31,13 @@ def read(meter: AskedDlmsMeter, options: str, password: str = "") -> tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("options", "more"), [(JOBS, {}), (JOBS + " type=SN", {"short_names": True}), (JOBS, {"password": PASSWORD})]
+    ("options", "more"),
+    [
+        (JOBS, {}),
+        (JOBS + " type=SN", {"short_names": True}),
+        (JOBS, {"password": PASSWORD}),
+        (JOBS, {"password": PASSWORD, "wrapped": True}),
+    ],
 )
 def test_a_meter_is_read_and_let_go(options: str, more: dict) -> None:
     meter = AskedDlmsMeter(**more)
@@ -51,3 +60,17 @@ def test_a_wrong_password_ends_it_with_a_sentence_after_one_try() -> None:
 def test_wrong_options_are_told() -> None:
     code, out, err = read(AskedDlmsMeter(), "client_address=300")
     assert (code, out) == (1, "") and "client_address is a whole number up to 127" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--tcp", "127.0.0.1:x"), "give HOST or HOST:PORT"),
+        (("--tcp", "127.0.0.1", "--protocol", "sml"), "--tcp and sml do not belong together"),
+        (("--tcp", "127.0.0.1:1"), "nothing can be reached at 127.0.0.1:1"),
+    ],
+)
+def test_what_is_no_meter_on_the_network_is_a_sentence(words: tuple[str, ...], said: str) -> None:
+    process: subprocess.Popen[str] = start("read", *words)
+    out, err = process.communicate(timeout=90)
+    assert (process.returncode, out) == (2, "") and said in err and err.count("\n") == 1

@@ -1,5 +1,6 @@
 """Our simulated DLMS meter in the hands of a client that is not ours: gurux-dlms from PyPI, unmodified."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from gurux_dlms import GXByteBuffer, GXDLMSClient, GXReplyData
 from gurux_dlms.enums import Authentication, InterfaceType, ObjectType
 
 from optoprobe.virtual.dlms_asked_meter import QUIRKS, AskedDlmsMeter
+from optoprobe.virtual.tcp_meter import TcpMeter
 
 
 class Client:
@@ -14,7 +16,8 @@ class Client:
 
     def __init__(self, meter: AskedDlmsMeter, client: int, password: str) -> None:
         level = Authentication.LOW if password else Authentication.NONE
-        self.gurux = GXDLMSClient(not meter.has_short_names, client, 1, level, password or None, InterfaceType.HDLC)
+        kind = InterfaceType.WRAPPER if meter.wrapper else InterfaceType.HDLC
+        self.gurux = GXDLMSClient(not meter.has_short_names, client, 1, level, password or None, kind)
         self._meter = meter
         self._now_s = 0.0
 
@@ -36,8 +39,24 @@ class Client:
         assert self.gurux.getData(GXByteBuffer(said), reply, GXReplyData()), said.hex()
 
     def associate(self) -> None:
-        self.gurux.parseUAResponse(self.ask(self.gurux.snrmRequest()).data)
+        if not self._meter.wrapper:
+            self.gurux.parseUAResponse(self.ask(self.gurux.snrmRequest()).data)
         self.gurux.parseAareResponse(self.ask(self.gurux.aarqRequest()).data)
+
+
+class TcpClient(Client):
+    """The same over a socket."""
+
+    def __init__(self, path: str, *client: Any) -> None:
+        super().__init__(*client)
+        host, _, port = path.partition(":")
+        self.socket = socket.create_connection((host, int(port)), 60)
+
+    def _exchange(self, frame: Any, reply: GXReplyData) -> None:
+        self.socket.sendall(bytes(frame))
+        said = GXByteBuffer(self.socket.recv(4096))
+        while not self.gurux.getData(said, reply, GXReplyData()):
+            said.set(self.socket.recv(4096))
 
 
 BY_SHORT_NAMES = [(True, ()), (True, ("segments",))]  # it asks for the next block of those with the tag 00, not 05
@@ -53,6 +72,28 @@ def test_gurux_reads_its_object_list_and_every_register(
 ) -> None:
     meter = AskedDlmsMeter(password=password, quirks=quirks, short_names=short_names)
     client = Client(meter, 32 if password else 16, password)
+    read_all(client, meter)
+    client.ask(client.gurux.disconnectRequest())
+    assert meter.events == ["left properly, 13 values read"] and meter.served == {0x60, 0x05 if short_names else 0xC0}
+
+
+@pytest.mark.parametrize(
+    ("short_names", "quirks", "password"), [(False, (), ""), (False, ("blocks",), "71043298"), (True, (), "71043298")]
+)
+def test_gurux_reads_it_over_tcp_too(short_names: bool, quirks: tuple[str, ...], password: str) -> None:
+    meter = AskedDlmsMeter(password=password, quirks=quirks, short_names=short_names, wrapped=True)
+    with TcpMeter(meter) as listening:
+        client = TcpClient(listening.path, meter, 32 if password else 16, password)
+        with client.socket:
+            read_all(client, meter)
+            client.ask(client.gurux.releaseRequest())
+        listening.check()
+    assert meter.events == ["left properly, 13 values read"]
+    assert meter.served == {0x60, 0x62, 0x05 if short_names else 0xC0}
+
+
+def read_all(client: Client, meter: AskedDlmsMeter) -> None:
+    """Associate, read the object list and every register, and compare."""
     client.associate()
     objects = client.gurux.parseObjects(client.ask(client.gurux.getObjectsRequest()).data, True)
     registers = [found for found in objects if found.objectType == ObjectType.REGISTER]
@@ -65,8 +106,6 @@ def test_gurux_reads_its_object_list_and_every_register(
     for register in registers:
         _, count, scaler, unit = said[register.logicalName]
         assert register.value == pytest.approx(count * 10**scaler) and int(register.unit) == unit
-    client.ask(client.gurux.disconnectRequest())
-    assert meter.events == ["left properly, 13 values read"] and meter.served == {0x60, 0x05 if short_names else 0xC0}
 
 
 def code_of(text: str) -> list[int]:

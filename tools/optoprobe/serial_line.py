@@ -116,10 +116,18 @@ class SerialLine:
         self.name = port
         self.line = _START
         self.asked = False
-        self._port = open_port(port)
+        self._port: Any = self._open_port()
         self._kept = bytearray()  # received, not taken by an action yet
         self._echo = Echo()
         self._on_progress: Callable[[bytes], None] | None = None
+
+    def _open_port(self) -> Any:
+        return open_port(self.name)
+
+    @property
+    def trouble(self) -> str:
+        """What has befallen the connection that the conversation cannot see; "" here, where it is raised."""
+        return ""
 
     def __enter__(self) -> SerialLine:
         return self

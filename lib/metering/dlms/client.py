@@ -178,9 +178,16 @@ class Conversation:
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
         self._context = SN if options.is_short else LN
         retries = given("retry_counter", _RETRIES)
+        link = HdlcLink
+        if options.is_wrapped:
+            try:
+                from metering.on_computer.wrapper_link import WrapperLink as link
+            except ImportError:
+                self.explanation = "meter_options: mode=DLMS-WRAPPER goes over TCP alone: optoprobe read --tcp"
+                return self._link_by("")
         Options = options = None
         unload("metering.dlms.client_options")
-        return HdlcLink(meter, client, timeout_ms, retries)
+        return link(meter, client, timeout_ms, retries)
 
     @property
     def FAREWELL(self):

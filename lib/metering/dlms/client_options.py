@@ -16,7 +16,8 @@ _MOST = {
 
 class Options:
     """`numbers` holds what was given of client_address, logical_address, physical_address, address_size, serial_number,
-    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `is_short`: by short names.
+    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `is_short`: by short names. `is_wrapped`:
+    in the wrapper of TCP, by a computer.
     `has_password` False: none is used. `jobs`: bytes, the six of each register that is read in place of the usual ones.
     """
 
@@ -25,7 +26,7 @@ class Options:
         self.numbers = {}
         self.has_sign_on = False
         self.has_password = True
-        self.is_short = False
+        self.is_short = self.is_wrapped = False
         self.jobs = b""
         for word in text.split():
             key, _, value = word.partition("=")
@@ -34,8 +35,9 @@ class Options:
                 if not value.isdigit() or len(value) > 9 or int(value) > most:
                     raise ValueError("%s is a whole number up to %d" % (key, most))
                 self.numbers[key] = int(value)
-            elif word in ("mode=IEC", "mode=DLMS", "mode=DLMS-HDLC"):
+            elif word in ("mode=IEC", "mode=DLMS", "mode=DLMS-HDLC", "mode=DLMS-WRAPPER"):
                 self.has_sign_on = value == "IEC"
+                self.is_wrapped = value == "DLMS-WRAPPER"
             elif word in ("type=LN", "type=SN"):
                 self.is_short = value == "SN"
             elif word in ("auth=NONE", "auth=LOW"):
@@ -47,11 +49,13 @@ class Options:
         self.addresses(False)
 
     def addresses(self, has_password):
-        """(the meter's, the client's) as they are sent. Raises ValueError."""
+        """(the meter's, the client's) as they are sent, numbers in the wrapper. Raises ValueError."""
         from metering.dlms.hdlc_station import client_address, physical_of_serial, server_address
 
         given = self.numbers.get
         client = given("client_address", 32 if has_password else 16)
+        if self.is_wrapped:
+            return given("logical_address", 1), client
         logical, physical, size = given("logical_address", 1), given("physical_address", 0), given("address_size", 0)
         if "serial_number" in self.numbers:
             logical, physical, size = 1, physical_of_serial(self.numbers["serial_number"]), 4

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..serial_line import SerialLine
 
 PASSWORD_VARIABLE = "OPTOPROBE_METER_PASSWORD"
+OVER_TCP = "dlms-client"
 
 _DARK_S = 3.0  # auto: most meters that talk by themselves do so every 1 to 2 s, and stop for less than that
 _NOISE_S = 12.0  # auto: where something comes, and no telegram; most of the others push every 10 s
@@ -41,12 +42,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "read",
         help="a meter through an optical head on this computer -> readings",
-        description="Reads the meter in front of an optical head on a serial port, once or again and again.",
+        description="Reads the meter in front of an optical head on a serial port, or one on the network.",
         epilog="Ctrl-C ends it and lets the meter go. Exit code 0 if a reading came, 1 if none, 2 for wrong usage or a "
         "port that cannot be used.",
         allow_abbrev=False,
     )
-    parser.add_argument("--port", required=True, help="serial port of the head, such as /dev/ttyUSB0 or COM3")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", help="serial port of the head, such as /dev/ttyUSB0 or COM3")
+    where.add_argument(
+        "--tcp", metavar="HOST[:PORT]", help="a DLMS meter on the network (4059), in the wrapper of IEC 62056-4-7"
+    )
     parser.add_argument(
         "--protocol",
         choices=decoding.protocol_names(),
@@ -110,21 +115,37 @@ def _check_text(what: str, text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..serial_line import PortError, SerialLine
+    from ..serial_line import PortError
 
     try:
-        _check_text("--address", args.address)
-        password = password_of(args)
-        keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
-    except ValueError as error:
-        _say(f"{error}.")
-        return 2
-    try:
-        with SerialLine(args.port) as line:
+        try:
+            _check_text("--address", args.address)
+            password = password_of(args)
+            keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
+            line = _line(args)
+        except ValueError as error:
+            _say(f"{error}.")
+            return 2
+        with line:
             return _Session(args, line, password, keys).run()
     except PortError as error:
         _say(f"{error}.")
         return error.code
+
+
+def _line(args: argparse.Namespace) -> SerialLine:
+    """The port or the connection. Raises PortError, ValueError."""
+    from ..serial_line import SerialLine
+    from ..tcp_line import TcpLine
+
+    if not args.tcp:
+        return SerialLine(args.port)
+    if args.protocol not in (decoding.AUTO, OVER_TCP):
+        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {OVER_TCP} goes over the network")
+    args.protocol = OVER_TCP
+    if "mode=" not in args.meter_options:
+        args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
+    return TcpLine(args.tcp)
 
 
 def _say(text: str) -> None:
@@ -331,7 +352,8 @@ class _Session:
 
     def _why_nothing(self) -> str:
         if self._conversation is not None and self._conversation.explanation:
-            return _sentence(self._conversation.explanation)
+            trouble = f" ({self.line.trouble})" if self.line.trouble else ""
+            return _sentence(self._conversation.explanation) + trouble
         rejected = [f"{reason} {n}" for reason, n in self._listener.rejected.items() if n]
         came = f"{self._n_bytes:,} bytes" if self._n_bytes else "nothing"
         why = f"{came} came" + (f", rejected: {', '.join(rejected)}" if rejected else "")

@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "simulate",
         help="plays a meter on a pseudo-terminal or a serial port",
-        description="Plays a meter, in real time. With --pty the first line printed is the port to read.",
+        description="Plays a meter, in real time. With --pty or --tcp the first line printed is what to read.",
         epilog="Ctrl-C ends it. Exit code 0 then, 1 when the port has gone, 2 for wrong usage or a port that cannot be "
         "used.",
         allow_abbrev=False,
@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", help="serial port, such as /dev/ttyUSB0, or one end of a pair of ports")
     where.add_argument("--pty", action="store_true", help="make a pseudo-terminal and print its name")
+    where.add_argument("--tcp", metavar="[HOST:]PORT", help="listen there, in the wrapper of DLMS (127.0.0.1)")
     add_password(parser)
     parser.add_argument("--history", metavar="N", type=_count, help="months of historical values in a read-out")
     parser.add_argument("--reaction-ms", metavar="MS", type=seconds, help="time to each answer (drawn, up to 1500)")
@@ -63,6 +64,7 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     from ..serial_line import PortError
     from ..virtual.serial_meter import SerialMeter
+    from ..virtual.tcp_meter import TcpMeter
 
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -70,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
         source = _source(args)
         for number in before:
             signal.signal(number, lambda *_: stop.set())
-        with SerialMeter(source, args.port, echo=args.echo) as meter:
-            if args.pty:
+        played = TcpMeter(source, args.tcp) if args.tcp else SerialMeter(source, args.port, echo=args.echo)
+        with played as meter:
+            if args.port is None:
                 print(meter.path, flush=True)
             until_s = time.monotonic() + (args.seconds or threading.TIMEOUT_MAX)
             told = 0
@@ -107,7 +110,7 @@ def _source(args: argparse.Namespace) -> Any:
     module = simulated.of(protocol)
     modes = getattr(module, "MODES", {})
     heeded = getattr(module, "OPTIONS", ())
-    given: dict[str, Any] = {"history": args.history, "reaction_ms": args.reaction_ms}
+    given: dict[str, Any] = {"history": args.history, "reaction_ms": args.reaction_ms, "tcp": bool(args.tcp) or None}
     if args.password_file or "password" in heeded:  # one of the environment is for whom it may concern
         given["password"] = password_of(args) or None
     options = {option: value for option, value in given.items() if value is not None}

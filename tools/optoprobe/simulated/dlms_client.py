@@ -13,14 +13,19 @@ METERS = {
     "dlms-ask-sn": "DLMS, asked by short names",
     "dlms-ask-low": "DLMS, asked with a password",
 }
-OPTIONS = ("password",)
+OPTIONS = ("password", "tcp")
 _PASSWORD = "71043298"
 
 
-def make(name: str, quirks: Iterable[str], *, seed: int = 1, password: str = "") -> AskedDlmsMeter:
+def make(
+    name: str, quirks: Iterable[str], *, seed: int = 1, password: str = "", tcp: bool = False
+) -> AskedDlmsMeter:
+    """`tcp`: in the wrapper, which knows no sign-on."""
     wanted = password or (_PASSWORD if name == "dlms-ask-low" else "")
-    sign_on, short_names = name == "dlms-ask-e", name == "dlms-ask-sn"
-    return AskedDlmsMeter(sign_on=sign_on, short_names=short_names, password=wanted, seed=seed, quirks=quirks)
+    sign_on, short_names = name == "dlms-ask-e" and not tcp, name == "dlms-ask-sn"
+    return AskedDlmsMeter(
+        sign_on=sign_on, short_names=short_names, password=wanted, seed=seed, quirks=quirks, wrapped=tcp
+    )
 
 
 def settings(meter: AskedDlmsMeter) -> dict[str, object]:

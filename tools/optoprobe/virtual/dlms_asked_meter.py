@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from metering.line import Line
 
 from . import dlms_encoder as enc
+from .dlms_asked_wrapper import Unwrapping
 from .household import DWMS_PER_WH, Counters, Household
 from .iec62056_21_talk import bcc
 from .optical_server import Transmission
@@ -47,7 +48,8 @@ ENERGIES = {"1-0:1.8.0*255": 0, "1-0:2.8.0*255": 1, "1-0:1.8.1*255": 2, "1-0:1.8
 
 
 class AskedDlmsMeter:
-    """`password` "": none is wanted; `sign_on`: by mode E. `line` is what it sends and hears with now.
+    """`password` "": none is wanted; `sign_on`: by mode E; `wrapped`: over TCP. `line` is what it sends and hears with
+    now.
 
     `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard,
     `read` the Rows of the session, `requests` counts GETs, `is_linked` and `is_associated` tell its state.
@@ -63,6 +65,7 @@ class AskedDlmsMeter:
         server: bytes = b"\x03",
         client: int | None = None,
         short_names: bool = False,
+        wrapped: bool = False,
     ) -> None:
         self.quirks = frozenset(quirks)
         unknown = self.quirks.difference(QUIRKS)
@@ -71,6 +74,7 @@ class AskedDlmsMeter:
         self.password = password.encode("ascii")
         self.client = enc.hdlc_address(client if client is not None else 32 if password else 16)
         self.server = server
+        self.wrapper = Unwrapping(server[-1] >> 1, self.client[0] >> 1) if wrapped else None
         self.number = f"{50_000_000 + seed * 7_331 % 10_000_000:08d}"
         self.has_sign_on = sign_on
         self.has_short_names = short_names
@@ -130,6 +134,10 @@ class AskedDlmsMeter:
         if at_s - self._heard_s > 1.0 and not self._queue:
             self._heard.clear()
         self._heard_s = at_s
+        if self.wrapper is not None:
+            for apdu in self.wrapper.heard(value):
+                self._hear_wrapped(apdu, at_s)
+            return
         if self.has_sign_on and self._stage < 2:
             self._hear_sign_on(value & 0x7F, at_s)
             return
@@ -173,6 +181,18 @@ class AskedDlmsMeter:
         else:
             self._stage = 0
 
+    def _hear_wrapped(self, apdu: bytes, at_s: float) -> None:
+        assert self.wrapper is not None
+        is_release = apdu[0] == 0x62
+        if is_release and self.is_linked:
+            self._note_leaving()
+        self.is_linked = not is_release
+        self._say(at_s, self.wrapper.wrapped(self._serve(apdu, at_s)), None, is_release)
+
+    def _note_leaving(self) -> None:
+        self.sessions += 1
+        self.events.append(f"left properly, {len(self.read)} values read")
+
     # --- HDLC ---
 
     def _hear_frames(self, at_s: float) -> None:
@@ -214,8 +234,7 @@ class AskedDlmsMeter:
             self._answer(at_s, _UA, sizes + b"\x07\x04\x00\x00\x00\x01\x08\x04\x00\x00\x00\x01")
         elif control == _DISC:
             if self.is_linked:
-                self.sessions += 1
-                self.events.append(f"left properly, {len(self.read)} values read")
+                self._note_leaving()
             self._answer(at_s, _UA if self.is_linked else _DM, b"", ends=True)
             self.is_linked = self.is_associated = False
             self._stage = 0
