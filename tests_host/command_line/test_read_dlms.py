@@ -74,3 +74,16 @@ def test_what_is_no_meter_on_the_network_is_a_sentence(words: tuple[str, ...], s
     process: subprocess.Popen[str] = start("read", *words)
     out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:
+    meter = AskedDlmsMeter(sign_on=True)
+    with SerialMeter(meter) as simulated:
+        process: subprocess.Popen[str] = start("read", "--port", simulated.path, "--json", "--meter-options", JOBS)
+        try:
+            out, err = process.communicate(timeout=180)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and "mode E" in err, err
+    said = json.loads(out)
+    assert said["protocol"] == "dlms-client" and len(said["readings"]) == 2

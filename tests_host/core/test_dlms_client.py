@@ -12,6 +12,8 @@ from metering.dlms.asked_values import AskedValues
 from metering.dlms.client import Conversation
 from metering.dlms.client_options import Options
 from metering.dlms.hdlc_link import frame_end
+from metering.iec62056_21 import poll
+from metering.iec62056_21.data_block import Iec62056_21
 from metering.line import EXPECT, LISTEN, MAX_SENT, SEND, WAIT, Line
 from optoprobe.capture_file import Capture, Segment
 from optoprobe.masking import mask
@@ -245,6 +247,15 @@ def test_a_read_out_in_place_of_hdlc_is_taken():
     asked = Asked(AskedDlmsMeter(sign_on=True, quirks=("read_out",)))
     assert asked.read(), asked.conversation.explanation
     assert asked.telegrams[-1]["1-0:1.8.0*255"] == "000123.4" and asked.listener.meter_id() == asked.meter.number
+
+
+def test_a_meter_that_offers_mode_e_and_is_mute_in_mode_c_is_told_so():
+    """As AUX5 of Hungary: /AUX5\\2..., acknowledged as of mode C, sends nothing."""
+    bench = Bench(meter := AskedDlmsMeter(sign_on=True), VirtualLine(meter.line))
+    conversation = poll.Conversation(Iec62056_21())
+    assert not bench.converse(conversation.read_out())
+    assert conversation.offers_mode_e and conversation.failed["no data"] == 1
+    assert "sends no data block: it speaks DLMS" in conversation.explanation
 
 
 def test_a_lost_link_keeps_what_was_read():

@@ -1,7 +1,8 @@
 """Asking an IEC 62056-21 meter: sign-on, baud change, read-out, and single registers in programming mode.
 
 Source: IEC 62056-21:2002, 6.3 (modes), 6.4 (messages), 6.5 (reading in programming mode), annex B (wake-up). Reading
-only: no write command exists here. Mode E (\\2) is answered as mode C; HDLC is not spoken. Messages are
+only: no write command exists here. Mode E (\\2) is answered as mode C; where no block comes then, as of a meter that
+speaks HDLC alone, the owner is told. Messages are
 metering.iec62056_21.exchange's, single registers metering.iec62056_21.programming_mode's, loaded when they are wanted.
 
     /?<address>! CR LF        -->        300 baud
@@ -58,11 +59,13 @@ _SENTENCES = (
     "the meter does not answer: turn the head until its transmitter faces the meter's receiver; "
     "some meters want their number (meter address), battery meters a wake-up",
     "the meter answers, but not with an identification line: move the head, keep light away",
-    "the meter identifies itself, but sends no data block",
+    "the meter identifies itself, but sends no data block%s",
     "the data block at %d baud was damaged %d times (%s): move the head, keep light away",
     "the meter refuses the password: it is not tried again for an hour",
     "%s: it is read as a whole",
 )
+_MODE_E = b"\\2"  # in an identification: HDLC is spoken
+_SPEAKS_DLMS = ": it speaks DLMS (mode E), set protocol dlms-client and meter_options mode=IEC"
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
 
 
@@ -206,6 +209,11 @@ class Conversation:
         self.explanation = ""
 
     @property
+    def offers_mode_e(self):
+        """Does the identification heard last say that HDLC is spoken?"""
+        return _MODE_E in bytes([byte & 0x7F for byte in self._exchange.identification])
+
+    @property
     def pause_s(self):
         """How long the meter is left alone between read-outs, by what is in the listener's hand."""
         return self._interval_s or (_BATTERY_INTERVAL_S if self._listener.heat else _INTERVAL_S)
@@ -314,7 +322,10 @@ class Conversation:
             reader.choose_registers(self._are_registers_answered)
             if not self._password_rests_s:
                 self.explanation = ""
-        return self._note(outcome, reader.detail if outcome == "bad data" else ())
+        detail = reader.detail if outcome == "bad data" else ()
+        if outcome == "no data":
+            detail = _SPEAKS_DLMS if self.offers_mode_e else ""
+        return self._note(outcome, detail)
 
     def read_registers(self, addresses):
         """Generator of line actions: reads single registers, `addresses` (bytes, as printed), in programming mode.

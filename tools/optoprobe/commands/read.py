@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..serial_line import SerialLine
 
 PASSWORD_VARIABLE = "OPTOPROBE_METER_PASSWORD"
-OVER_TCP = "dlms-client"
+ASKED_DLMS = "dlms-client"
 
 _DARK_S = 3.0  # auto: most meters that talk by themselves do so every 1 to 2 s, and stop for less than that
 _NOISE_S = 12.0  # auto: where something comes, and no telegram; most of the others push every 10 s
@@ -140,9 +140,9 @@ def _line(args: argparse.Namespace) -> SerialLine:
 
     if not args.tcp:
         return SerialLine(args.port)
-    if args.protocol not in (decoding.AUTO, OVER_TCP):
-        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {OVER_TCP} goes over the network")
-    args.protocol = OVER_TCP
+    if args.protocol not in (decoding.AUTO, ASKED_DLMS):
+        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {ASKED_DLMS} goes over the network")
+    args.protocol = ASKED_DLMS
     if "mode=" not in args.meter_options:
         args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
     return TcpLine(args.tcp)
@@ -154,6 +154,10 @@ def _say(text: str) -> None:
 
 class _Ended(Exception):
     """Nothing more is wanted of this conversation; thrown where it waits for bytes."""
+
+
+class _SpeaksModeE(Exception):
+    """The meter that is asked by IEC 62056-21 sends no data block, and says that it speaks DLMS."""
 
 
 class _NoAnswer(Exception):
@@ -213,7 +217,14 @@ class _Session:
             return
         name = self._who_is_asked()
         _say(f"nothing is understood: asking by {name} on {self.line.name} ...")
-        self._ask(name)
+        try:
+            self._ask(name)
+        except _SpeaksModeE:
+            self._progress.wipe()
+            _say(f"it sends no data block, and speaks DLMS: asking by {ASKED_DLMS} in mode E ...")
+            self.args.meter_options = f"mode=IEC {self.args.meter_options}"
+            self._failures_told = 0
+            self._ask(ASKED_DLMS)
 
     def _hear_until_the_end(self, protocol: str) -> None:
         """Listen on one line of the protocol after the other, until the time is over."""
@@ -296,7 +307,8 @@ class _Session:
             wake_up=self.args.wake_up,
             interval_s=self.args.every or 0,
         )
-        if self.args.meter_options:
+        is_found = self.args.protocol == decoding.AUTO  # the words are for one who heeds them
+        if self.args.meter_options and (conversation_class.takes_options or not is_found):
             if not conversation_class.takes_options:
                 raise _NoAnswer(f"--meter-options and {name} do not belong together: leave one out")
             self._conversation.take_options(self.args.meter_options)
@@ -343,6 +355,9 @@ class _Session:
         conversation = self._conversation
         if conversation is not None and conversation.failures > self._failures_told:
             self._failures_told = conversation.failures
+            if self.args.protocol == decoding.AUTO and getattr(conversation, "offers_mode_e", False):
+                if conversation.failed["no data"]:
+                    raise _SpeaksModeE
             rests = getattr(conversation, "is_resting", False)  # it will not ask for hours
             if not self.telegrams and (rests or conversation.failures >= _ATTEMPTS):
                 raise _NoAnswer(self._why_nothing())
