@@ -46,6 +46,6 @@ def build_decoder(reading, protocol, line, is_polled):
             settings["interval_s"],
         )
         conversation.answers = bool(is_polled)
-        if settings["meter_options"] and conversation_class.takes_options:
-            conversation.take_options(settings["meter_options"])
+        if reading.options and conversation_class.takes_options:
+            conversation.take_options(reading.options)
     return Decoder(listener, conversation, counters)

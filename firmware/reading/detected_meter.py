@@ -95,6 +95,8 @@ def apply(detected, reading, driver):
     reading.protocol = detected.protocol
     reading.is_polled = detected.is_polled
     reading.line = None if detected.is_polled else detected.uart_line()
+    if detected.is_polled and detected.bits == 7 and "mode=" not in reading.options:
+        reading.options = (reading.options + " mode=IEC").strip()  # for DLMS, behind its sign-on
     driver.flip_polarity(detected.invert)
 
 

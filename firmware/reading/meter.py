@@ -54,8 +54,8 @@ class Meter:
 
 class ReadingSettings:
     """What is being read now: `protocol`, `line` (metering.line.Line, None: the protocol's usual one), `is_polled`
-    (None: where the protocol knows how to ask), `password` ("": none). `owner` holds the settings as firmware.settings
-    has loaded them; nobody changes those.
+    (None: where the protocol knows how to ask), `password` ("": none), `options` for who asks by DLMS. `owner` holds
+    the settings as firmware.settings has loaded them; nobody changes those.
     """
 
     def __init__(self, settings):
@@ -64,3 +64,4 @@ class ReadingSettings:
         self.line = settings["line"]
         self.is_polled: bool | None = None
         self.password = settings["meter_password"]
+        self.options = settings["meter_options"]

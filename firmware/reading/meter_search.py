@@ -4,6 +4,7 @@ from micropython import const
 
 from firmware.reading.decoder_factory import build_decoder
 from firmware.reading.meter import Meter
+from metering.detection.candidates import Asking
 from metering.detection.search_story import Detection
 
 TYPE_CHECKING = const(0)
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from metering.detection.candidates import Proven
 
 _AFTER_SHORTAGE_MS = const(2000)
+_WAKE_S = const(86400)
 _SHORTAGES = const(3)  # fewer are the network side's, which composes something large at times
 _WATT_MS = 3600000000  # of a kWh
 
@@ -34,6 +36,7 @@ class Search(Meter):
         self._reading = reading
         self._driver = driver = services.driver
         self._detected = detected
+        self._health = services.health
         self._shortages_before = driver.out_of_memory
         self.decoder: Decoder | None = None
         self.proven: Proven | None = None
@@ -44,8 +47,15 @@ class Search(Meter):
         settings = reading.owner
         lone_ms = _WATT_MS // (settings["max_power_kw"] * 1000) // settings["pulses_per_kwh"]
         known = detected.protocol, line
-        asked = settings["meter_address"], settings["wake_up"]
-        self._detection = Detection(self._build, known, True, _say, lone_ms, *asked)
+        asking = Asking(
+            settings["meter_address"],
+            settings["wake_up"],
+            settings["meter_options"],
+            bool(settings["meter_password"]),
+            not detected.protocol or detected.is_polled,
+            self._may_wake,
+        )
+        self._detection = Detection(self._build, known, asking, _say, lone_ms)
 
     def _build(self, name, is_polled):
         """(listener, conversation or None) of the protocol as it would be used."""
@@ -54,6 +64,14 @@ class Search(Meter):
         if decoder.conversation is not None:
             decoder.conversation.answers = False
         return decoder.listener, decoder.conversation
+
+    def _may_wake(self):
+        """May a meter that lives on a battery be woken? Once a day, also where one search follows the other."""
+        detected, now_s = self._detected, self._health.uptime_s
+        if detected.woken_s is not None and now_s - detected.woken_s < _WAKE_S:
+            return False
+        detected.woken_s = now_s
+        return True
 
     def _leave_telegram(self):
         """A telegram stays in the listener's hand until the detection believes it."""

@@ -4,6 +4,7 @@ kind      lost after silence of ...                                            o
 PUSH      60 s before any telegram, 120 s behind a single one,
           then 4 of its longest pauses, but at the least 30 s, at the most 600 s
 POLLED                                                                         2 read-outs in a row unanswered
+BATTERY                                                                        the same, and a day without an answer
 BLINK     8 of its longest pauses, but at the least 75 s                       4 s within a minute of other light,
                                                                                8 s the next time, 16 s ...
 """
@@ -13,10 +14,11 @@ from micropython import const
 PUSH = const(0)
 POLLED = const(1)
 BLINK = const(2)
+BATTERY = const(3)
 
 # A row a kind: s of silence before any sign of life; behind a single one; then at the least; its longest pauses; s at
 # the most; failures in a row. 0 in front: silence does not tell.
-_LIMITS = ((60, 120, 30, 4, 600, 0), (0, 0, 0, 0, 0, 2), (75, 75, 75, 8, 4800, 0))
+_LIMITS = ((60, 120, 30, 4, 600, 0), (0, 0, 0, 0, 0, 2), (75, 75, 75, 8, 4800, 0), (0, 0, 86400, 0, 0, 2))
 _LONGEST_PAUSE_S = const(600)
 _NON_FLASH_MS = const(80)  # of a second: a remote control's, or noise, unless it comes again and again
 _NON_FLASH_SECONDS = const(4)
@@ -86,7 +88,7 @@ class Presence:
         """Is it time to look for the meter anew?"""
         unheard_s, once_s, least_s, pauses, most_s, failures = _LIMITS[self._kind]
         if failures:
-            return self._failures - self._failures_before >= failures
+            return self._failures - self._failures_before >= failures and now_s - self._heard_s >= least_s
         if self._non_flash_seconds >= self._most_non_flash:
             self._most_non_flash *= 2  # it may be noise again
             return True

@@ -19,8 +19,8 @@ import gc
 from micropython import const
 
 from firmware.reading.meter import Meter, ReadingSettings
+from firmware.reading.presence import BATTERY, POLLED, PUSH, Presence
 from firmware.reading.presence import BLINK as BLINKS
-from firmware.reading.presence import POLLED, PUSH, Presence
 from metering import protocols
 from metering.line import Line
 from metering.unload import unload
@@ -57,7 +57,7 @@ class DetectedMeter:
 
     `protocol` is None where nothing has been found yet. `baud bits parity invert` are the line as the meter sends,
     `uart_parity` is the parity that the UART was set to when the meter was proven; `seen` and `line` say so in words.
-    `slug` names the meter whose entities the hub has.
+    `slug` names the meter whose entities the hub has. `woken_s`: uptime at which a battery meter was knocked for last.
     """
 
     def __init__(self):
@@ -69,6 +69,7 @@ class DetectedMeter:
         self.uart_parity: str | None = None
         self.invert = False
         self.seen = self.line = self.slug = ""
+        self.woken_s: int | None = None
 
     def uart_line(self):
         """The Line (metering.line) that the UART was set to when the meter was proven."""
@@ -195,6 +196,8 @@ class MeterSupervisor(Meter):
         if self._task is None:
             self._task = asyncio.create_task(meter.run())
             kind = BLINKS if self._reading.protocol == protocols.BLINK else POLLED if self._detected.is_polled else PUSH
+            if kind == POLLED and meter.spares_battery():
+                kind = BATTERY
             presence.follow(self._detected.protocol, kind, health.uptime_s)
             meter.report_to(presence, health.uptime_s)
         while not presence.is_lost(health.uptime_s) and not self._task.done():

@@ -21,7 +21,8 @@ A row is four words: its name, and below `metering` the modules of
                                                   settings, and returns what came, b"" for nothing. Takes some seconds
                        answered_by(answer)        the name of the protocol that such an answer is of, mine or that of
                                                   another row; "" for none
-                       `-` where a search does not look for such meters: the owner names the protocol
+                       `-` where it has none: such meters are knocked for (metering.detection.knocks), or the owner
+                       names the protocol
 
 Rows are in the order in which a search tries them: what is shortest and gentlest first. What of a telegram names a
 person is the computer's to know (masking, beside the row's name).

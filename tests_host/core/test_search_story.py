@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, meter: Any, line: Line, noise: Noise | None = None, phase_s: float = 0.0, **search: Any) -> None:
         self.meter = meter
         self.air = VirtualLine(line, Line(9600), noise=noise)
-        self.detection = Detection(make, asks=False, **search)
+        self.detection = Detection(make, **search)
         self.looks = bytearray()
         self.lines: list[str] = []
         self._due_s = phase_s
@@ -116,7 +116,7 @@ def test_every_capture_has_the_signature_of_its_protocol() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_any_bytes_at_any_time(seed: int) -> None:
     draw = random.Random(seed)
-    detection = Detection(make, asks=False)
+    detection = Detection(make)
     actions = detection.run()
     ticks = draw.getrandbits(30)
     answer = None

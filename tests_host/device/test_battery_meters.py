@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.expected_messages import shown_of_battery_meter
 from support.virtual_time import Probe
 
-from metering.reading import Reading
-from metering.registers import describe
 from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.optical_server import Transmission
-
-SHIFT = {"Wh": -3, "J": -9}  # shown in kWh and GJ
-CODES = {"Wh": 30, "J": 25, "W": 27, "m³": 13, "m³/h": 15, "°C": 9, "K": 52}
 
 THERMAL = {"heat_energy": "kWh", "heat_volume": "m³", "heat_power": "W", "heat_flow": "m³/h"} | {
     "heat_flow_temperature": "°C", "heat_return_temperature": "°C",
@@ -32,11 +28,8 @@ class Told:
 
         def noting(now_s: float, free_s: float) -> Transmission | None:
             sent: Transmission | None = poll(now_s, free_s)
-            for code, value, unit in sent.expected if sent and sent.telegram else ():
-                obis = bytes(map(int, code.replace("-", ".").replace(":", ".").split("."))) + b"\xff"
-                if unit in CODES:
-                    key = describe(Reading(obis, 1, 0, CODES[unit])).key
-                    self.rows[key] = Decimal(value).scaleb(SHIFT.get(unit, 0))
+            if sent and sent.telegram:
+                self.rows.update(shown_of_battery_meter(sent.expected))
             return sent
 
         meter.poll = noting

@@ -67,9 +67,28 @@ def test_a_public_client_that_is_not_let_in_is_told_what_is_wanted(tmp_path: Pat
         assert "authentication required" in probe.notice() and probe.of("/state") == []
 
 
-def test_a_search_asks_no_such_meter(tmp_path: Path) -> None:
-    """It is read where it is named: SNRM belongs to no question of a search yet."""
-    meter = AskedDlmsMeter()
-    with Probe(tmp_path, meter, {"protocol": "auto"}) as probe:
-        probe.run_for(60)
-        assert meter.events == [] and not meter.served
+def found(probe: Probe) -> bool:
+    return probe.diagnostics()["protocol"] == "dlms-client"
+
+
+@pytest.mark.parametrize("sign_on", [False, True], ids=["direct", "mode-e"])
+def test_a_search_says_no_password_and_leaves_a_meter_that_wants_one_to_the_reading(
+    tmp_path: Path, sign_on: bool
+) -> None:
+    """Without one it says who gives it, and asks on gently; with it the meter is found by what it answers."""
+    meter = AskedDlmsMeter(password=PASSWORD, client=16, sign_on=sign_on)
+    with Probe(tmp_path / "without", meter, {}) as probe:
+        assert probe.run_until(60, done=lambda: "operator" in probe.diagnostics()["seen"]), probe.diagnostics()
+        seen = probe.diagnostics()["seen"]
+        assert "in DLMS" in seen and "authentication required" in seen and seen in probe.notice()
+        sessions = meter.sessions
+        probe.run_for(300)
+        assert meter.sessions == sessions and probe.of("/state") == [] and not found(probe)
+    meter = AskedDlmsMeter(password=PASSWORD, sign_on=sign_on)
+    with Probe(tmp_path / "with", meter, {"meter_password": PASSWORD}) as probe:
+        assert probe.run_until(60, done=lambda: found(probe)), probe.diagnostics()
+        assert not any(PASSWORD.encode() in data for _, data in probe.line.said)
+        assert probe.run_for(20, done=lambda: bool(probe.of("/state"))) and meter.wrong_passwords == 0
+        probe.restart()
+        since_s = probe.started_s
+        assert probe.run_for(20, done=lambda: any(m.at_s > since_s for m in probe.of("/state"))), "by mode E again"

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from support.broker import published
-from support.expected_messages import shown_of_codes, shown_of_prints
+from support.expected_messages import shown_of_battery_meter, shown_of_codes, shown_of_objects, shown_of_prints
 from support.virtual_time import MS, Message, Probe
 
 from metering.line import Line
 from optoprobe.virtual.blink_meter import BlinkMeter
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.line import NS, Noise
+from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 
 MORE_S = 5.0  # a cell goes on for so long behind its first reading: what follows has to be right, too
@@ -71,6 +74,8 @@ class Row:
     burst_ms: int = 20  # a disturbance is so long, and a hundred times as long apart
     vouched: bool = True  # has each telegram a check?
     sealed: bool = True  # has each telegram a strong one?
+    asked_by: bytes = b"/?"  # how what it is asked by begins, less parity bits
+    asked_s: float = ASKED_S  # of darkness at the most until then
 
     @property
     def telegrams_to_read(self) -> int:
@@ -114,6 +119,11 @@ def blink(width_ms: float, watt: int = 3600, pulses_per_kwh: int = 1000) -> Row:
     return Row("blink", "", make, 3_600_000 / watt / pulses_per_kwh, keys_of, burst_ms=100)
 
 
+def knocked(kind: str, line: str, asked_by: bytes, make: Callable[[int], Any], **more: Any) -> Row:
+    """A meter that is knocked for: behind a sign-on that nobody answers."""
+    return Row(kind, line, make, burst_ms=100, asked_by=asked_by, asked_s=18.0, **more)
+
+
 ROWS = {
     "sml": Row("sml", "9600 8N1", SmlMeter, 1),
     "sml-4s": Row("sml", "9600 8N1", lambda seed: SmlMeter(seed, period_s=4), 4),
@@ -137,6 +147,18 @@ ROWS = {
     "dlms-bare": dlms("9600 8N1", "hdlc", 5, framing="raw", sealed=False),
     "dlms-bare-sealed": dlms("9600 8N1", "hdlc", 5, framing="raw", security=0x30),
     "dlms-p1-inside": dlms("115200 8N1", "optical", 10, framing="raw", layout="p1", security=0x30),
+    "kmp": knocked("kmp", "1200 8N2", b"\x00\x3f\x01", lambda seed: KmpMeter(seed=seed)),
+    "mbus": knocked("mbus", "2400 8E1", b"\x10\x40\x7e", lambda seed: MbusMeter(seed=seed), sealed=False),
+    "mbus-asleep": knocked(
+        "mbus",
+        "2400 8E1",
+        b"\x10\x40\x7e",
+        lambda seed: MbusMeter("water", seed=seed, quirks=["sleepy"]),
+        sealed=False,
+        settings=lambda meter: {"wake_up": True},
+    ),
+    "dlms-ask": knocked("dlms-client", "9600 8N1", b"\x7e\x20\x07", lambda seed: AskedDlmsMeter(seed=seed)),
+    "dlms-ask-e": knocked("dlms-client", "300 7E1", b"/?", lambda seed: AskedDlmsMeter(seed=seed, sign_on=True)),
     "blink-2.5ms": blink(2.5),
     "blink-30ms": blink(30),
 }
@@ -147,6 +169,9 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "echo": {"echo": True},
     "fast-clock": {"clock_ppm": 30_000},
 }
+
+
+KNOCKED_CELLS = [(False, "echo"), (True, "disturbed")]
 
 
 # --- what has been published -----------------------------------------------------------------------------------------
@@ -198,7 +223,9 @@ def _want(row: Row, message: Message, expected: Any) -> dict[str, Any]:
         return published(expected)[live]
     if row.protocol == "iec62056-21":
         return shown_of_prints([(address.removesuffix("*255"), value, unit) for address, value, unit in expected])[live]
-    return shown_of_codes(expected)
+    if row.protocol == "dlms-client":
+        return shown_of_objects(expected)
+    return shown_of_codes(expected) if row.protocol == "dlms" else shown_of_battery_meter(expected)
 
 
 def _told(row: Row, message: Message) -> dict[str, Any]:
@@ -275,13 +302,15 @@ class Cell:
 
 
 def cells(phases: int) -> list[tuple[str, bool, str, int]]:
-    """(row, inverted, condition, phase) of every cell, the meter at so many moments of its period."""
+    """(row, inverted, condition, phase) of every cell, the meter at so many moments of its period; of those that are
+    knocked for two."""
     return [
         (row, inverted, condition, phase)
         for row in ROWS
         for inverted in (False, True)
         for condition in CONDITIONS
         for phase in range(phases)
+        if ROWS[row].asked_s == ASKED_S or phases > 1 or (inverted, condition) in KNOCKED_CELLS
     ]
 
 
@@ -318,8 +347,8 @@ def run_cell(folder: Path, name: str, inverted: bool, condition: str, phase: int
         if row.kind == "blink":
             cell.third_s = [sent.end_s for sent in probe.sent if sent.end_s > 0][2]
         if not row.period_s:
-            end_s = probe.sent[0].end_s - 1
-            cell.asked_s = max(at_s for at_s, data in said(probe) if data.startswith(b"/?") and at_s < end_s)
+            end_s = probe.sent[0].end_s - (1 if row.asked_s == ASKED_S else 0)
+            cell.asked_s = max(at_s for at_s, data in said(probe) if data.startswith(row.asked_by) and at_s < end_s)
     return cell
 
 

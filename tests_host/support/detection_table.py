@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]  # for a command; pytest has its own
 
-from support.detection_matrix import ASKED_S, ROWS, Cell, Row, cells, run_cell  # noqa: E402
+from support.detection_matrix import ROWS, Cell, Row, cells, run_cell  # noqa: E402
 
 
 def measured(row: Row, cell: Cell) -> tuple[float, float]:
@@ -20,7 +20,7 @@ def measured(row: Row, cell: Cell) -> tuple[float, float]:
     assert cell.first_s is not None
     if not row.period_s:
         assert cell.asked_s is not None
-        return cell.asked_s, ASKED_S
+        return cell.asked_s, row.asked_s
     if row.kind == "blink":
         assert cell.third_s is not None
         return cell.first_s - cell.third_s, 3.0

@@ -51,6 +51,30 @@ def shown_of_codes(rows: Any) -> dict[str, Decimal]:
     return found
 
 
+_CODES = {"Wh": 30, "J": 25, "W": 27, "m³": 13, "m³/h": 15, "°C": 9, "K": 52}
+_SHIFTS = {"Wh": -3, "J": -9}
+
+
+def shown_of_battery_meter(rows: Any) -> dict[str, Decimal]:
+    """The same of what a heat, water or gas meter tells: energy in kWh and GJ; what has no unit is left out."""
+    found = {}
+    for code, value, unit in rows:
+        if unit in _CODES:
+            obis = bytes(map(int, code.replace("-", ".").replace(":", ".").split("."))) + b"\xff"
+            found[describe(Reading(obis, 1, 0, _CODES[unit])).key] = Decimal(value).scaleb(_SHIFTS.get(unit, 0))
+    return found
+
+
+def shown_of_objects(rows: Any) -> dict[str, Decimal]:
+    """The same of a DLMS meter's (code, count, scaler, unit)."""
+    found = {}
+    for obis, count, scaler, unit in rows:
+        code = bytes(map(int, obis.replace("-", ".").replace(":", ".").replace("*", ".").split(".")))
+        shift = -3 if unit in (30, 31, 32) else 0
+        found[describe(Reading(code, 1, 0, unit)).key] = Decimal(count).scaleb(scaler + shift)
+    return found
+
+
 def shown_of_prints(rows: Any) -> tuple[dict[str, str], dict[str, str]]:
     """What (state, live) must hold of a block's rows, of the registers in the two tables."""
     state, live = {}, {}

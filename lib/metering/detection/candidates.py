@@ -37,6 +37,34 @@ def load_probes():
     return tuple([(name, protocols.load_probe(name)) for name in protocols.searched()])
 
 
+class Asking:
+    """Whom to ask, and what came of it. `address`, `wake_up` and `options` as in the settings; `has_password`: is one
+    set? `knocks`: may others be knocked for than who has a question of its own (metering.detection.knocks)? `wakes()`
+    says, and notes, whether a meter that lives on a battery may be woken now; None: at any time.
+    """
+
+    def __init__(self, address="", wake_up=False, options="", has_password=False, knocks=True, wakes=None):
+        self.address = address
+        self.wake_up = wake_up
+        self.options = options
+        self.has_password = has_password
+        self.knocks = knocks
+        self._wakes = wakes
+        self._may_wake = False
+        self.count = 0  # questions since a meter answered
+        self.offers_mode_e = False  # who was asked last, and sends no data block
+        self.verdict = ""  # of a meter that answers and cannot be read, in a sentence
+
+    def may_wake(self):
+        """May it? To be asked once a question, and heeded."""
+        self._may_wake = self._wakes is None or self._wakes()
+        return self._may_wake
+
+    def is_awake(self):
+        """The same, behind a question."""
+        return self._may_wake if self.wake_up else self.may_wake()
+
+
 class Candidates:
     """Which line is tried next. `baud_known`: a rate was found, not guessed or at home."""
 

@@ -8,15 +8,18 @@ from metering.detection.candidates import Proven, line_words
 from metering.line import SWITCH, Line
 
 _READ_OUTS = const(6)
+_MUTE_READ_OUTS = const(2)
 
 
-def ask(detection, idle_lit, address, wake_up):
+def ask(detection, idle_lit):
     """Generator of line actions: the question of each protocol that has one, the gentlest first; what answers is read.
 
     `detection` is the metering.detection.search_story.Detection that asks: it has been given the proof then. Returns
     why there is none from a meter that answers, "" where nothing does.
     """
     explanation = ""
+    asking = detection.asking
+    asking.offers_mode_e = False
     for name in protocols.searched():
         detection.unload()
         probe = protocols.load_probe(name)
@@ -24,9 +27,10 @@ def ask(detection, idle_lit, address, wake_up):
             continue
         detection.say("dark: asking by %s" % name.upper())
         answer = b""
-        if not wake_up:  # else its conversation asks, which knows how to wake it
-            answer = yield from _in_polarity(probe.question(address), idle_lit, detection)
+        if not asking.wake_up:  # else its conversation asks, which knows how to wake it
+            answer = yield from in_polarity(probe.question(asking.address), idle_lit, detection)
             name = probe.answered_by(answer)
+            asking.offers_mode_e = answer.find(b"\\2") >= 0 or answer.find(b"\\\xb2") >= 0  # 32 with its parity
         probe = None
         if name:
             explanation = (yield from _read_out(detection, idle_lit, name, answer)) or explanation
@@ -42,17 +46,20 @@ def _read_out(detection, idle_lit, name, answer):
     _, conversation = detection.load(name, True)
     for _ in range(_READ_OUTS):  # one that answers may have to be read at a lower rate
         conversation.answers = False
-        if (yield from _in_polarity(conversation.read_out(answer), idle_lit, None if answer else detection)):
+        if (yield from in_polarity(conversation.read_out(answer), idle_lit, None if answer else detection)):
             detection.say("answers when asked: %s, %s" % (line_words(detection.line), name.upper()))
             detection.prove(Proven(name, detection.line), True)
             return ""
         if not conversation.answers:
             return ""
         answer = b""
+        if detection.asking.offers_mode_e and conversation.failed["no data"] == _MUTE_READ_OUTS:
+            return conversation.explanation  # it speaks in mode E alone
+    detection.asking.offers_mode_e = False
     return conversation.explanation
 
 
-def _in_polarity(actions, idle_lit, detection):
+def in_polarity(actions, idle_lit, detection):
     """Generator of the same line actions for a receiver whose level is the idle one's; the first line they switch to
     is what `detection`, if not None, tells of."""
     answer = None

@@ -4,7 +4,8 @@
              bytes with a protocol's signature ----> its listener hears them; a telegram whose check holds is the proof
              bytes that mean nothing --------------> looking
              three flashes alike, by themselves ---> blink
-             nothing ------------------------------> asking, each time after a longer pause
+             nothing ------------------------------> asking, each time after a longer pause; and where nobody answers,
+                                                     knocking (metering.detection.knocks)
     looking  the UART is the edge sampler: 8N1 at three times a rate, so that the zeros behind the start bit tell how
              long the light was: 2, 5 and 8 of them for one, two and more bits of that rate, 5 and 8 of half of it
     hearing  again, at the rate found; then with seven bits if it looks so, in the other polarity, with a parity bit
@@ -37,6 +38,7 @@ from metering.unload import unload
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
+    from metering.detection.candidates import Asking
     from metering.listener import Listener
 
 _HOME = const(9600)
@@ -56,6 +58,7 @@ _MOST_BYTES = const(6144)  # the same: three of the longest telegrams met
 _ASK_MS = (10300, 12000, 16000, 30000, 60000, 120000)
 _BEFORE_ASKING_MS = const(1000)
 _BAUDS_FOUND = const(3)  # rates found that put a question off: noise seems to have some, too
+_KNOCKED_MS = const(590)  # what a knock takes
 _FLASH_MS = const(60000)  # without a flash, where one was seen
 
 # What follows from what was seen: the step that run() goes on with. Numbers, as a method bound is an allocation.
@@ -75,19 +78,17 @@ _PROVEN = const(10)
 class Detection:
     """One search. `make(name, asked)` makes (listener, conversation or None) of a protocol, as they will be used.
 
-    `known`: (protocol, Line) found last time, None where there is none; it is heard first. `asks`: may something be
-    sent? `say` is called with each new sentence. `address`, `wake_up` as in the settings: whom to ask, and whether it
-    sleeps. `lone_ms`: flashes cannot be closer than that.
+    `known`: (protocol, Line) found last time, None where there is none; it is heard first. `asking`: the
+    metering.detection.candidates.Asking where something may be sent, else None. `say` is called with each new sentence.
+    `lone_ms`: flashes cannot be closer than that.
 
     run() ends when something is proven; `proven` says what (metering.detection.candidates.Proven), None until then.
     `seen` says at any time in a sentence what was seen and what is done about it, without figures that only count.
     """
 
-    def __init__(self, make, known=(None, None), asks=True, say=None, lone_ms=0, address="", wake_up=False):
+    def __init__(self, make, known=(None, None), asking=None, say=None, lone_ms=0):
         self._make = make
-        self._may_ask = asks
-        self._address = address
-        self._wake_up = wake_up
+        self.asking: Asking | None = asking
         self._report = say
         self.seen = ""
         self.say("nothing seen yet")
@@ -114,7 +115,6 @@ class Detection:
         self._pace = CharacterTime()
         self._proof = Proof()
         self._clock = Clock()
-        self._asked = 0  # times
 
     # -- what is done: methods that give line actions
 
@@ -275,16 +275,28 @@ class Detection:
         """Nothing is heard: perhaps the meter waits for a question."""
         from metering.detection.questions import ask
 
-        self._asked += 1
-        self._clock.dark_ms = 0
-        explanation = yield from ask(self, self._idle.is_lit, self._address, self._wake_up)
+        asking, clock = self.asking, self._clock
+        assert asking is not None
+        asking.count += 1
+        clock.dark_ms = 0
+        explanation = ""
+        if not asking.wake_up or asking.may_wake():
+            explanation = yield from ask(self, self._idle.is_lit)
+        if explanation:
+            asking.count = 0
+        if self.proven is None and asking.knocks and (asking.offers_mode_e or not explanation):
+            from metering.detection.knocks import ask_others
+
+            n = yield from ask_others(self, self._idle.is_lit)
+            ask_others = None
+            unload("metering.detection.knocks")
+            clock.dark_ms = n * _KNOCKED_MS  # the next question is as soon as without
+        ask = None
         unload("metering.detection.questions")
         if self.proven is not None:
             return
         if self._is_known_to_blink:  # while it is asked flashes are missed
-            self._may_ask = False
-        if explanation:
-            self._asked = 0
+            self.asking = None
         yield from self._go_home()
 
     # -- what is seen
@@ -323,8 +335,8 @@ class Detection:
             self._step = _GOING_HOME
         elif self._is_known_to_blink and flashes.count and clock.dark_ms >= _ASK_MS[0]:
             self._claim_blink()
-        elif self._may_ask and quiet_ms >= (_FLASH_MS if flashes.count else _BEFORE_ASKING_MS):
-            if clock.dark_ms >= _ASK_MS[min(self._asked, len(_ASK_MS) - 1)]:
+        elif self.asking is not None and quiet_ms >= (_FLASH_MS if flashes.count else _BEFORE_ASKING_MS):
+            if clock.dark_ms >= _ASK_MS[min(self.asking.count, len(_ASK_MS) - 1)]:
                 self._step = _ASKING
 
     def _take_bytes(self, data, start, end, gap_ms):

@@ -333,6 +333,8 @@ class Conversation:
         if association.result == 0 and association.diagnostic != 14:
             return ""
         self._detail = association.verdict()
+        if association.mechanism:
+            self._detail += ", by mechanism %d" % association.mechanism
         return "password refused" if self._password else "association refused"
 
     def _read_all(self):

@@ -33,7 +33,7 @@ def make(name, asked):
 def main(path, plant):
     with open(path, "rb") as stream:
         data = stream.read()
-    detection = Detection(make, (None, None), False, print)
+    detection = Detection(make, (None, None), None, print)
     actions = detection.run()
     buffer = bytearray(256)
     at = 0
