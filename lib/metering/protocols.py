@@ -1,6 +1,6 @@
 """The registry: a protocol is a family below `metering` and a row here. Its code is loaded when asked for, and dropped.
 
-A row is four words: its name, and below `metering` the modules of
+A row is five words: its name, and below `metering` the modules of
 
     its listener       LISTENER, a metering.listener.Listener: decodes its telegrams, pushed or asked for
     its conversation   CONVERSATION, `-` where no meter is asked; made with (listener, address, password, wake_up,
@@ -21,8 +21,14 @@ A row is four words: its name, and below `metering` the modules of
                                                   settings, and returns what came, b"" for nothing. Takes some seconds
                        answered_by(answer)        the name of the protocol that such an answer is of, mine or that of
                                                   another row; "" for none
-                       `-` where it has none: such meters are knocked for (metering.detection.knocks), or the owner
-                       names the protocol
+                       `-` where it has none
+    its knock          for a search behind the questions, likewise (metering.detection.knocks): LINE, of whom it is sent
+                       to (rate, parity, stop bits; 8 bits); ON_BATTERY, may it not be sent more often than once a day?
+                       knock(asking), a generator of line actions that takes less than a second and returns whether an
+                       answer came whose check holds, `asking` of metering.detection.candidates; WAKES, does the
+                       conversation know how to wake a meter? ADVICE, a sentence with a %s for why it cannot be read;
+                       SIGN_ON, the options of a conversation that speaks in mode E of IEC 62056-21; "" for none.
+                       `-` where it has none: it is no search's business
 
 Rows are in the order in which a search tries them: what is shortest and gentlest first. What of a telegram names a
 person is the computer's to know (masking, beside the row's name).
@@ -34,12 +40,12 @@ from metering.compat import const
 from metering.unload import unload
 
 ROWS = (
-    "sml sml - sml_probe\n"
-    "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe\n"
-    "dlms dlms.push - dlms.dlms_probe\n"
-    "dlms-client dlms.asked_values dlms.client -\n"
-    "kmp kmp.kmp_answer kmp.kmp_poll -\n"
-    "mbus mbus.meter_reply mbus.mbus_poll -"
+    "sml sml - sml_probe -\n"
+    "iec62056-21 iec62056_21.data_block iec62056_21.poll iec62056_21.iec_probe -\n"
+    "dlms dlms.push - dlms.dlms_probe -\n"
+    "dlms-client dlms.asked_values dlms.client - dlms.dlms_knock\n"
+    "kmp kmp.kmp_answer kmp.kmp_poll - kmp.kmp_knock\n"
+    "mbus mbus.meter_reply mbus.mbus_poll - mbus.mbus_knock"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 _SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads
@@ -47,6 +53,7 @@ _SHARED = "power_direction mbus characters checksum compacting_listener"  # comm
 _LISTENER = const(1)
 _CONVERSATION = const(2)
 _PROBE = const(3)
+_KNOCK = const(4)
 
 
 def names():
@@ -74,13 +81,23 @@ def load_probe(name):
     return _module(name, _PROBE)
 
 
+def knocked_for():
+    """The names of the protocols whose meters are knocked for, in the rows' order."""
+    return [name for name in names() if not module_path(name, _KNOCK).endswith("-")]
+
+
+def load_knock(name):
+    """The knock of protocol `name`, one of knocked_for(): a module. Raises KeyError likewise."""
+    return _module(name, _KNOCK)
+
+
 def is_asked(name):
     """Can a meter of protocol `name` (or BLINK) be asked? Raises KeyError for an unknown name."""
     return name != BLINK and not module_path(name, _CONVERSATION).endswith("-")
 
 
 def module_path(name, part):
-    """The full name of the module that is word `part` (1 to 3) of the row `name`."""
+    """The full name of the module that is word `part` (1 to 4) of the row `name`."""
     for row in ROWS.split("\n"):
         words = row.split()
         if words[0] == name:

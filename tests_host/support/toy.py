@@ -15,7 +15,7 @@ from metering.line import Line
 from optoprobe import cli, masking, simulated
 from optoprobe.virtual.optical_server import Transmission
 
-ROW = "toy toy.toy_listener toy.toy_poll toy.toy_probe"
+ROW = "toy toy.toy_listener toy.toy_poll toy.toy_probe -"
 FOLDER = Path(__file__).parent / "toy_protocol"
 
 
