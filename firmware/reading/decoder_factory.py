@@ -46,6 +46,11 @@ def build_decoder(reading, protocol, line, is_polled):
             settings["interval_s"],
         )
         conversation.answers = bool(is_polled)
-        if reading.options and conversation_class.takes_options:
+        if conversation_class.takes_options and (reading.options or settings["meter_key"]):
+            if settings["meter_key"]:
+                from firmware.reading.own_counters import STEP, reserve, system_title
+
+                keys = settings["meter_key"], settings["meter_auth_key"]
+                conversation.take_keys(keys[0], keys[1], system_title(), reserve, STEP)
             conversation.take_options(reading.options)
     return Decoder(listener, conversation, counters)

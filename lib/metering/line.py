@@ -35,7 +35,7 @@ EXPECT = const(4)
 LISTEN = const(5)
 WATCH = const(6)
 
-MAX_SENT = const(100)  # bytes: the longest is a DLMS association with a password of 32 characters, 97
+MAX_SENT = const(132)  # bytes: the longest is a DLMS association, ciphered, with a key for itself, 129
 ANSWER_MS = const(15000)  # as many bytes take 8.6 s at 300 baud
 ANSWER_BYTES = const(256)  # a register's answer, a password's operand; whole read-outs go to a listener
 

@@ -10,7 +10,8 @@ A row is five words: its name, and below `metering` the modules of
                        It tells `answers` (set False by who wants to know), `pause_s` between read-outs, `failures` and
                        `failed` by reason ("no answer", "no identification" and "password refused" among them), and
                        `explanation`, a sentence for the owner, "" when all is well; heeds `password_withheld`
-                       `takes_options`: has it take_options(text), for the setting meter_options?
+                       `takes_options`: has it take_options(text), for the setting meter_options, and before it
+                       take_keys(key, auth_key, title, reserve, step) for meter_key?
                        Where it has a FAREWELL, a computer that stops reading sends these bytes: the meter is let go
     its probe          what a search must know of it, small, and loaded only while a meter is looked for:
                        signature(data, n, begun)  may data[:n] (n <= 256) be of a telegram of mine? `begun`: data[0]

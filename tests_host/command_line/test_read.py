@@ -191,7 +191,7 @@ def test_a_listener_gets_its_bytes_and_the_caller_each_telegram_first(peer):
 
 
 def test_more_than_a_line_action_may_send_is_refused(peer):
-    with pytest.raises(ValueError, match="at most 100"):
+    with pytest.raises(ValueError, match=f"at most {MAX_SENT}"):
         drive(peer.path, iter_once((SEND, bytes(MAX_SENT + 1))))
 
 

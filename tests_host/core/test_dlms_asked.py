@@ -176,13 +176,15 @@ def test_no_byte_of_a_service_that_writes_can_be_made():
         xdlms.get_list(1, [(3, OBIS, 2)] * xdlms.MAX_ITEMS),
         xdlms.read([1] * xdlms.MAX_ITEMS),
         xdlms.read_next(1),
+        xdlms.prove_by_name(bytes(16)),
         xdlms.prove(1, bytes(16)),
     ]
     assert {apdu[0] for apdu in made} == MAY_BE_SENT
     assert made[-1][3:14].hex() == "000f0000280000ff010109"  # of no other object, no other method
+    assert made[-2][:7].hex() == "050104fa580009"  # likewise, as a READ with a parameter
     public = [name for name, f in inspect.getmembers(xdlms, inspect.isfunction) if f.__module__ == xdlms.__name__]
     makers = {name for name in public if not name.startswith("_")} - {"result_at", "result_text"}
-    assert makers == {"get", "get_next", "get_list", "read", "read_next", "prove"}
+    assert makers == {"get", "get_next", "get_list", "read", "read_next", "prove", "prove_by_name"}
     with pytest.raises(ValueError, match="32"):
         xdlms.read([1] * 33)
     with pytest.raises(ValueError, match="proof"):

@@ -226,7 +226,7 @@ def test_jobs_are_read_in_place_of_the_usual_registers():
 
 @pytest.mark.parametrize(
     "text",
-    ["client_address=128", "client_address", "physical_address=x", "nonsense", "mode=SN", "type=XN", "auth=HIGH",
+    ["client_address=128", "client_address", "physical_address=x", "nonsense", "mode=SN", "type=XN",
      "obis_job=1.8.0", "obis_job=1.0.1.8.0.999", "address_size=3", "serial_number=12345678901"],
 )  # fmt: skip
 def test_wrong_options_are_told_and_not_heeded(text):

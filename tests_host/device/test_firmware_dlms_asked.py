@@ -1,5 +1,6 @@
 """Simulated DLMS meters that are asked, read by the unmodified firmware in virtual time, at their real rates."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ def settings_of(meter: AskedDlmsMeter) -> dict[str, Any]:
     return NAMED | simulated.of("dlms-client").settings(meter)
 
 
-@pytest.mark.parametrize("name", ["dlms-ask", "dlms-ask-e", "dlms-ask-low"])
+@pytest.mark.parametrize("name", ["dlms-ask", "dlms-ask-e", "dlms-ask-low", "dlms-ask-md5", "dlms-ask-gmac"])
 def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
     meter = simulated.of("dlms-client").make(name, ())
     with Probe(tmp_path, meter, settings_of(meter)) as probe:
         assert probe.run_until(15, done=lambda: probe.of("/live")), (probe.log, probe.notice())
-        assert probe.now_s < (12 if name == "dlms-ask-e" else 6)
+        assert probe.now_s < {"dlms-ask-e": 12, "dlms-ask-gmac": 8}.get(name, 6)
         said = {row[0]: row for row in meter.read}
         for code, (topic, key, kilo) in KEYS.items():
             _, count, scaler, _ = said[code]
@@ -40,6 +41,16 @@ def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
         assert len(probe.of("/live")) >= 5 and probe.notice() == ""
         told = probe.diagnostics()
         assert (told["protocol"], told["attempts_failed"], told["rejected"]) == ("dlms-client", 0, 0)
+        if name == "dlms-ask-gmac":
+            assert meter.events.pop(0) == "left properly, 0 values read"  # the public client, for the counter
+            heard = meter.security.heard_counters
+            assert heard == sorted(heard, key=heard.index) and len(set(heard)) == len(heard) > 60
+            assert json.loads((tmp_path / "own_counter.json").read_text()) == [heard[0] + 4096]
+            probe.restart()
+            probe.run_for(20)
+            assert probe.of("/live")[-1].at_s > probe.started_s and len(set(heard)) == len(heard)
+            assert min(heard[-20:]) > max(heard[:60])
+            meter.events.remove("left properly, 0 values read")
         assert meter.events == ["left properly, 13 values read"] * len(meter.events)
 
 

@@ -35,6 +35,7 @@ _MECHANISM_OID = b"\x60\x85\x74\x05\x08\x02"
 _LN_CONFORMANCE = b"\x00\x12\x14"  # GET, in blocks, several in one, selective access: no SET
 _SN_CONFORMANCE = b"\x10\x12\x20"  # READ, in blocks, several in one, parameterised access: no WRITE
 _ACTION = const(1)  # of the last byte: where a challenge is to be answered
+_GENERAL = const(0x40)  # of the first: general-glo and general-ded
 _MAX_TITLE = const(8)
 _MAX_SECRET = const(64)
 
@@ -51,22 +52,35 @@ _DIAGNOSTICS = {
 }
 
 
-def request(context, mechanism=NO_SECURITY, secret=b"", max_pdu=0xFFFF):
-    """An AARQ in the clear. `secret`: the password of LOW, the client's challenge of what is higher. ValueError."""
-    if context not in (LN, SN):
+def initiate(context, mechanism, max_pdu, dedicated=b"", is_general=False):
+    """The initiate request of LN or SN, plain; `dedicated`: the 16 bytes of a key for this session alone."""
+    conformance = _LN_CONFORMANCE if context == LN else _SN_CONFORMANCE
+    first, last = conformance[0], conformance[2]
+    if is_general:
+        first |= _GENERAL
+    if mechanism > LOW and context == LN:
+        last |= _ACTION
+    key = b"\x01" + bytes((len(dedicated),)) + dedicated if dedicated else b"\x00"
+    rest = bytes((first, conformance[1], last, max_pdu >> 8, max_pdu & 0xFF))
+    return b"\x01" + key + b"\x00\x00\x06\x5f\x1f\x04\x00" + rest
+
+
+def request(context, mechanism=NO_SECURITY, secret=b"", max_pdu=0xFFFF, title=b"", wanted=b""):
+    """An AARQ. `secret`: the password of LOW, the client's challenge of what is higher; `title` the client's;
+    `wanted`: the initiate request, ciphered where the context is; b"": it is made. ValueError."""
+    if context not in (LN, SN) and not wanted:
         raise ValueError("an association in the clear has context 1 or 2")
     if len(secret) > _MAX_SECRET:
         raise ValueError("a password or challenge has %d bytes at the most" % _MAX_SECRET)
     body = b"\xa1\x09\x06\x07" + _CONTEXT_OID + bytes((context,))
+    if title:
+        body += bytes((0xA6, len(title) + 2, 4, len(title))) + title
     if mechanism:
         n = len(secret)
         body += b"\x8a\x02\x07\x80\x8b\x07" + _MECHANISM_OID + bytes((mechanism, 0xAC, n + 2, 0x80, n)) + secret
-    conformance = _LN_CONFORMANCE if context == LN else _SN_CONFORMANCE
-    if mechanism > LOW and context == LN:
-        conformance = conformance[:2] + bytes((conformance[2] | _ACTION,))
-    size = bytes((max_pdu >> 8, max_pdu & 0xFF))
-    body += b"\xbe\x10\x04\x0e\x01\x00\x00\x00\x06\x5f\x1f\x04\x00" + conformance + size
-    return bytes((AARQ, len(body))) + body
+    wanted = wanted or initiate(context, mechanism, max_pdu)
+    body += bytes((0xBE, len(wanted) + 2, 4, len(wanted))) + wanted
+    return (bytes((AARQ, len(body))) if len(body) < 0x80 else bytes((AARQ, 0x81, len(body)))) + body
 
 
 def release():

@@ -1,6 +1,7 @@
 """Asks a DLMS meter by logical or short names, over HDLC: IEC 62056-46, 62056-5-3, 62056-6-2.
 
     SNRM, AARQ          the link, the association; a password goes with it where one is set
+    HLS                 where the owner asks for it: metering.dlms.high, which is not loaded else
     GET 42.0.0, 96.1.0  who the meter is
     GET clock           and for each register: scaler and unit once (attribute 3), then its value (attribute 2)
     DISC                whatever has happened
@@ -8,7 +9,7 @@
 Reads alone: what is said is made by metering.dlms.association and xdlms, which cannot write.
 
     a register is refused                 not asked for again for a day
-    the password is refused               not tried again for four hours, then for a day each time, as meters lock
+    the password or a key is refused      not tried again for four hours, then for a day each time, as meters lock
     no verdict on it came, twice          the same
     the link is lost                      what was read stays, a new attempt after a pause that grows to five minutes
 """
@@ -77,7 +78,7 @@ _SENTENCES = (
     "the meter's identification names no rate for mode E: leave mode=IEC out",
     "the meter reads out by itself behind the acknowledge of mode E, and its data block came damaged: move the head",
     "the meter refuses the association (%s): it may want another client_address or a password",
-    "the meter refuses the password (%s): it is not tried again for hours, as meters lock",
+    "the meter refuses the password or key (%s): it is not tried again for hours, as meters lock",
     "the conversation with the meter broke off: %s",
     "the meter lets this client read no register: it wants a client_address and a password of its operator's",
 )
@@ -129,6 +130,8 @@ class Conversation:
         self._address = address
         self._password = password.encode()
         self.pause_s = interval_s or _INTERVAL_S
+        self._keys = None
+        self._high = None
         self._has_sign_on = False
         self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
         self._wanted = Wanted(b"")
@@ -144,6 +147,11 @@ class Conversation:
         self._context = LN
         self._link = self._link_by("")
         self._getter = self._new_getter()
+
+    def take_keys(self, key, auth_key, title, reserve, step):
+        """Keys of 16 bytes, `auth_key` or None; `title`: our system title. `reserve` and `step` as for OwnCipher
+        (metering.dlms.own_cipher). take_options() is to come behind it."""
+        self._keys = key, auth_key, title, reserve, step
 
     def take_options(self, text):
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
@@ -163,11 +171,17 @@ class Conversation:
         from metering.dlms.client_options import Options
 
         options = None
+        convinces = None
         try:
             options = Options(text)
+            if options.security or self._keys:
+                from metering.dlms.high_setup import convinces_by
+
+                convinces = convinces_by(options, self._password, self._keys)
         except ValueError as error:
             self.explanation = "meter_options: %s" % error
             options = Options("")
+            self._password = b""  # nobody knows now how it is to be said
         self._has_sign_on = options.has_sign_on
         if not options.has_password:
             self._password = b""
@@ -178,16 +192,18 @@ class Conversation:
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
         self._context = SN if options.is_short else LN
         retries = given("retry_counter", _RETRIES)
-        link = HdlcLink
+        link_class = HdlcLink
         if options.is_wrapped:
             try:
-                from metering.on_computer.wrapper_link import WrapperLink as link
+                from metering.on_computer.wrapper_link import WrapperLink as link_class
             except ImportError:
                 self.explanation = "meter_options: mode=DLMS-WRAPPER goes over TCP alone: optoprobe read --tcp"
                 return self._link_by("")
-        Options = options = None
+        Options = options = convinces_by = None
         unload("metering.dlms.client_options")
-        return link(meter, client, timeout_ms, retries)
+        link = link_class(meter, client, timeout_ms, retries)
+        self._high = convinces(link, self._context) if convinces else None
+        return link
 
     @property
     def FAREWELL(self):
@@ -205,7 +221,7 @@ class Conversation:
         """Generator of line actions, without end."""
         self.failed_in_a_row = 0
         while True:
-            if self._password and self._password_rests_s:
+            if self._password_rests_s:
                 pause_s = min(self._password_rests_s, _PAUSES_S[-1])
             elif (yield from self.read_out()):
                 self.failed_in_a_row = 0
@@ -224,6 +240,11 @@ class Conversation:
         """Generator of line actions: one attempt; True when a telegram came. `answer`: none, as no search asks."""
         self._detail = ""
         outcome = yield from self._way_in()
+        if not outcome and self._high and self._high.wants_counter:
+            yield from self._high.learn_counter(self._getter)
+            if self._has_sign_on:
+                yield WAIT, _LEAST_PAUSE_S * 1000
+                outcome = yield from self._way_in()
         if not outcome:
             outcome = yield from self._associate_and_read()
             yield from self._link.disconnect()
@@ -298,24 +319,30 @@ class Conversation:
         if not (yield from link.connect()):
             return self._broken()
         self.answers = True
-        password = self._password
-        if password and self.password_withheld and not self._is_password_good:
+        password, high = self._password, self._high
+        is_secret = bool(password or high)
+        if is_secret and self.password_withheld and not self._is_password_good:
             return ""
-        if password:
+        if is_secret:
             self._unjudged += 1
-        taken = yield from link.request(
+        if high:
+            outcome = yield from high.associate()
+            self._detail = high.detail
+        elif (yield from link.request(
             request(self._context, LOW if password else NO_SECURITY, password, MAX_APDU),
-        )
-        if not taken:
+        )):
+            outcome = self._judge_association()
+        else:
+            outcome = None
+        if outcome is None:
             if self._unjudged > 1 and not self._is_password_good:
                 self._unjudged = 0
                 self._let_password_rest()
             return self._broken()
         self._unjudged = 0
-        outcome = self._judge_association()
         if outcome:
             return outcome
-        self._is_password_good = bool(password)
+        self._is_password_good = is_secret
         return (yield from self._read_all())
 
     def _judge_association(self):

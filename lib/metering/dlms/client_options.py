@@ -18,7 +18,8 @@ class Options:
     """`numbers` holds what was given of client_address, logical_address, physical_address, address_size, serial_number,
     timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `is_short`: by short names. `is_wrapped`:
     in the wrapper of TCP, by a computer.
-    `has_password` False: none is used. `jobs`: bytes, the six of each register that is read in place of the usual ones.
+    `has_password` False: none is used. `auth`: a list of the word that says so, `security`: one of words for
+    metering.dlms.security_options. `jobs`: bytes, the six of each register that is read in place of the usual ones.
     """
 
     def __init__(self, text):
@@ -28,6 +29,8 @@ class Options:
         self.has_password = True
         self.is_short = self.is_wrapped = False
         self.jobs = b""
+        self.auth = []
+        self.security = []
         for word in text.split():
             key, _, value = word.partition("=")
             most = _MOST.get(key)
@@ -42,6 +45,9 @@ class Options:
                 self.is_short = value == "SN"
             elif word in ("auth=NONE", "auth=LOW"):
                 self.has_password = value == "LOW"
+                self.auth = [word]
+            elif key in ("auth", "security", "ciphering", "system_title", "counter", "secret"):
+                self.security.append(word)
             elif key == "obis_job":
                 self.jobs = _jobs(value)
             else:

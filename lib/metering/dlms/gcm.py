@@ -175,10 +175,21 @@ class Gcm:
         Ask before decrypt(). A telegram that is only authenticated has n = 0 and its text in `aad`. The comparison
         takes the same time wherever a difference is. `title` and `counter` as for decrypt().
         """
+        if self._ghash is None or not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
+            return False
+        mine = self._tag(buf, at, n, title, counter, aad)
+        difference = 0
+        for i in range(len(tag)):
+            difference |= tag[i] ^ mine[i]
+        return not difference
+
+    def make_tag(self, buf, at, n, title, counter, aad):
+        """The tag of the ciphertext buf[at:at + n] and of `aad`, 16 bytes; `with_tags` only."""
+        return bytes(self._tag(buf, at, n, title, counter, aad))
+
+    def _tag(self, buf, at, n, title, counter, aad):
         _check(title, counter)
         ghash = self._ghash
-        if ghash is None or not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
-            return False
         block = self._block
         ghash.restart()
         ghash.absorb(aad, 0, len(aad))
@@ -191,11 +202,10 @@ class Gcm:
         _put_nonce(block, 0, title, counter)
         _put_u32(block, 12, 1)
         self._cipher.encrypt_blocks(block, block)
-        difference = 0
         state = ghash.state
-        for i in range(len(tag)):
-            difference |= tag[i] ^ block[i] ^ state[i]
-        return not difference
+        for i in range(BLOCK_BYTES):
+            block[i] ^= state[i]
+        return block
 
 
 def _check(title, counter):

@@ -51,12 +51,13 @@ def frame_end(buffer, n):
 
 class HdlcLink:
     """`meter` and `client` are addresses as they are sent. `apdu[:n]` is what was answered last; `is_up`: the meter may
-    wait for more. `why`: what has failed, "" where not a byte came.
+    wait for more. `why`: what has failed, "" where not a byte came. `cipher`: None, or a metering.dlms.own_cipher's.
     """
 
     def __init__(self, meter, client, timeout_ms, retries):
         self._meter = meter
-        self._client = client
+        self.client = client
+        self.cipher = None
         self._timeout_ms = timeout_ms
         self._retries = retries
         self._frame = Frame()
@@ -70,7 +71,7 @@ class HdlcLink:
         self.why = ""
 
     def _frame_of(self, control, information=b"", more=False):
-        return frame(self._meter, self._client, control, information, more)
+        return frame(self._meter, self.client, control, information, more)
 
     def farewell(self):
         """The frame that ends the link."""
@@ -110,6 +111,10 @@ class HdlcLink:
 
     def request(self, apdu):
         """Generator of line actions: says `apdu`, and gathers the answer; True: it is in apdu[:n]."""
+        if self.cipher:
+            apdu = self.cipher.seal(apdu, self)
+            if not apdu:
+                return False
         data = REQUEST_LLC + apdu
         at = 0
         while True:
@@ -147,7 +152,7 @@ class HdlcLink:
         if self.n <= len(ANSWER_LLC) or self.apdu[: len(ANSWER_LLC)] != ANSWER_LLC:
             self.why = "its answer is no DLMS"
             return False
-        return True
+        return self.cipher is None or self.cipher.open(self)
 
     def _pull(self, message, ack, is_segment):
         """Say `message` until what is due has come: a segment, or where `is_segment` that ours has been taken (`ack`).
@@ -187,7 +192,7 @@ class HdlcLink:
             if at < 0:
                 return 0
             header.take(heard, at)
-            if header.destination != self._client or header.source != self._meter:
+            if header.destination != self.client or header.source != self._meter:
                 continue
             if header.kind == INFORMATION and (header.sent != self._due or header.due != ack):
                 continue

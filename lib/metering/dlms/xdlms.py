@@ -6,8 +6,10 @@
     05 n | 02 name 2 ..                                      0C n | 00 data, 01 result ..
     05 01 | 05 block 2                                       0C 01 | 02 last | block 2 | length data
     C3 01 id | 000F 0000280000FF 01 01 | 09 length proof     C7 01 id | result | 01 | 00 data
+    05 01 | 04 FA58 00 | 09 length proof                     0C 01 | 00 09 length proof
 
-Read only: what is built here is GET, READ and the one ACTION that proves a password. There is no SET and no WRITE.
+Read only: what is built here is GET, READ and the one ACTION that proves a password, by short names a READ too. There
+is no SET and no WRITE.
 """
 
 from metering.compat import const
@@ -31,6 +33,7 @@ BLOCK = const(5)
 
 MAX_ITEMS = const(32)  # asked in one request
 _PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
+_PROVE_BY_NAME = b"\x04\xfa\x58\x00\x09"  # method 8 of Association SN
 _MAX_PROOF = const(64)
 
 _RESULTS = {
@@ -99,9 +102,18 @@ def read_next(block):
 
 def prove(invoke, proof):
     """The ACTION that answers the meter's challenge: the only one there is. ValueError."""
+    return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + _sized(proof)
+
+
+def prove_by_name(proof):
+    """The same by short names: a READ with the proof as its parameter. ValueError."""
+    return bytes((READ_REQUEST, 1)) + _PROVE_BY_NAME + _sized(proof)
+
+
+def _sized(proof):
     if len(proof) > _MAX_PROOF:
         raise ValueError("a proof has %d bytes at the most" % _MAX_PROOF)
-    return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + bytes((len(proof),)) + proof
+    return bytes((len(proof),)) + proof
 
 
 class Answer:

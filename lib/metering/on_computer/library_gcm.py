@@ -26,11 +26,14 @@ class Gcm:
         buf[at : at + n] = self._encrypt(_nonce(title, counter), buf[at : at + n], None)[:n]
 
     def tag_holds(self, buf, at, n, title, counter, aad, tag):
-        nonce = _nonce(title, counter)
         if not self._with_tags or len(tag) not in _TAG_BYTES:
             return False
+        return compare_digest(self.make_tag(buf, at, n, title, counter, aad)[: len(tag)], bytes(tag))
+
+    def make_tag(self, buf, at, n, title, counter, aad):
+        nonce = _nonce(title, counter)
         plain = self._encrypt(nonce, buf[at : at + n], None)[:n]
-        return compare_digest(self._encrypt(nonce, plain, bytes(aad))[n : n + len(tag)], bytes(tag))
+        return self._encrypt(nonce, plain, bytes(aad))[n:]
 
 
 def _nonce(title, counter):

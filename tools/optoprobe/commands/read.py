@@ -17,7 +17,7 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import decoding
+from .. import decoding, own_counter
 from .decode import as_lines, as_object
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def add_parser(subparsers: Any) -> None:
         metavar="WORDS",
         default="",
         help="how a DLMS meter is asked, such as 'client_address=32 physical_address=17 mode=IEC'",
+    )
+    parser.add_argument(
+        "--auth", metavar="NAME", default="", help="how a DLMS meter is convinced: NONE, LOW, HIGH, HIGHMD5 .. HIGHGMAC"
     )
     add_password(parser)
     parser.add_argument("--wake-up", action="store_true", help="send zeros first, for meters with a battery")
@@ -307,11 +310,15 @@ class _Session:
             wake_up=self.args.wake_up,
             interval_s=self.args.every or 0,
         )
+        options = self.args.meter_options + (f" auth={self.args.auth}" if self.args.auth else "")
+        takes_options = conversation_class.takes_options
         is_found = self.args.protocol == decoding.AUTO  # the words are for one who heeds them
-        if self.args.meter_options and (conversation_class.takes_options or not is_found):
-            if not conversation_class.takes_options:
-                raise _NoAnswer(f"--meter-options and {name} do not belong together: leave one out")
-            self._conversation.take_options(self.args.meter_options)
+        if options and not takes_options and not is_found:
+            raise _NoAnswer(f"--meter-options, --auth and {name} do not belong together: leave one out")
+        if takes_options and (options or self.keys[0]):
+            if self.keys[0]:
+                self._conversation.take_keys(*self.keys, own_counter.system_title(), own_counter.reserve, own_counter.STEP)
+            self._conversation.take_options(options)
             if self._conversation.explanation:
                 raise _NoAnswer(self._conversation.explanation)
         self.line.drive(self._conversation.run(), self._on_telegram, self._on_progress)

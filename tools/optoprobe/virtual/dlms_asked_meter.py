@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from metering.line import Line
 
 from . import dlms_encoder as enc
+from .dlms_asked_security import Demands, MeterSecurity
 from .dlms_asked_wrapper import Unwrapping
 from .household import DWMS_PER_WH, Counters, Household
 from .iec62056_21_talk import bcc
@@ -41,6 +42,8 @@ _IDLE_S = 30.0  # inactivity that ends a link, or a sign-on
 _LOCK_AFTER = 3
 _SHORT, _USUAL = 32, 128
 _SNRM, _UA, _DISC, _DM, _FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
+_PUBLIC = b"\x21"  # client 16, which is told the invocation counter
+_TOLD_TO_ALL = ("0-0:43.1.0*255", "0-0:42.0.0*255")
 _EPOCH = datetime(2026, 3, 2, 11, 30)
 
 Row = tuple[str, int, int, int]  # OBIS code, count, scaler, unit
@@ -48,10 +51,10 @@ ENERGIES = {"1-0:1.8.0*255": 0, "1-0:2.8.0*255": 1, "1-0:1.8.1*255": 2, "1-0:1.8
 
 
 class AskedDlmsMeter:
-    """`password` "": none is wanted; `sign_on`: by mode E; `wrapped`: over TCP. `line` is what it sends and hears with
-    now.
+    """`password` "": none is wanted, `demands`: more than one is; `sign_on`: by mode E; `wrapped`: over TCP. `line` is
+    what it sends and hears with now.
 
-    `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard,
+    `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard (deciphered),
     `read` the Rows of the session, `requests` counts GETs, `is_linked` and `is_associated` tell its state.
     """
 
@@ -66,13 +69,16 @@ class AskedDlmsMeter:
         client: int | None = None,
         short_names: bool = False,
         wrapped: bool = False,
+        demands: Demands | None = None,
     ) -> None:
         self.quirks = frozenset(quirks)
         unknown = self.quirks.difference(QUIRKS)
         if unknown:
             raise ValueError(f"no such quirk: {', '.join(sorted(unknown))}; there are {', '.join(QUIRKS)}")
         self.password = password.encode("ascii")
-        self.client = enc.hdlc_address(client if client is not None else 32 if password else 16)
+        self.security = MeterSecurity(demands, seed) if demands else None
+        usual = 1 if demands and demands.key else 32 if demands or password else 16
+        self.client = self._partner = enc.hdlc_address(client if client is not None else usual)
         self.server = server
         self.wrapper = Unwrapping(server[-1] >> 1, self.client[0] >> 1) if wrapped else None
         self.number = f"{50_000_000 + seed * 7_331 % 10_000_000:08d}"
@@ -82,6 +88,7 @@ class AskedDlmsMeter:
         self.events: list[str] = []
         self.wrong_passwords = 0
         self.served: set[int] = set()
+        self.sealed_tags: set[int] = set()  # as they came, ciphered
         self.refused: list[str] = []
         self.read: list[Row] = []
         self.requests = 0
@@ -223,9 +230,12 @@ class AskedDlmsMeter:
 
     def _hear_frame(self, frame: bytes, at_s: float) -> None:
         at = 2 + len(self.server)
-        if frame[2:at] != self.server or frame[at : at + 1] != self.client:
+        client, control = frame[at : at + 1], frame[at + 1]
+        if frame[2:at] != self.server or client != self.client and not (self.security and client == _PUBLIC):
             return
-        control = frame[at + 1]
+        if client != self._partner and self.is_linked and control != _SNRM:
+            return
+        self._partner = client
         information = frame[at + 4 : -2]
         if control == _SNRM:
             self._reset()
@@ -291,7 +301,7 @@ class AskedDlmsMeter:
         self._answer(at_s, self._due << 5 | 0x10 | self._sent << 1, data, more)
 
     def _answer(self, at_s: float, control: int, data: bytes = b"", more: bool = False, ends: bool = False) -> None:
-        frame = enc.hdlc_frame(data, destination=self.client, source=self.server, control=control, more=more)
+        frame = enc.hdlc_frame(data, destination=self._partner, source=self.server, control=control, more=more)
         said = b"\x7e" + frame + b"\x7e"
         self._n_answers += 1
         n = self._n_answers
@@ -307,7 +317,34 @@ class AskedDlmsMeter:
 
     # --- services ---
 
+    @property
+    def _is_public(self) -> bool:
+        return self._partner == _PUBLIC and self._partner != self.client
+
     def _serve(self, apdu: bytes, at_s: float) -> bytes:
+        self.sealed_tags.add(apdu[0])
+        security = self.security
+        if security is None or apdu[0] in (0x60, 0x62) or self._is_public:
+            return self._serve_plain(apdu, at_s)
+        plain, refusal = security.opened(apdu)
+        if refusal:
+            self.events.append("refuses the counter" if refusal[2] == 6 else "cannot decipher")
+            return refusal
+        if not security.waits_for_proof:
+            return security.sealed(self._serve_plain(plain, at_s))
+        self.served.add(plain[0])
+        answer = security.proven(plain)
+        self.is_associated = not security.waits_for_proof
+        if not self.is_associated:
+            self._count_wrong()
+        return security.sealed(answer)
+
+    def _count_wrong(self) -> None:
+        self.wrong_passwords += 1
+        locked = " and locks" if self.wrong_passwords >= _LOCK_AFTER else ""
+        self.events.append(f"refuses a password{locked}")
+
+    def _serve_plain(self, apdu: bytes, at_s: float) -> bytes:
         self.served.add(apdu[0])
         if apdu[0] == 0x60:
             return self._associate(apdu)
@@ -399,7 +436,7 @@ class AskedDlmsMeter:
         return head + b"\x00" + enc.ber_length(len(data)) + data
 
     def _associate(self, apdu: bytes) -> bytes:
-        mechanism, secret = 0, b""
+        mechanism, secret, title, wanted = 0, b"", b"", b""
         at = 2
         while at + 1 < len(apdu):
             tag, n = apdu[at], apdu[at + 1]
@@ -408,32 +445,72 @@ class AskedDlmsMeter:
                 mechanism = content[-1]
             elif tag == 0xAC and n > 2:
                 secret = content[2:]
+            elif tag == 0xA6:
+                title = content[2:]
+            elif tag == 0xBE:
+                wanted = content[2:]
             at += 2 + n
+        if self.security and not self._is_public:
+            return self._associate_by(self.security, apdu, mechanism, secret, title, wanted)
         result, diagnostic = 0, 0
         if self.wrong_passwords >= _LOCK_AFTER:
             result, diagnostic = 1, 13
         elif mechanism > 1:
             result, diagnostic = 1, 11
-        elif self.password and not mechanism:
+        elif self.password and not mechanism and not self._is_public:
             result, diagnostic = 1, 14
         elif mechanism and secret != self.password:
-            self.wrong_passwords += 1
-            locked = " and locks" if self.wrong_passwords >= _LOCK_AFTER else ""
-            self.events.append(f"refuses a password{locked}")
+            self._count_wrong()
             result, diagnostic = 1, 13
         self.is_associated = not result
-        initiate = b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x10\x14\x01\xf4\x00\x07"
         context = 2 if self.has_short_names else 1
-        wanted = apdu.find(b"\x06\x07\x60\x85\x74\x05\x08\x01") + 8
-        if not result and apdu[wanted] != context:
+        if not result and self._context_of(apdu) != context:
             result, diagnostic, self.is_associated = 1, 2, False
+        return self._accept(context, result, diagnostic, b"" if result else self._initiate())
+
+    @staticmethod
+    def _context_of(apdu: bytes) -> int:
+        return apdu[apdu.find(b"\x06\x07\x60\x85\x74\x05\x08\x01") + 8]
+
+    def _initiate(self) -> bytes:
         if self.has_short_names:
-            initiate = b"\x08\x00\x06\x5f\x1f\x04\x00\x10\x12\x00\x01\xf4\xfa\x00"
+            return b"\x08\x00\x06\x5f\x1f\x04\x00\x10\x12\x00\x01\xf4\xfa\x00"
+        return b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x10\x14\x01\xf4\x00\x07"
+
+    @staticmethod
+    def _accept(context: int, result: int, diagnostic: int, initiate: bytes, proof: bytes = b"") -> bytes:
         body = b"\xa1\x09\x06\x07\x60\x85\x74\x05\x08\x01" + bytes((context, 0xA2, 3, 2, 1, result))
-        body += b"\xa3\x05\xa1\x03\x02\x01" + bytes((diagnostic,))
-        if not result:
+        body += b"\xa3\x05\xa1\x03\x02\x01" + bytes((diagnostic,)) + proof
+        if initiate:
             body += bytes((0xBE, len(initiate) + 2, 0x04, len(initiate))) + initiate
         return bytes((0x61, len(body))) + body
+
+    def _associate_by(
+        self, security: MeterSecurity, apdu: bytes, mechanism: int, secret: bytes, title: bytes, wanted: bytes
+    ) -> bytes:
+        """An association that convinces in four passes, or whose services are ciphered."""
+        demands = security.demands
+        context = (2 if self.has_short_names else 1) + (2 if demands.policy else 0)
+        self.is_associated = False
+        security.client_title = title
+        diagnostic = 0
+        if self.wrong_passwords >= _LOCK_AFTER:
+            diagnostic = 13
+        elif self._context_of(apdu) != context:
+            diagnostic = 2
+        elif mechanism != demands.mechanism:
+            diagnostic = 11 if mechanism else 14
+        elif len(secret) < 8:
+            diagnostic = 13
+        elif security.initiate(wanted) is None:
+            self._count_wrong()
+            diagnostic = 13
+        if diagnostic:
+            return self._accept(context, 1, diagnostic, b"")
+        challenge = security.challenge(secret)
+        proof = b"\xa4\x0a\x04\x08" + demands.title + b"\x88\x02\x07\x80"
+        proof += b"\x89\x07\x60\x85\x74\x05\x08\x02" + bytes((mechanism, 0xAA, 18, 0x80, 16)) + challenge
+        return self._accept(context, 0, 14, security.granted(self._initiate()), proof)
 
     # --- objects ---
 
@@ -441,6 +518,8 @@ class AskedDlmsMeter:
         """Get-Data-Result of class, OBIS code and attribute."""
         class_id, attribute = int.from_bytes(item[:2], "big"), item[8]
         obis = "{}-{}:{}.{}.{}*{}".format(*item[2:8])
+        if self._is_public and obis not in _TOLD_TO_ALL:
+            return b"\x01\x03"
         found = self._objects(at_s).get(obis)
         if found is None or found[0] != class_id:
             self.refused.append(obis)
@@ -475,6 +554,8 @@ class AskedDlmsMeter:
             "0-0:42.0.0*255": (1, {2: enc.octets(b"OPT" + self.number.encode())}),
             "0-0:1.0.0*255": (8, {2: enc.octets(clock)}),
         }
+        if self.security is not None:
+            found["0-0:43.1.0*255"] = (1, {2: enc.number(enc.UINT32, self.security.highest)})
         if "nameless" not in self.quirks:
             found["0-0:96.1.0*255"] = (1, {2: enc.octets(self.number.encode())})
         for obis, count, scaler, unit in self._rows(at_s):
