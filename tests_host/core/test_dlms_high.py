@@ -87,7 +87,7 @@ def plain(mechanism):
     return demands(mechanism, 0)
 
 
-# --- each way -----------------------------------------------------------------------------------------------------------
+# --- each way ---------------------------------------------------------------------------------------------------------
 
 WAYS = [
     *((plain(m), f"auth={name}", None) for m, name in ((HIGH, "HIGH"), (MD5, "HighMd5"), (SHA1, "HIGH_SHA1"))),
@@ -137,7 +137,7 @@ def test_low_goes_inside_a_ciphered_association_only_where_it_is_named():
     assert asked.read() and asked.telegrams == [said(meter)]
 
 
-# --- the standard's examples, and recorded conversations ----------------------------------------------------------------
+# --- the standard's examples, and recorded conversations --------------------------------------------------------------
 
 
 def cipher(title=TITLE, policy="BOTH", first=1):
@@ -250,7 +250,7 @@ def test_a_recorded_ciphered_conversation_is_ours_with_its_challenges_and_counte
     assert link.apdu[7 : link.n][-1] == 52
 
 
-# --- nothing that writes ------------------------------------------------------------------------------------------------
+# --- nothing that writes ----------------------------------------------------------------------------------------------
 
 
 def test_nothing_but_questions_and_the_proof_is_ciphered():
@@ -268,7 +268,7 @@ def test_nothing_but_questions_and_the_proof_is_ciphered():
     assert set(own_cipher._ASKED_GLO + own_cipher._ASKED_DED) | {0xDB} == MAY_BE_SENT - MAY_BE_ASKED
 
 
-# --- wrong passwords, wrong keys, refusals ------------------------------------------------------------------------------
+# --- wrong passwords, wrong keys, refusals ----------------------------------------------------------------------------
 
 OTHER = bytes(16)
 REFUSALS = [
@@ -389,7 +389,7 @@ def test_a_runtime_without_a_hash_says_so(monkeypatch):
     assert "has no md5" in asked.conversation.explanation
 
 
-# --- counters -----------------------------------------------------------------------------------------------------------
+# --- counters ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_counter_is_the_meters_own_where_it_tells_it_and_else_the_one_kept():
@@ -437,7 +437,7 @@ def test_a_flash_that_cannot_be_written_stops_what_needs_a_counter():
         ours.counter()
 
 
-# --- whatever the line and the meter do ---------------------------------------------------------------------------------
+# --- whatever the line and the meter do -------------------------------------------------------------------------------
 
 
 class Unreliable(AskedDlmsMeter):

@@ -157,7 +157,8 @@ class High:
                 return b""
         has_title = cipher or mechanism == HIGH_SHA256
         secret = self._own if mechanism > LOW else self._secret
-        return request(context, mechanism, secret if mechanism else b"", size, self._title if has_title else b"", wanted)
+        secret = secret if mechanism else b""
+        return request(context, mechanism, secret, size, self._title if has_title else b"", wanted)
 
     def _finish(self):
         """The same, with the answer to the request in the link."""

@@ -37,7 +37,8 @@ COUNTER_REFUSED = const(6)
 
 class OwnCipher:
     """`meter_title` is the meter's as it has said it. `refusal`: the error of an exception that speaks of ciphering, 0
-    for none; `highest`: the counter it tells. `reserve(least)` gives the first of `step` counters that are nobody's, from `least` on; 0: none to be had.
+    for none; `highest`: the counter it tells. `reserve(least)` gives the first of `step` counters that are nobody's,
+    from `least` on; 0: none to be had.
     """
 
     def __init__(self, options, key, auth_key, reserve, step):
@@ -66,7 +67,7 @@ class OwnCipher:
             self._end = self._next + self._step
         if not 0 < self._next <= _LAST_COUNTER:
             self._next = self._end = 0
-            raise Unconvinced("no invocation counter is to be had: the probe's memory cannot be written, or all are used")
+            raise Unconvinced("no invocation counter is to be had: they cannot be written, or all are used")
         self._next += 1
         return (self._next - 1).to_bytes(4, "big")
 
@@ -100,7 +101,7 @@ class OwnCipher:
         return self._sealed(bytes((_INITIATE,)), plain, self._gcm)
 
     def seal(self, apdu, link):
-        """`apdu` as it is sent; b"" where there is no counter for it, which `link` is told. KeyError unless it reads."""
+        """`apdu` as sent; b"" where there is no counter for it, which `link` is told. KeyError unless it reads."""
         if apdu[0] == AARQ or not self._policy:
             return apdu
         at = _ASKED.find(apdu[:1])
@@ -174,7 +175,7 @@ class OwnCipher:
         return "it refuses our invocation counter, as it has seen a higher one"
 
     def open_initiate(self, buf, at, end):
-        """(where the plain initiate response begins, where it ends), deciphered in place. Raises Malformed, Unconvinced."""
+        """(where the plain initiate response begins, where it ends), in place. Raises Malformed, Unconvinced."""
         if buf[at] != _INITIATED:
             raise Unconvinced("what it grants is not ciphered")
         return self._opened(buf, at + 1, end, self._gcm)

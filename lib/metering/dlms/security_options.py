@@ -1,4 +1,4 @@
-"""How a meter is to be convinced, and what is ciphered: words of its owner's, and what the settings hold beside them."""
+"""How a meter is to be convinced, and what is ciphered: words of its owner's, and what the settings hold beside."""
 
 from metering.compat import const
 from metering.dlms.association import HIGH, HIGH_GMAC, HIGH_MD5, HIGH_SHA1, HIGH_SHA256, LOW, NO_SECURITY

@@ -317,7 +317,8 @@ class _Session:
             raise _NoAnswer(f"--meter-options, --auth and {name} do not belong together: leave one out")
         if takes_options and (options or self.keys[0]):
             if self.keys[0]:
-                self._conversation.take_keys(*self.keys, own_counter.system_title(), own_counter.reserve, own_counter.STEP)
+                counters = own_counter.system_title(), own_counter.reserve, own_counter.STEP
+                self._conversation.take_keys(*self.keys, *counters)
             self._conversation.take_options(options)
             if self._conversation.explanation:
                 raise _NoAnswer(self._conversation.explanation)

@@ -54,8 +54,9 @@ class AskedDlmsMeter:
     """`password` "": none is wanted, `demands`: more than one is; `sign_on`: by mode E; `wrapped`: over TCP. `line` is
     what it sends and hears with now.
 
-    `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard (deciphered),
-    `read` the Rows of the session, `requests` counts GETs, `is_linked` and `is_associated` tell its state.
+    `events` tells in words what has happened, `wrong_passwords` counts them, `served` holds every service tag heard
+    (deciphered), `read` the Rows of the session, `requests` counts GETs, `is_linked` and `is_associated` tell its
+    state.
     """
 
     def __init__(
