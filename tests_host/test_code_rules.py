@@ -192,6 +192,9 @@ EXTRA = {
     "lib/metering/unload.py": {"sys", "gc"},  # drops modules
     "lib/metering/dlms/aes.py": {"cryptolib", "cryptography"},  # AES itself: the board's, or the computer's
     "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
+    "lib/metering/dlms/high.py": {"hashlib", "os"},  # what proves a password, and the challenge's random bytes
+    "lib/metering/dlms/security_options.py": {"hashlib"},  # which hashes this MicroPython has
+    "firmware/reading/own_counters.py": {"machine"},  # the chip's number, for a system title
     "lib/metering/on_computer/library_crc.py": {"binascii", "fastcrc"},  # a board never loads these
     "lib/metering/on_computer/printed_runs.py": {"re"},
     "lib/metering/on_computer/library_gcm.py": {"cryptography", "hmac"},

@@ -175,9 +175,10 @@ class Gcm:
         Ask before decrypt(). A telegram that is only authenticated has n = 0 and its text in `aad`. The comparison
         takes the same time wherever a difference is. `title` and `counter` as for decrypt().
         """
-        if self._ghash is None or not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
+        ghash = self._ghash
+        if ghash is None or not _LEAST_TAG_BYTES <= len(tag) <= BLOCK_BYTES:
             return False
-        mine = self._tag(buf, at, n, title, counter, aad)
+        mine = self._tag(ghash, buf, at, n, title, counter, aad)
         difference = 0
         for i in range(len(tag)):
             difference |= tag[i] ^ mine[i]
@@ -185,11 +186,12 @@ class Gcm:
 
     def make_tag(self, buf, at, n, title, counter, aad):
         """The tag of the ciphertext buf[at:at + n] and of `aad`, 16 bytes; `with_tags` only."""
-        return bytes(self._tag(buf, at, n, title, counter, aad))
+        if self._ghash is None:
+            raise ValueError("it was made without tags")
+        return bytes(self._tag(self._ghash, buf, at, n, title, counter, aad))
 
-    def _tag(self, buf, at, n, title, counter, aad):
+    def _tag(self, ghash, buf, at, n, title, counter, aad):
         _check(title, counter)
-        ghash = self._ghash
         block = self._block
         ghash.restart()
         ghash.absorb(aad, 0, len(aad))

@@ -6,15 +6,14 @@ TCP loses and doubles nothing: what is said is said once, and waited for. `apdu`
 HDLC has, so that whoever takes it apart need not know which link it came by.
 """
 
-from metering.compat import const
 from metering.dlms.association import release
 from metering.dlms.hdlc_link import MAX_APDU
 from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.line import ANSWER_BYTES, EXPECT, MAX_SENT, SEND
 
-_HEAD = const(8)
-_GAP_MS = const(1500)  # between two pieces of an answer
-_MOST_MESSAGES = const(8)  # heard for one that is due
+_HEAD = 8
+_GAP_MS = 1500  # between two pieces of an answer
+_MOST_MESSAGES = 8  # heard for one that is due
 
 
 def wrapped(source, destination, apdu):
