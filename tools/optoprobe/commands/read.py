@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..serial_line import SerialLine
 
 PASSWORD_VARIABLE = "OPTOPROBE_METER_PASSWORD"
-ASKED_DLMS = "dlms-client"
 
 _DARK_S = 3.0  # auto: most meters that talk by themselves do so every 1 to 2 s, and stop for less than that
 _NOISE_S = 12.0  # auto: where something comes, and no telegram; most of the others push every 10 s
@@ -36,6 +35,12 @@ _ATTEMPTS = 3
 _EARLY_S = 0.5  # a pushed telegram may come so much before its time
 _PROGRESS_S = 0.25
 _LONGEST_TEXT = 32  # characters of an address, or of a password
+
+
+
+def behind_a_sign_on() -> str:
+    """The protocol that a meter speaks which offers mode E, and over TCP: DLMS, asked."""
+    return next(name for name in protocols.knocked_for() if protocols.load_knock(name).SIGN_ON)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -143,9 +148,10 @@ def _line(args: argparse.Namespace) -> SerialLine:
 
     if not args.tcp:
         return SerialLine(args.port)
-    if args.protocol not in (decoding.AUTO, ASKED_DLMS):
-        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {ASKED_DLMS} goes over the network")
-    args.protocol = ASKED_DLMS
+    networked = behind_a_sign_on()
+    if args.protocol not in (decoding.AUTO, networked):
+        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {networked} goes over the network")
+    args.protocol = networked
     if "mode=" not in args.meter_options:
         args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
     return TcpLine(args.tcp)
@@ -224,10 +230,11 @@ class _Session:
             self._ask(name)
         except _SpeaksModeE:
             self._progress.wipe()
-            _say(f"it sends no data block, and speaks DLMS: asking by {ASKED_DLMS} in mode E ...")
+            asked = behind_a_sign_on()
+            _say(f"it sends no data block, and speaks DLMS: asking by {asked} in mode E ...")
             self.args.meter_options = f"mode=IEC {self.args.meter_options}"
             self._failures_told = 0
-            self._ask(ASKED_DLMS)
+            self._ask(asked)
 
     def _hear_until_the_end(self, protocol: str) -> None:
         """Listen on one line of the protocol after the other, until the time is over."""
