@@ -17,7 +17,7 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import decoding, own_counter
+from .. import asked_session, decoding, own_counter
 from .decode import as_lines, as_object
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def add_parser(subparsers: Any) -> None:
         "--auth", metavar="NAME", default="", help="how a DLMS meter is convinced: NONE, LOW, HIGH, HIGHMD5 .. HIGHGMAC"
     )
     add_password(parser)
+    asked_session.add_arguments(parser)
     parser.add_argument("--wake-up", action="store_true", help="send zeros first, for meters with a battery")
 
 
@@ -135,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
             _say(f"{error}.")
             return 2
         with line:
+            if args.objects or args.profile:
+                return asked_session.run(args, line, password, _say)
             return _Session(args, line, password, keys).run()
     except PortError as error:
         _say(f"{error}.")
@@ -146,12 +149,16 @@ def _line(args: argparse.Namespace) -> SerialLine:
     from ..serial_line import SerialLine
     from ..tcp_line import TcpLine
 
+    asked = behind_a_sign_on()
+    for option in ("tcp", "objects", "profile"):
+        if getattr(args, option):
+            if args.protocol not in (decoding.AUTO, asked):
+                raise ValueError(f"--{option} and {args.protocol} do not belong together: it is for {asked} alone")
+            args.protocol = asked
+    if args.last and not args.profile:
+        raise ValueError("--last is for --profile: leave it out, or name the profile")
     if not args.tcp:
         return SerialLine(args.port)
-    networked = behind_a_sign_on()
-    if args.protocol not in (decoding.AUTO, networked):
-        raise ValueError(f"--tcp and {args.protocol} do not belong together: only {networked} goes over the network")
-    args.protocol = networked
     if "mode=" not in args.meter_options:
         args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
     return TcpLine(args.tcp)

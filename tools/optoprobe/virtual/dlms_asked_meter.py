@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from metering.line import Line
 
+from . import dlms_asked_profile
 from . import dlms_encoder as enc
 from .dlms_asked_security import Demands, MeterSecurity
 from .dlms_asked_wrapper import Unwrapping
@@ -104,6 +105,7 @@ class AskedDlmsMeter:
         self._heard_s = 0.0
         self._stage = 0  # of the sign-on: 0 waits for it, 1 for the acknowledge, 2 HDLC
         self._n_answers = self._n_frames = 0
+        self._selector = b"\x00"
         self._reset()
 
     @property
@@ -365,7 +367,9 @@ class AskedDlmsMeter:
             return self._next_block(invoke)
         if apdu[1] == 1:
             self.requests += 1
+            self._selector = apdu[12:]
             result = self._get(apdu[3:12], at_s)
+            self._selector = b"\x00"
             if "blocks" in self.quirks and result[0] == 0 and len(result) > 8 or len(result) > 400:
                 data = result[1:]
                 size = 8 if len(data) < 100 else 200
@@ -564,6 +568,8 @@ class AskedDlmsMeter:
             if "odd" in self.quirks and unit == 35:
                 value = enc.float32(count / 10)
             found[obis] = (3, {2: value, 3: enc.scaler_unit(scaler, unit)})
+        until = _EPOCH + timedelta(seconds=int(at_s))
+        found[dlms_asked_profile.OBIS] = (7, dlms_asked_profile.attributes(until, self._selector))
         listed = [
             enc.structure(
                 (enc.number(enc.UINT16, class_id), enc.number(enc.UINT8, 0), enc.octets(enc.obis_bytes(obis)), rights)

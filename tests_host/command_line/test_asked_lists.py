@@ -1,0 +1,171 @@
+"""What a DLMS meter holds beyond its registers: its list of objects and its load profile, on the bit-accurate line."""
+
+import json
+import random
+import struct
+import subprocess
+from datetime import timedelta
+
+import pytest
+from support.command_line import start
+
+from metering.dlms.asked_values import AskedValues
+from metering.dlms.axdr import Malformed
+from metering.line import EXPECT, LISTEN
+from metering.obis import obis_text
+from optoprobe import asked_lists
+from optoprobe.asked_lists import Asked, Items, object_list, profile, value_at
+from optoprobe.virtual import dlms_asked_profile
+from optoprobe.virtual.conversation_bench import Bench
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.line import VirtualLine
+from optoprobe.virtual.tcp_meter import TcpMeter
+
+OBIS = bytes((1, 0, 99, 1, 0, 255))
+WAYS = [{}, {"short_names": True}, {"quirks": ("segments", "blocks")}, {"sign_on": True, "quirks": ("drop",)}]
+
+
+def asked_by(what, meter):
+    asked = Asked(what, AskedValues())
+    asked.take_options("mode=IEC " * meter.has_sign_on + "type=SN" * meter.has_short_names)
+    Bench(meter, VirtualLine(meter.line)).converse(asked.read_out())
+    assert not meter.is_linked and meter.served <= {0x60, 0xC0, 0x05}
+    return asked
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_list_of_objects_is_handed_on_as_it_comes_and_not_held(way, monkeypatch):
+    meter, found, requests, held = AskedDlmsMeter(**way), [], [], []
+    taking = Items.take
+
+    def take(items, piece):
+        yield from taking(items, piece)
+        held.append(len(items._held))
+
+    monkeypatch.setattr(Items, "take", take)
+
+    def on_entry(entry):
+        found.append(entry)
+        requests.append(len(held))
+
+    asked = asked_by(object_list(on_entry), meter)
+    assert asked.failures == 0, asked.explanation
+    listed = meter._objects(0)
+    listed.pop("0-0:40.0.0*255")
+    entries = {obis_text(entry.obis): entry.class_id for entry in found}
+    entries.pop("0-0:40.0.0*255", None)
+    assert entries == {obis: class_id for obis, (class_id, _) in listed.items()}
+    assert max(held) < 64 and (way.get("short_names") is None) == all(entry.base_name is None for entry in found)
+    assert requests[0] < requests[-1] or "blocks" not in way.get("quirks", ())
+
+
+def rows_of(meter):
+    from optoprobe.virtual.dlms_asked_meter import _EPOCH
+
+    return [(at, bought, sold) for at, bought, sold in dlms_asked_profile.rows(_EPOCH)]
+
+
+@pytest.mark.parametrize("last", [1, 5, 48, 100])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_last_rows_of_a_profile_are_read_exactly(way, last):
+    meter, came = AskedDlmsMeter(**way), []
+    asked = asked_by(profile(OBIS, last, lambda columns, row: came.append((columns, row))), meter)
+    assert asked.failures == 0, asked.explanation
+    wanted = [
+        ((at + timedelta(minutes=-60)).isoformat() + "Z", (str(bought), "Wh"), (str(sold), "Wh"))
+        for at, bought, sold in rows_of(meter)[-last:]
+    ]
+    shown = [[column.shown(value) for column, value in zip(*pair, strict=True)] for pair in came]
+    assert [(time, bought, sold) for (time, _), bought, sold in shown] == wanted
+
+
+def test_a_meter_that_lets_no_rows_be_chosen_sends_all_and_the_last_are_kept():
+    class Plain(AskedDlmsMeter):
+        asked = 0
+
+        def _get(self, item, at_s):
+            if self._selector != b"\x00":
+                self.asked += 1
+                return b"\x01\x0d"
+            return super()._get(item, at_s)
+
+    came = []
+    asked = asked_by(profile(OBIS, 3, lambda _, row: came.append(row[1])), meter := Plain())
+    assert asked.failures == 0 and meter.asked == 1 and came == [row[1] for row in rows_of(meter)[-3:]]
+
+
+def test_a_profile_that_is_not_there_is_a_sentence():
+    asked = asked_by(profile(OBIS[:2] + b"\x05" + OBIS[3:], 3, lambda *_: None), AskedDlmsMeter())
+    assert "it has no profile 1-0:5.1.0*255" in asked.explanation
+
+
+@pytest.mark.parametrize("cut", [1, 6, 40])
+def test_a_list_that_ends_too_early_is_a_sentence(cut):
+    class Cutting(AskedDlmsMeter):
+        def _get(self, item, at_s):
+            value = super()._get(item, at_s)
+            return value[:-cut] if item[:2] == b"\x00\x0f" else value
+
+    found = []
+    asked = asked_by(object_list(found.append), Cutting())
+    assert "cut off" in asked.explanation and 10 < len(found) < 17
+
+
+def test_any_bytes_are_values_or_malformed():
+    draw = random.Random(7)
+    for _ in range(3000):
+        items = Items()
+        for _ in range(draw.randrange(1, 4)):
+            piece = bytes(draw.choice((1, 2, 4, 6, 9, 18, 23, 0, draw.randrange(256))) for _ in range(40))
+            try:
+                list(items.take(piece if items.left >= 0 else b"\x01" + piece))
+            except Malformed:
+                break
+    value = struct.pack(">f", 230.5)
+    assert value_at(b"\x02\x03\x17" + value + b"\x09\x01\xaa\x0f\xff", 0) == ([230.5, b"\xaa", -1], 12)
+
+
+@pytest.mark.parametrize("what", [object_list(lambda _: None), profile(OBIS, 3, lambda *_: None)])
+def test_any_answer_at_all_ends_with_a_sentence(what, monkeypatch):
+    """A link that hands on anything, where a meter would have answered."""
+    draw = random.Random(11)
+
+    def request(self, _apdu):
+        kind = draw.choice((b"\xc4\x01\xc1\x00", b"\xc4\x02\xc1\x00\x00\x00\x00\x01\x00\x10", b"\xd8\x01\x02"))
+        kind = kind if draw.random() < 0.9 else b""
+        said = kind + bytes(draw.choice((1, 2, 4, 6, 9, 18, 0, 255, draw.randrange(256))) for _ in range(60))
+        self.apdu[3 : 3 + len(said)] = said
+        self.n = 3 + len(said)
+        return draw.random() < 0.95
+        yield
+
+    monkeypatch.setattr("metering.dlms.hdlc_link.HdlcLink.request", request)
+    for _ in range(300):
+        asked = Asked(what, AskedValues())
+        for action in (actions := asked._read_all()):
+            assert action[0] not in (EXPECT, LISTEN)
+        assert actions.gi_frame is None
+
+
+def ask(meter, *words):
+    """(exit code, stdout, stderr) of `optoprobe read` over TCP."""
+    with TcpMeter(meter) as listening:
+        process: subprocess.Popen[str] = start("read", "--tcp", listening.path, *words)
+        out, err = process.communicate(timeout=90)
+    return process.returncode, out, err
+
+
+def test_both_are_read_by_the_command():
+    meter = AskedDlmsMeter(wrapped=True)
+    code, out, err = ask(meter, "--objects", "--json")
+    assert (code, err) == (0, "") and len(out.splitlines()) == 17
+    assert json.loads(out.splitlines()[3]) == {"class": 3, "version": 0, "obis": "1-0:1.8.0*255"}
+    code, out, err = ask(meter, "--profile", "1.0.99.1.0.255", "--last", "2")
+    assert (code, err) == (0, "") and out.count("1-0:1.8.0*255 47") == 2
+    assert meter.events == ["left properly, 0 values read"] * 2
+    code, out, err = ask(meter, "--last", "2")
+    assert (code, out) == (2, "") and "--last is for --profile" in err
+
+
+def test_the_classes_have_names():
+    assert asked_lists.CLASSES[7] == "profile generic"

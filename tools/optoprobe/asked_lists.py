@@ -1,0 +1,426 @@
+"""What a DLMS meter holds beyond its registers of now: its list of objects, and the last rows of a load profile.
+
+    list of objects     Association LN, 0.0.40.0.0.255, or SN's FA00: an entry is handed on as soon as it is whole
+    load profile        class 7: which columns (3), their scales once, how many rows (7), then of the rows (2) the last:
+                        by their numbers where the meter lets one choose, else all go by and the last are kept
+
+Reads alone, as metering.dlms.client does, whose ways in these are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from metering.dlms.association import LN
+from metering.dlms.axdr import Malformed, ber_length
+from metering.dlms.client import Conversation
+from metering.dlms.getter import LOST, OTHER
+from metering.dlms.hdlc_station import ANSWER_LLC
+from metering.dlms.xdlms import (
+    EXCEPTION,
+    GET_RESPONSE,
+    READ_RESPONSE,
+    SERVICE_ERROR,
+    Answer,
+    get,
+    get_next,
+    read,
+    read_next,
+    result_at,
+    result_text,
+)
+from metering.reading import Reading
+
+from .decoding import date_time_text, obis_text, register_of
+
+Actions = Generator[Any, Any, Any]
+
+CLASSES = {
+    1: "data",
+    3: "register",
+    4: "extended register",
+    5: "demand register",
+    6: "register activation",
+    7: "profile generic",
+    8: "clock",
+    9: "script table",
+    10: "schedule",
+    11: "special days",
+    12: "association SN",
+    15: "association LN",
+    17: "SAP assignment",
+    18: "image transfer",
+    19: "IEC local port",
+    20: "activity calendar",
+    21: "register monitor",
+    22: "single action schedule",
+    23: "IEC HDLC set-up",
+    40: "push set-up",
+    41: "TCP-UDP set-up",
+    64: "security set-up",
+    70: "disconnect control",
+    71: "limiter",
+}
+_SCALES = {3: 3, 4: 3, 5: 4}  # class -> attribute of scaler and unit
+_ASSOCIATION = bytes((0, 0, 40, 0, 0, 255))
+_OBJECT_LIST = 0xFA08
+_PROFILE, _ROWS, _COLUMNS, _PERIOD, _IN_USE = 7, 2, 3, 4, 7
+_MOST_BLOCKS = 20_000
+_MOST_ITEM = 8192  # bytes of one entry or row
+_MOST_COLUMNS = 64
+_MOST_DEPTH = 8
+_MOST_POWER = 9  # of a scaler
+MOST_ROWS = 10_000
+
+_INTEGERS = {0x05: 4, 0x0F: 1, 0x10: 2, 0x14: 8}
+_UNSIGNED = {0x03: 1, 0x06: 4, 0x0D: 1, 0x11: 1, 0x12: 2, 0x15: 8, 0x16: 1}
+_FLOATS = {0x17: ">f", 0x18: ">d"}
+_TIMES = {0x19: 12, 0x1A: 5, 0x1B: 4}
+
+
+class _More(Exception):
+    """The value goes on in what has not come yet."""
+
+
+def value_at(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
+    """(the A-XDR value there, where it ends): int, bool, float, bytes, list or None. Raises Malformed, _More."""
+    tag = _piece(data, at, 1)[0]
+    at += 1
+    if tag in (0x00, 0xFF):
+        return None, at
+    if tag in (0x01, 0x02):
+        if depth == _MOST_DEPTH:
+            raise Malformed("its data lie too deep")
+        n, at = _length(data, at)
+        found = []
+        for _ in range(n):
+            value, at = value_at(data, at, depth + 1)
+            found.append(value)
+        return found, at
+    if tag in _INTEGERS or tag in _UNSIGNED:
+        n = _INTEGERS.get(tag) or _UNSIGNED[tag]
+        value = int.from_bytes(_piece(data, at, n), "big", signed=tag in _INTEGERS)
+        return (bool(value) if tag == 0x03 else value), at + n
+    if tag in _FLOATS:
+        n = struct.calcsize(_FLOATS[tag])
+        return struct.unpack(_FLOATS[tag], _piece(data, at, n))[0], at + n
+    if tag in _TIMES:
+        return _piece(data, at, _TIMES[tag]), at + _TIMES[tag]
+    if tag in (0x04, 0x09, 0x0A, 0x0C):
+        n, at = _length(data, at)
+        n = (n + 7) >> 3 if tag == 0x04 else n
+        return _piece(data, at, n), at + n
+    raise Malformed(f"its data are of an odd type ({tag:02x})")
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    first = _piece(data, at, 1)[0]
+    _piece(data, at, 1 + (first & 0x7F if first & 0x80 else 0))
+    return ber_length(data, at, len(data))
+
+
+def _piece(data: bytes, at: int, n: int) -> bytes:
+    if at + n > len(data):
+        raise _More
+    return bytes(data[at : at + n])
+
+
+class Items:
+    """The elements of one array that comes in pieces; of what has come only the element that is not whole is held."""
+
+    def __init__(self) -> None:
+        self.left = -1  # elements to come; -1: the array has not begun
+        self._held = bytearray()
+
+    def take(self, piece: bytes) -> Iterator[Any]:
+        """The elements that are whole with `piece`. Raises Malformed."""
+        self._held += piece
+        at = 0
+        try:
+            if self.left < 0:
+                if _piece(self._held, 0, 1) != b"\x01":
+                    raise Malformed("its list is none")
+                self.left, at = _length(self._held, 1)
+            while self.left:
+                value, at = value_at(self._held, at)
+                self.left -= 1
+                yield value
+        except _More:
+            if len(self._held) - at > _MOST_ITEM:
+                raise Malformed("an entry of its list is too long") from None
+        del self._held[:at]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a meter: `base_name` of short names, else None."""
+
+    class_id: int
+    version: int
+    obis: bytes
+    base_name: int | None
+
+    def line(self) -> str:
+        name = register_of(Reading(self.obis, 0), None).name
+        code = obis_text(self.obis)
+        base = f"  {self.base_name:04x}" if self.base_name is not None else ""
+        kind = CLASSES.get(self.class_id, f"class {self.class_id}")
+        return f"  {kind:22}  {code:17}{base}  {'' if name == code else name}".rstrip()
+
+    def object(self) -> dict[str, object]:
+        found = {"class": self.class_id, "version": self.version, "obis": obis_text(self.obis)}
+        return found if self.base_name is None else found | {"base_name": self.base_name}
+
+
+class _Everything:
+    def __contains__(self, _obis: object) -> bool:
+        return True
+
+
+class Asked(Conversation):
+    """Conversation of metering.dlms.client that reads a list in place of the registers. `read_all(self)`, a generator
+    of line actions, does so with attribute() and stream(), and may raise Malformed.
+    """
+
+    def __init__(self, read_all: Callable[[Asked], Actions], *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._read_list = read_all
+
+    @property
+    def has_short_names(self) -> bool:
+        return bool(self._context != LN)
+
+    def base_name(self, obis: bytes) -> int:
+        """The short name of what attribute() has read."""
+        return int(self._getter._names[obis][1])
+
+    def _new_getter(self) -> Any:
+        getter = super()._new_getter()
+        if self.has_short_names:
+            getter._wanted = _Everything()
+        return getter
+
+    def _read_all(self) -> Actions:
+        try:
+            yield from self._read_list(self)
+        except Malformed as error:
+            self._detail = str(error)
+            return "bad data"
+        return ""
+
+    def attribute(self, class_id: int, obis: bytes, attribute: int) -> Actions:
+        """The value of one attribute, as value_at() has it; None where the meter refuses it. Raises Malformed."""
+        result = yield from self._getter.get(class_id, obis, attribute)
+        if result == LOST:
+            raise Malformed(self._link.why or "its answers fail to come")
+        if result:
+            return None
+        getter = self._getter
+        try:
+            return value_at(bytes(getter.data[getter.at : getter.end]), 0)[0]
+        except _More:
+            raise Malformed("an answer is cut off") from None
+
+    def stream(self, message: bytes, take: Callable[[bytes], None]) -> Actions:
+        """Ask `message`, and hand each piece of the data on: 0, or a data-access-result. Raises Malformed."""
+        link, answer = self._link, Answer()
+        wanted = READ_RESPONSE if self.has_short_names else GET_RESPONSE
+        is_first = True
+        for block in range(1, _MOST_BLOCKS):
+            if not (yield from link.request(message)):
+                raise Malformed(link.why or "its answers fail to come")
+            at = len(ANSWER_LLC)
+            if link.apdu[at] in (EXCEPTION, SERVICE_ERROR):
+                return OTHER
+            if link.apdu[at] != wanted:
+                raise Malformed("its answer is of another service")
+            answer.take(link.apdu, at, link.n)
+            if answer.result:
+                return answer.result
+            at = answer.at
+            if answer.block < 0:
+                result, at = result_at(link.apdu, at, answer.end)
+                if result:
+                    return result
+            elif answer.block != block:
+                raise Malformed("a block is missing")
+            elif is_first and self.has_short_names:  # how many results, and that the first is good
+                result, at = result_at(link.apdu, at + 1, answer.end)
+                if result:
+                    return result
+            take(bytes(link.apdu[at : answer.end]))
+            if answer.block < 0 or answer.is_last:
+                return 0
+            is_first = False
+            message = read_next(block) if self.has_short_names else get_next(0xC1, block)
+        raise Malformed("its list has no end")
+
+
+def object_list(on_entry: Callable[[Entry], None]) -> Callable[[Asked], Actions]:
+    """Reads the list of objects; each is handed on as it comes."""
+
+    def read_all(asked: Asked) -> Actions:
+        items = Items()
+
+        def take(piece: bytes) -> None:
+            for item in items.take(piece):
+                on_entry(_entry(item, asked.has_short_names))
+
+        message = read([_OBJECT_LIST]) if asked.has_short_names else get(0xC1, 15, _ASSOCIATION, 2)
+        result = yield from asked.stream(message, take)
+        if result:
+            raise Malformed(f"it refuses its list of objects ({result_text(result)})")
+        if items.left:
+            raise Malformed("its list of objects is cut off")
+
+    return read_all
+
+
+def _entry(item: Any, has_short_names: bool) -> Entry:
+    if isinstance(item, list) and len(item) == 4:
+        base, class_id, version, obis = item if has_short_names else (0, *item[:3])
+        if all(isinstance(number, int) for number in (base, class_id, version)) and isinstance(obis, bytes):
+            if len(obis) == 6:
+                return Entry(class_id, version, obis, base & 0xFFFF if has_short_names else None)
+    raise Malformed("its list of objects has another form")
+
+
+@dataclass(frozen=True)
+class Column:
+    class_id: int
+    obis: bytes
+    attribute: int
+    exponent: int = 0
+    unit: int | None = None
+
+    @property
+    def is_clock(self) -> bool:
+        return self.class_id == 8
+
+    def shown(self, value: Any) -> tuple[str | None, str | None]:
+        """(value as an exact decimal or a text, unit) of what was sent."""
+        if value is None:
+            return None, None
+        if self.is_clock or isinstance(value, bytes) and len(value) == 12:
+            text = time_text(value)
+            if text is not None:
+                return text, None
+        if isinstance(value, (float, list)):
+            return str(value), None
+        register = register_of(Reading(self.obis, value, self.exponent, self.unit), None)
+        return register.value, register.unit
+
+
+def time_text(octets: Any) -> str | None:
+    """A date-time of 12 bytes as ISO 8601, None for what is none."""
+    if not isinstance(octets, bytes) or len(octets) != 12:
+        return None
+    year, month, day, _, hour, minute, second, _, deviation = struct.unpack(">HBBBBBBBh", octets[:11])
+    second = 0 if second == 0xFF else second
+    return date_time_text((year, month, day, hour, minute, second, None if deviation == -0x8000 else deviation))
+
+
+def profile(
+    obis: bytes, last: int, on_row: Callable[[list[Column], list[Any]], None]
+) -> Callable[[Asked], Actions]:
+    """Reads the last rows of the profile `obis`, the oldest of them first."""
+
+    def read_all(asked: Asked) -> Actions:
+        columns = yield from _columns(asked, obis)
+        period_s = yield from asked.attribute(_PROFILE, obis, _PERIOD)
+        rows = _Rows(columns, period_s, last)
+        result: int = OTHER
+        if not asked.has_short_names:
+            in_use = yield from asked.attribute(_PROFILE, obis, _IN_USE)
+            if isinstance(in_use, int) and last < in_use < 1 << 32:
+                result = yield from _stream_rows(asked, _last_rows(obis, in_use - last + 1, in_use), rows)
+        if result:
+            short = asked.has_short_names
+            message = read([asked.base_name(obis) + 8 & 0xFFFF]) if short else get(0xC1, _PROFILE, obis, _ROWS)
+            rows = _Rows(columns, period_s, last)
+            result = yield from _stream_rows(asked, message, rows)
+        if result:
+            raise Malformed(f"it refuses the rows of its profile ({result_text(result)})")
+        for row in rows.last:
+            on_row(columns, row)
+
+    return read_all
+
+
+class _Rows:
+    """The `last` rows of those that come, what is left out filled in."""
+
+    def __init__(self, columns: list[Column], period_s: Any, n: int) -> None:
+        self._columns = columns
+        self._period_s = period_s
+        self.last: deque[list[Any]] = deque(maxlen=n)
+
+    def take(self, row: Any) -> None:
+        if not isinstance(row, list) or len(row) != len(self._columns):
+            raise Malformed("a row of its profile has other columns")
+        before = self.last[-1] if self.last else [None] * len(row)
+        cells = zip(self._columns, row, before, strict=True)
+        self.last.append([_filled(column, value, old, self._period_s) for column, value, old in cells])
+
+
+def _stream_rows(asked: Asked, message: bytes, rows: _Rows) -> Actions:
+    items = Items()
+
+    def take(piece: bytes) -> None:
+        for row in items.take(piece):
+            rows.take(row)
+
+    result = yield from asked.stream(message, take)
+    if not result and items.left:
+        raise Malformed("its profile is cut off")
+    return result
+
+
+def _last_rows(obis: bytes, first: int, last: int) -> bytes:
+    """A GET of the rows `first` to `last`, all their columns (entry_descriptor, Blue Book 4.3.6)."""
+    rows = b"\x06" + first.to_bytes(4, "big") + b"\x06" + last.to_bytes(4, "big")
+    return get(0xC1, _PROFILE, obis, _ROWS)[:-1] + b"\x01\x02\x02\x04" + rows + b"\x12\x00\x01\x12\x00\x00"
+
+
+def _columns(asked: Asked, obis: bytes) -> Actions:
+    captured = yield from asked.attribute(_PROFILE, obis, _COLUMNS)
+    if not captured:
+        raise Malformed(f"it has no profile {obis_text(obis)} for this client: --objects shows which there are")
+    columns = []
+    if not isinstance(captured, list) or len(captured) > _MOST_COLUMNS:
+        raise Malformed("the columns of its profile have another form")
+    for item in captured:
+        numbers = [item[0], item[2]] if isinstance(item, list) and len(item) == 4 else [None]
+        if not all(isinstance(n, int) for n in numbers) or not isinstance(item[1], bytes) or len(item[1]) != 6:
+            raise Malformed("the columns of its profile have another form")
+        column = Column(item[0], item[1], item[2])
+        scale = _SCALES.get(column.class_id)
+        if scale is not None and column.attribute in (2, 3) and column.attribute != scale:
+            found = yield from asked.attribute(column.class_id, column.obis, scale)
+            scaled = isinstance(found, list) and len(found) == 2 and all(isinstance(part, int) for part in found)
+            if scaled and -_MOST_POWER <= found[0] <= _MOST_POWER:
+                unit = None if found[1] == 255 else found[1]
+                column = Column(column.class_id, column.obis, column.attribute, found[0], unit)
+        columns.append(column)
+    return columns
+
+
+def _filled(column: Column, value: Any, before: Any, period_s: Any) -> Any:
+    """A value that is left out is that of the row before; a time is later by the period."""
+    if value is not None or before is None:
+        return value
+    if not column.is_clock or not isinstance(before, bytes) or len(before) != 12:
+        return before
+    year, month, day, _, hour, minute, second = struct.unpack(">HBBBBBB", before[:8])
+    try:
+        at = datetime(year, month, day, hour, minute, 0 if second == 0xFF else second)
+        at += timedelta(seconds=period_s if isinstance(period_s, int) else 0)
+    except (ValueError, OverflowError):
+        return None
+    head = struct.pack(">HBBBBBB", at.year, at.month, at.day, 0xFF, at.hour, at.minute, at.second)
+    return head + before[8:]
