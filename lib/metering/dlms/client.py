@@ -94,18 +94,23 @@ class Wanted:
 
     def __init__(self, jobs):
         self.jobs = jobs
-        self.n = len(jobs) // 6 if jobs else len(_USUAL) // 3
+        self.n = len(jobs) // 7 if jobs else len(_USUAL) // 3
         self.states = bytearray(self.n)
         self.exponents = bytearray(self.n)
         self.units = bytearray(self.n)
+        self.kinds = bytearray(len(jobs) // 7)  # classes of the jobs, 0: not known
         self.has_clock = True  # that it tells
         self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
 
     def code(self, k):
         """The six bytes of register `k`."""
         if self.jobs:
-            return self.jobs[6 * k : 6 * k + 6]
+            return self.jobs[7 * k : 7 * k + 6]
         return b"\x01\x00" + _USUAL[3 * k : 3 * k + 3] + b"\xff"
+
+    def attribute(self, k):
+        """The one that is read of the job `k`."""
+        return self.jobs[7 * k + 6]
 
     def rest(self, seconds):
         """So long nothing is asked."""
@@ -135,6 +140,7 @@ class Conversation:
         self._has_sign_on = False
         self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
         self._wanted = Wanted(b"")
+        self._reconnect_s = 0  # behind a failure, 0: by itself
         self._password_rests_s = 0
         self._password_pause_s = _PASSWORD_PAUSE_S
         self._is_password_good = False
@@ -192,6 +198,9 @@ class Conversation:
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
         self._context = SN if options.is_short else LN
         retries = given("retry_counter", _RETRIES)
+        if "scan_rate_ms" in options.numbers:
+            self.pause_s = (given("scan_rate_ms") + 999) // 1000
+        self._reconnect_s = given("reconnect_time", 0)
         link_class = HdlcLink
         if options.is_wrapped:
             try:
@@ -227,7 +236,7 @@ class Conversation:
                 self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)
             else:
-                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
+                pause_s = self._reconnect_s or _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
                 self.failed_in_a_row += 1
             if not self.password_withheld:  # pauses are cut short then
                 self._password_rests_s = max(0, self._password_rests_s - pause_s)
@@ -418,6 +427,10 @@ class Conversation:
     def _read_register(self, k):
         """Read register `k` and note its value; a data-access-result where there is none to be had."""
         wanted, getter = self._wanted, self._getter
+        if wanted.jobs:
+            from metering.dlms.job_register import read
+
+            return (yield from read(getter, wanted, k, self._listener))
         code = wanted.code(k)
         if wanted.states[k] == _UNKNOWN:
             result = yield from getter.get(_REGISTER, code, _SCALE)

@@ -11,15 +11,21 @@ _MOST = {
     "serial_number": 999999999,
     "timeout_ms": 9999,
     "retry_counter": 9,
+    "scan_rate_ms": 86400000,
+    "reconnect_time": 86400,
+}
+_CHOICES = {
+    "mode": "IEC, DLMS, DLMS-HDLC or DLMS-WRAPPER",
+    "type": "LN or SN",
+    "password": "a setting of its own, meter_password, which is never shown",
 }
 
 
 class Options:
-    """`numbers` holds what was given of client_address, logical_address, physical_address, address_size, serial_number,
-    timeout_ms and retry_counter. `has_sign_on`: by IEC 62056-21 into mode E. `is_short`: by short names. `is_wrapped`:
-    in the wrapper of TCP, by a computer.
-    `has_password` False: none is used. `auth`: a list of the word that says so, `security`: one of words for
-    metering.dlms.security_options. `jobs`: bytes, the six of each register that is read in place of the usual ones.
+    """`numbers` holds what was given of the words of _MOST, reconnect_time in seconds. `has_sign_on`: by IEC 62056-21
+    into mode E. `is_short`: by short names. `is_wrapped`: in the wrapper of TCP, by a computer. `has_password` False:
+    none is used. `auth`: a list of the word that says so, `security`: one of words for metering.dlms.security_options.
+    `jobs`: bytes, the six of each register that is read in place of the usual ones, and its attribute.
     """
 
     def __init__(self, text):
@@ -31,6 +37,10 @@ class Options:
         self.jobs = b""
         self.auth = []
         self.security = []
+        if "profile=" in text:
+            from metering.dlms.meter_profiles import with_profile
+
+            text = with_profile(text)
         for word in text.split():
             key, _, value = word.partition("=")
             most = _MOST.get(key)
@@ -50,8 +60,10 @@ class Options:
                 self.security.append(word)
             elif key == "obis_job":
                 self.jobs = _jobs(value)
+            elif key in _CHOICES:
+                raise ValueError("%s is %s" % (key, _CHOICES[key]))
             else:
-                raise ValueError("%s is not known" % word)
+                raise ValueError("%s is not known" % key)  # never its value, as a password may be given here
         self.addresses(False)
 
     def addresses(self, has_password):
@@ -74,10 +86,11 @@ def _jobs(text):
         raise ValueError("obis_job names %d registers at the most" % _MAX_JOBS)
     jobs = b""
     for code in codes:
-        if code[-2:] == ":2":
-            code = code[:-2]
-        parts = code.split(".")
-        if len(parts) != 6 or not all(part.isdigit() and len(part) < 4 and int(part) < 256 for part in parts):
+        code, _, attribute = code.partition(":")
+        parts = code.split(".") + [attribute or "2"]
+        if len(parts) != 7 or not all(part.isdigit() and len(part) < 4 and int(part) < 256 for part in parts):
             raise ValueError("obis_job is such as 1.0.1.8.0.255:2,1.0.2.8.0.255:2")
+        if not 2 <= int(parts[6]) <= 15:
+            raise ValueError("obis_job names an attribute from 2 to 15")
         jobs += bytes([int(part) for part in parts])
     return jobs
