@@ -52,6 +52,7 @@ lint: setup
 
 bench: setup
 	@$(RUN) tests_host/bench.py
+	@$(RUN) tests_host/bench_asked.py
 
 damage: setup
 	@PYTHONPATH=tests_host $(RUN) -m support.damage
