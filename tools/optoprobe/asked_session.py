@@ -12,7 +12,7 @@ from typing import Any
 
 from metering.dlms.asked_values import AskedValues
 
-from . import asked_lists
+from . import asked_lists, own_counter
 from .asked_lists import MOST_ROWS, Asked, Column, Entry
 from .decoding import obis_text
 from .serial_line import PortError, SerialLine
@@ -78,7 +78,9 @@ class _Printer:
         print("  " + "   ".join(texts), flush=True)
 
 
-def run(args: argparse.Namespace, line: SerialLine, password: str, say: Any) -> int:
+def run(
+    args: argparse.Namespace, line: SerialLine, password: str, keys: tuple[bytes | None, bytes | None], say: Any
+) -> int:
     """The exit code; `say` tells a sentence. Raises PortError."""
     printer = _Printer(args)
     if args.profile:
@@ -86,7 +88,10 @@ def run(args: argparse.Namespace, line: SerialLine, password: str, say: Any) -> 
     else:
         what = asked_lists.object_list(printer.entry)
     asked = Asked(what, AskedValues(), address=args.address, password=password)
-    asked.take_options(args.meter_options)
+    if keys[0]:
+        counters = own_counter.system_title(), own_counter.reserve, own_counter.STEP
+        asked.take_keys(*keys, *counters)
+    asked.take_options(args.meter_options + (f" auth={args.auth}" if args.auth else ""))
     if asked.explanation:
         say(f"{asked.explanation}.")
         return 1

@@ -108,10 +108,6 @@ class Wanted:
             return self.jobs[7 * k : 7 * k + 6]
         return b"\x01\x00" + _USUAL[3 * k : 3 * k + 3] + b"\xff"
 
-    def attribute(self, k):
-        """The one that is read of the job `k`."""
-        return self.jobs[7 * k + 6]
-
     def rest(self, seconds):
         """So long nothing is asked."""
         self._refusal_s -= seconds
@@ -140,7 +136,6 @@ class Conversation:
         self._has_sign_on = False
         self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
         self._wanted = Wanted(b"")
-        self._reconnect_s = 0  # behind a failure, 0: by itself
         self._password_rests_s = 0
         self._password_pause_s = _PASSWORD_PAUSE_S
         self._is_password_good = False
@@ -198,9 +193,8 @@ class Conversation:
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
         self._context = SN if options.is_short else LN
         retries = given("retry_counter", _RETRIES)
-        if "scan_rate_ms" in options.numbers:
-            self.pause_s = (given("scan_rate_ms") + 999) // 1000
-        self._reconnect_s = given("reconnect_time", 0)
+        self.pause_s = (given("scan_rate_ms", self.pause_s * 1000) + 999) // 1000
+        self._reconnect_s = given("reconnect_time", 0)  # behind a failure, 0: by itself
         link_class = HdlcLink
         if options.is_wrapped:
             try:

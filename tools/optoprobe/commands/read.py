@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         with line:
             if args.objects or args.profile:
-                return asked_session.run(args, line, password, _say)
+                return asked_session.run(args, line, password, keys, _say)
             return _Session(args, line, password, keys).run()
     except PortError as error:
         _say(f"{error}.")
