@@ -87,7 +87,7 @@ class _More(Exception):
     """The value goes on in what has not come yet."""
 
 
-def value_at(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
+def value_at(data: bytes | bytearray, at: int, depth: int = 0) -> tuple[Any, int]:
     """(the A-XDR value there, where it ends): int, bool, float, bytes, list or None. Raises Malformed, _More."""
     tag = _piece(data, at, 1)[0]
     at += 1
@@ -118,13 +118,13 @@ def value_at(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
     raise Malformed(f"its data are of an odd type ({tag:02x})")
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def _length(data: bytes | bytearray, at: int) -> tuple[int, int]:
     first = _piece(data, at, 1)[0]
     _piece(data, at, 1 + (first & 0x7F if first & 0x80 else 0))
     return ber_length(data, at, len(data))
 
 
-def _piece(data: bytes, at: int, n: int) -> bytes:
+def _piece(data: bytes | bytearray, at: int, n: int) -> bytes:
     if at + n > len(data):
         raise _More
     return bytes(data[at : at + n])
@@ -173,7 +173,7 @@ class Entry:
         return f"  {kind:22}  {code:17}{base}  {'' if name == code else name}".rstrip()
 
     def object(self) -> dict[str, object]:
-        found = {"class": self.class_id, "version": self.version, "obis": obis_text(self.obis)}
+        found: dict[str, object] = {"class": self.class_id, "version": self.version, "obis": obis_text(self.obis)}
         return found if self.base_name is None else found | {"base_name": self.base_name}
 
 
@@ -197,10 +197,11 @@ class Asked(Conversation):
 
     def base_name(self, obis: bytes) -> int:
         """The short name of what attribute() has read."""
-        return int(self._getter._names[obis][1])
+        getter: Any = self._getter
+        return int(getter._names[obis][1])
 
     def _new_getter(self) -> Any:
-        getter = super()._new_getter()
+        getter: Any = super()._new_getter()
         if self.has_short_names:
             getter._wanted = _Everything()
         return getter
@@ -322,7 +323,8 @@ def time_text(octets: Any) -> str | None:
         return None
     year, month, day, _, hour, minute, second, _, deviation = struct.unpack(">HBBBBBBBh", octets[:11])
     second = 0 if second == 0xFF else second
-    return date_time_text((year, month, day, hour, minute, second, None if deviation == -0x8000 else deviation))
+    date: Any = year, month, day, hour, minute, second, None if deviation == -0x8000 else deviation
+    return date_time_text(date)
 
 
 def profile(

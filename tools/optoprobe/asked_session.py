@@ -101,6 +101,7 @@ def run(
         if until_s is not None and time.monotonic() > until_s:
             raise _TooLong
 
+    attempt = 0
     try:
         for attempt in range(_ATTEMPTS):
             if attempt:
