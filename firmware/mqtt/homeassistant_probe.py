@@ -4,6 +4,8 @@ import json
 
 from micropython import const
 
+from metering import protocols
+
 _EXPIRE_S = const(180)  # three of the diagnostics, one a minute
 
 # key, name, unit, device class; + before a count that grows, - before what is disabled at first
@@ -25,6 +27,7 @@ _OF_TELEGRAMS = const(5)  # of these, at their head
 # it was announced, as it is changed by a restart alone; of a secret it says only whether there is one.
 _CONTROLS = """button,restart,Restart,"pl_prs":"restart","dev_cla":"restart"
 button,search,Search again,"pl_prs":"search","ic":"mdi:magnify"
+button,read,Read now,"pl_prs":"read","ic":"mdi:refresh"
 number,publish_interval_s,Publish interval,"min":0,"max":3600,"mode":"box","unit_of_meas":"s"
 number,pulses_per_kwh,Impulses per kWh,"min":1,"max":100000,"mode":"box","ic":"mdi:led-on"
 select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","dlms-client","kmp","mbus","blink"]
@@ -71,12 +74,19 @@ def sensors(announcer, _meter):
     }
     topic = prefix + "diagnostics"
     settings = announcer.settings
+    protocol = settings.get("protocol", "auto")
     for line in _CONTROLS.strip().split("\n"):
         platform, key, name, more = line.split(",", 3)
         if key == "pulses_per_kwh" and announcer.telegrams or key == "meter_key" and not announcer.telegrams:
             yield key, platform
             continue
+        is_asked = protocols.is_asked(protocol) if protocol != "auto" else None
+        if key == "read" and is_asked is False:
+            yield key, platform
+            continue
         component = json.loads("{%s}" % more)
+        if key == "read" and is_asked is None:  # most meters push
+            component["en"] = False
         component.update({"p": platform, "name": name, "cmd_t": prefix + "order/set", "ent_cat": "config"})
         if platform != "button":
             value = settings.get(key)

@@ -1,4 +1,4 @@
-"""What the owner orders in a word: restart, search, wipe=NAME, or one setting as key=value. Loaded for a moment.
+"""What the owner orders in a word: restart, search, read, wipe=NAME, or one setting as key=value. Loaded for a moment.
 
 A setting passes the check of firmware.settings or is refused with its sentence; it is saved whole or not at all, and
 holds from the restart behind it on. Where memory is too short for the check, that is made at the restart. A restart
@@ -48,6 +48,11 @@ def carry_out(payload, services, tell):
             return None
         owner_actions.forget_meter()
         tell("search: the meter is looked for again, behind a restart")
+    elif text == "read":
+        driver = services.driver
+        refusal = driver.hurry(services.health.uptime_s) if driver else "there is no head"
+        tell("read is refused: " + refusal if refusal else "read: the meter is asked now")
+        return None
     elif key == "wipe" and value == services.announcer.probe_id:
         from firmware.owner.wipe import Wipe
 
@@ -59,7 +64,7 @@ def carry_out(payload, services, tell):
         if sentence:
             return None
     else:
-        tell("an order is refused: it is none of restart, search, %s" % ", ".join([name + "=" for name in CONTROLS]))
+        tell("an order is refused: it is none of restart, search, read, %s" % ", ".join([name + "=" for name in CONTROLS]))
         return None
     return max(services.health.uptime_s + _SAY_S, _LEAST_UPTIME_S)
 

@@ -4,6 +4,7 @@ from micropython import const
 
 from metering import protocols
 
+_DAY_S = const(86400)
 _MOST_ASKED_BAUD = const(38400)  # of M-Bus; 19200 of IEC 62056-21, whose P1 pushes at 115200
 
 
@@ -45,6 +46,8 @@ def build_decoder(reading, protocol, line, is_polled):
             settings["wake_up"],
             settings["interval_s"],
         )
+        if settings["reads_a_day"]:
+            conversation.pause_s = max(conversation.pause_s, _DAY_S // settings["reads_a_day"])
         conversation.answers = bool(is_polled)
         if conversation_class.takes_options and (reading.options or settings["meter_key"]):
             if settings["meter_key"]:

@@ -12,6 +12,7 @@ from support.virtual_time import Probe
 from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.optical_server import Transmission
+from optoprobe.virtual.sml_meter import SmlMeter
 
 THERMAL = {"heat_energy": "kWh", "heat_volume": "m³", "heat_power": "W", "heat_flow": "m³/h"} | {
     "heat_flow_temperature": "°C", "heat_return_temperature": "°C",
@@ -105,3 +106,32 @@ def test_a_meter_that_is_away_is_said_and_found_again(tmp_path: Path, protocol: 
         assert probe.run_until(600, done=lambda: newest(probe))
         probe.run_for(70)
         assert probe.diagnostics()["notice"] == "ok"
+
+
+def test_a_day_has_no_more_read_outs_than_its_owner_wants(tmp_path: Path) -> None:
+    meter = KmpMeter()
+    with Probe(tmp_path, meter, {"protocol": "kmp", "interval_s": 60, "reads_a_day": 12}) as probe:
+        probe.run_for(6 * 3600 + 60)
+    assert meter.questions == {0x02: 4, 0x10: 4}
+
+
+def test_it_is_read_now_where_its_owner_asks_but_not_all_day(tmp_path: Path) -> None:
+    """Six times by hand; a meter that pushes has no pause to be ended."""
+    order = "optoprobe/cellar/order/set"
+    meter = KmpMeter()
+    with Probe(tmp_path, meter, {"protocol": "kmp"}) as probe:
+        probe.run_for(30)
+        for n in range(8):
+            probe.say(order, "read")
+            probe.run_for(30)
+            assert ("refused" in probe.notice()) is (n > 5), probe.notice()
+        assert meter.questions == {0x02: 7, 0x10: 7}
+        parts = json.loads(probe.retained["homeassistant/device/optoprobe_cellar/config"])["cmps"]
+        assert parts["read"]["pl_prs"] == "read" and "en" not in parts["read"]
+    with Probe(tmp_path / "pushing", SmlMeter(1), {"protocol": "sml"}) as probe:
+        probe.run_for(30)
+        probe.say(order, "read")
+        probe.run_for(3)
+        assert "read is refused: no meter rests" in probe.notice()
+        parts = json.loads(probe.retained["homeassistant/device/optoprobe_cellar/config"])["cmps"]
+        assert parts["read"] == {"p": "button"}

@@ -526,6 +526,7 @@ PLATFORMS = {
     "capture": "button",
     "restart": "button",
     "search": "button",
+    "read": "button",
     "publish_interval_s": "number",
     "pulses_per_kwh": "number",
     "protocol": "select",
