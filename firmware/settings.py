@@ -141,7 +141,7 @@ _KEYS = (
     ("discovery_prefix", "homeassistant", _topic, "letters, digits, _ - and / inside, up to 60"),
     ("protocol", "auto", _one_of(_PROTOCOLS), " or ".join(_PROTOCOLS)),
     ("interval_s", 0, _whole(0, 86400), "seconds between read-outs up to 86400, 0: a minute, an hour for heat meters"),
-    ("reads_a_day", 0, _whole(0, 86400), "how often a day a meter is asked at the most, to 86400; 0: as interval_s says"),
+    ("reads_a_day", 0, _whole(0, 86400), "read-outs a day at the most, to 86400; 0: as interval_s says"),
     ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
     ("meter_password", "", _printable(32), "up to 32 letters and digits"),
     ("meter_options", "", _options, "words such as client_address=32 physical_address=17 mode=IEC, up to 160 bytes"),

@@ -64,7 +64,8 @@ def carry_out(payload, services, tell):
         if sentence:
             return None
     else:
-        tell("an order is refused: it is none of restart, search, read, %s" % ", ".join([name + "=" for name in CONTROLS]))
+        controls = ", ".join([name + "=" for name in CONTROLS])
+        tell("an order is refused: it is none of restart, search, read, " + controls)
         return None
     return max(services.health.uptime_s + _SAY_S, _LEAST_UPTIME_S)
 
