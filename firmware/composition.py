@@ -7,8 +7,8 @@ from firmware.mqtt.announcer import Announcer
 from firmware.mqtt.outbox import Mailbox, Outbox
 from firmware.mqtt.session import Network
 from firmware.reading.line_driver import LineDriver
+from metering import protocols
 from metering.line import Line
-from metering.protocols import BLINK
 from metering.unload import unload
 
 _SETTINGS_FILE = "settings.json"
@@ -66,7 +66,9 @@ def make_parts(on_published):
     else:
         outbox = Outbox()
     announcer = Announcer(settings["mqtt_prefix"], probe_id, settings["probe_name"], settings["discovery_prefix"])
-    announcer.telegrams = settings["protocol"] != BLINK
+    announcer.telegrams = settings["protocol"] != protocols.BLINK
+    if settings["protocol"] != "auto":
+        announcer.asks = protocols.is_asked(settings["protocol"])
     announcer.settings = settings
     announcer.board_name = board_name or ""
     mailbox = Mailbox()
@@ -105,7 +107,7 @@ def make_meter(settings, services, problems):
     if driver is None:
         return None
     try:
-        if settings["protocol"] != BLINK:  # it opens its own: what is opened anew loses flashes
+        if settings["protocol"] != protocols.BLINK:  # it opens its own: what is opened anew loses flashes
             driver.open(Line(9600))
         return _meter_of(settings, services)
     except (ValueError, OSError) as error:
@@ -119,7 +121,7 @@ def _meter_of(settings, services):
         from firmware.reading.supervisor import MeterSupervisor
 
         return MeterSupervisor(settings, services)
-    if settings["protocol"] == BLINK:
+    if settings["protocol"] == protocols.BLINK:
         from firmware.reading.pulse_meter import PulseMeter
 
         return PulseMeter(settings, services)

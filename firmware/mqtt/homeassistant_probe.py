@@ -4,8 +4,6 @@ import json
 
 from micropython import const
 
-from metering import protocols
-
 _EXPIRE_S = const(180)  # three of the diagnostics, one a minute
 
 # key, name, unit, device class; + before a count that grows, - before what is disabled at first
@@ -74,18 +72,16 @@ def sensors(announcer, _meter):
     }
     topic = prefix + "diagnostics"
     settings = announcer.settings
-    protocol = settings.get("protocol", "auto")
     for line in _CONTROLS.strip().split("\n"):
         platform, key, name, more = line.split(",", 3)
         if key == "pulses_per_kwh" and announcer.telegrams or key == "meter_key" and not announcer.telegrams:
             yield key, platform
             continue
-        is_asked = protocols.is_asked(protocol) if protocol != "auto" else None
-        if key == "read" and is_asked is False:
+        if key == "read" and announcer.asks is False:
             yield key, platform
             continue
         component = json.loads("{%s}" % more)
-        if key == "read" and is_asked is None:  # most meters push
+        if key == "read" and announcer.asks is None:  # most meters push
             component["en"] = False
         component.update({"p": platform, "name": name, "cmd_t": prefix + "order/set", "ent_cat": "config"})
         if platform != "button":

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _POLL_MS = const(10)  # 10 bytes at 9600 baud; the UART's buffer outlasts 17 s of anything
 _WAIT_STEP_MS = const(1000)
 _INTERACTIVE_MS = const(3000)
-_HURRIED_A_DAY = const(6)  # by hand, as some meters live on a battery
-_DAY_S = const(86400)
 _SHORTAGE_REST_MS = const(200)
 _MOST_SHORTAGES = const(10)  # of a listener in a row, then whoever makes the actions begins anew
 _AFTER_SHORTAGE_MS = const(5000)
@@ -28,7 +26,7 @@ _AFTER_SHORTAGE_MS = const(5000)
 
 class LineDriver:
     """The head's driver. `data` holds what read() last brought, `interactive` cuts long pauses short, `out_of_memory`
-    counts telegrams not published for want of heap.
+    counts telegrams not published for want of heap. `rests`: is this a long pause? Whoever sets it False ends it.
 
     `interceptor`, None or a firmware.contracts.ByteInterceptor, is called with what is received, but for what may be
     our own echo. Raises ValueError or OSError from open() where the chip has no such UART.
@@ -45,9 +43,7 @@ class LineDriver:
         self.is_lent = False
         self.interceptor: ByteInterceptor | None = None
         self.interactive = False
-        self._rests = self._is_hurried = False
-        self._hurried = 0  # times
-        self._hurried_since_s = 0
+        self.rests = False
         self.out_of_memory = 0
 
     # --- the light, for whoever asks ---
@@ -153,27 +149,13 @@ class LineDriver:
             self._health.reader_progressed()
             if self.interactive:
                 ms = min(ms, _INTERACTIVE_MS)
-            self._rests = ms > _INTERACTIVE_MS
-            if self._is_hurried:
-                ms = _WAIT_STEP_MS
-                self._is_hurried = self._rests = False
+            self.rests = ms > _INTERACTIVE_MS
             step = min(ms, _WAIT_STEP_MS)
             await asyncio.sleep_ms(step)
+            if ms > _INTERACTIVE_MS and not self.rests:  # it was ended
+                break
             ms -= step
-        self._rests = False
-
-    def hurry(self, now_s):
-        """End the pause between two read-outs; returns "", or why not. `now_s` is the uptime."""
-        if not self._rests:
-            return "no meter rests between two read-outs now"
-        if now_s - self._hurried_since_s >= _DAY_S:
-            self._hurried_since_s = now_s
-            self._hurried = 0
-        if self._hurried == _HURRIED_A_DAY:
-            return "%d times a day are enough for a meter's battery: its next read-out comes by itself" % _HURRIED_A_DAY
-        self._hurried += 1
-        self._is_hurried = True
-        return ""
+        self.rests = False
 
     async def has_received(self, limit_ms, since):
         """Wait for bytes no action has taken; False when none came within limit_ms (None: no limit) of `since`."""
