@@ -39,8 +39,8 @@ class Announcer:
     """Names one probe and its topics, by `prefix` and `probe_id`; `discovery_prefix` is the hub's.
 
     `telegrams` is to be False where none are read, but the flashes of an LED; `asks`: is the meter asked (None: not
-    known yet)? `meters_come_and_go` True where each meter has a status of its own. `settings` are the owner's, some of which can be changed from the hub; `board_name`
-    is "" where there is none.
+    known yet)? `meters_come_and_go` True where each meter has a status of its own. `settings` are the owner's, some of
+    which can be changed from the hub; `board_name` is "" where there is none.
     """
 
     settings = {}
