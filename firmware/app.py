@@ -16,6 +16,7 @@ _AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
 _LOOK_MS = const(500)
 _LEND_MS = const(50)  # how soon the network's thread is lent the code it wants
 _TOLD_S = const(180)
+_WIPE_LOOKS = const(20)  # 10 s of the button
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
 
@@ -44,10 +45,13 @@ class App:
 
     def _compose(self, composition):
         """Make the parts by that module, whose code is dropped again."""
-        settings, problems, board_name, self._led, self._mailbox, parts = composition.make_parts(self._on_published)
+        settings, problems, board_name, self._led, self._button, self._mailbox, parts = composition.make_parts(
+            self._on_published
+        )
         self.services = services = Services(*parts)
         self._meter = composition.make_meter(settings, services, problems)
         self.diagnostics = Diagnostics(services, self._meter, board_name, problems)
+        composition.forget_names(settings, services)
         self._page = composition.make_page(settings, services, self._meter, self.diagnostics)
         for sentence in problems:
             print("optoprobe: " + sentence)
@@ -88,7 +92,11 @@ class App:
         tell = diagnostics.tell
         announcements = 0
         restart_s = None
+        held = 0
         while True:
+            held = self._held(held)
+            if held == _WIPE_LOOKS:
+                restart_s = self._order(("wipe=" + services.announcer.probe_id).encode(), restart_s)
             if restart_s is not None and services.health.uptime_s >= restart_s:
                 call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.BY_OWNER))
             if announcements != services.network.discovery.announcements:
@@ -111,6 +119,12 @@ class App:
                 self._tool_runs = False
             self._blink(True)
             await asyncio.sleep_ms(_LOOK_MS)
+
+    def _held(self, looks):
+        """For how many looks in a row the board's button is held; `looks` before."""
+        if self._button is None or self._button.value():
+            return 0
+        return looks + 1
 
     def _order(self, payload, restart_s):
         """The uptime in s of the next restart behind that order, `restart_s` before; None for none."""

@@ -1,5 +1,7 @@
 """The composition root: settings and board in, the device's parts out. Loaded at the start, and dropped again."""
 
+import os
+
 from micropython import const
 
 from firmware.hardware.health import Health, call, chip_number
@@ -20,6 +22,7 @@ _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery
 _PAGE_BYTES = const(36864)
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 _ORDER_REST_S = const(10)  # some write a file
+_WIPE_FILE = "wipe.due"  # firmware.owner.wipe's
 
 
 def _load_settings():
@@ -36,7 +39,7 @@ def _load_settings():
 
 
 def _load_board():
-    """(name, head, led, problem) with None for what there is not; the code that reads the file is dropped again."""
+    """(name, head, led, button, problem), None for what there is not; the code that reads the file is dropped again."""
     from firmware.hardware import board
 
     try:
@@ -45,16 +48,25 @@ def _load_board():
     except board.BoardError as error:
         name = head = led = None
         problem = str(error)
+    button = board.button(_BOARD_FILE)
     board = None
     unload("firmware.hardware.board")
     unload("firmware.store")
-    return name, head, led, problem
+    return name, head, led, button, problem
+
+
+def _is_there(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
 
 
 def make_parts(on_published):
-    """(settings, problems, board's name, LED, mailbox, what firmware.app.Services is made of)."""
+    """(settings, problems, board's name, LED, button, mailbox, what firmware.app.Services is made of)."""
     settings, problems = _load_settings()
-    board_name, head, led, problem = _load_board()
+    board_name, head, led, button, problem = _load_board()
     if problem:
         problems.append(problem)
     probe_id = settings["probe_id"] or "probe_" + chip_number()
@@ -79,12 +91,22 @@ def make_parts(on_published):
         ("order", _ORDER_REST_S),
     ):
         mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
+    if _is_there(_WIPE_FILE):  # what a power cut has ended, or optoprobe config wants
+        mailbox.put_command(announcer.topic("order", "set"), ("wipe=" + probe_id).encode(), False, 0, 0)
     driver = None if head is None else LineDriver(head, health)
     if not settings["wifi_ssid"]:
         print("optoprobe: settings: no Wi-Fi is set, so nothing is published: " + _WIFI_CURE)
     elif not settings["mqtt_host"]:
         print("optoprobe: settings: mqtt_host is empty, so nothing is published: " + _BROKER_CURE)
-    return settings, problems, board_name, led, mailbox, (driver, health, outbox, announcer, network, on_published)
+    parts = driver, health, outbox, announcer, network, on_published
+    return settings, problems, board_name, led, button, mailbox, parts
+
+
+def forget_names(settings, services):
+    """Have what the broker keeps under names of before forgotten. Behind make_meter, which has it asked too."""
+    network, health = services.network, services.health
+    call("firmware.mqtt.known_names", lambda names: names.look(settings, network.mailbox, health, network.probe_id))
+    unload("firmware.store")
 
 
 def make_page(settings, services, meter, diagnostics):

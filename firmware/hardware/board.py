@@ -29,6 +29,22 @@ def _pin(data, key, needed):
     return number
 
 
+def button(path):
+    """The Pin of the board's button, low while it is held; None where the file names none that this chip has."""
+    try:
+        number = _pin(read_json(path, _MAX_FILE_BYTES), "button", False)
+    except (OSError, ValueError, AttributeError, BoardError):
+        return None
+    if number is None:
+        return None
+    for pull in (Pin.PULL_UP, None):  # a pin that is an input only has no pull
+        try:
+            return Pin(number, Pin.IN, pull)
+        except (ValueError, OSError):
+            pass
+    return None
+
+
 def load(path):
     """(name, Head, machine.Signal of the LED or None) as the JSON file `path` describes them. Raises BoardError.
 

@@ -2,6 +2,9 @@
 
     loop: run() --- before_session --> thread: until the broker keeps nothing --> loop: files, restart
                     a broker that is not there for a minute is left as it is
+
+A file says that it is due until all of it is done: what a power cut has ended goes on at the next start. The console
+says what came of it, for optoprobe config --factory-reset, which leaves that file too.
 """
 
 import asyncio
@@ -10,10 +13,14 @@ import os
 from micropython import const
 
 from firmware.hardware import restarts
-from firmware.mqtt.forget_topics import TopicsForgotten
+from firmware.mqtt.forget_topics import WIPE, TopicsForgotten
 
+DUE_FILE = "wipe.due"  # firmware.composition looks for it
 # The secrets first: a power cut between two of them leaves none.
-FILES = "settings.json change.json counters.json detected.json scale.json energy.json capture.txt restart.txt"
+FILES = (
+    "settings.json change.json counters.json detected.json scale.json energy.json capture.txt restart.txt"
+    " announced.json " + DUE_FILE
+)
 _TLS_KEYS = ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key")
 _LONGEST_S = const(60)
 _LOOK_MS = const(100)
@@ -26,23 +33,33 @@ class Wipe:
         self._services = services
 
     async def run(self):
-        """Started by firmware.owner.orders."""
+        """Started by firmware.owner.orders, or the page."""
         services = self._services
-        began_s = services.health.uptime_s
-        forgotten = TopicsForgotten(services)
-        services.network.mailbox.before_session = forgotten.clean
-        while not forgotten.done and services.health.uptime_s - began_s < _LONGEST_S:
-            await asyncio.sleep_ms(_LOOK_MS)
-        print("optoprobe: wiped; the broker %s" % ("keeps nothing" if forgotten.done else "was not there"))
+        network, health = services.network, services.health
+        settings = network.settings
+        try:
+            open(DUE_FILE, "w").close()
+        except OSError:  # then it is done at once, or not at all
+            pass
+        said = "no broker is set"
+        if settings["wifi_ssid"] and settings["mqtt_host"]:
+            began_s = health.uptime_s
+            names = settings["mqtt_prefix"], network.probe_id, settings["discovery_prefix"]
+            forgotten = TopicsForgotten(health, WIPE, names)
+            network.mailbox.before_session = forgotten.clean
+            while not forgotten.done and health.uptime_s - began_s < _LONGEST_S:
+                await asyncio.sleep_ms(_LOOK_MS)
+            said = "the broker keeps nothing" if forgotten.done else "the broker was not there"
         names = FILES.split()
         for key in _TLS_KEYS:
-            if services.network.settings[key]:
-                names.append(services.network.settings[key])
+            if settings[key]:
+                names.insert(0, settings[key])
         for name in names:
             for path in (name, name + ".new"):
                 try:
                     os.remove(path)
                 except OSError:
                     pass
+        print("optoprobe: wiped; " + said)
         restarts.forget()
         restarts.restart(restarts.BY_OWNER)

@@ -33,7 +33,7 @@ LOGIN, SCRIPT = 0, 1  # who tries is counted apart: a script with an old passwor
 _DOMAINS = " local lan home internal box fritz.box speedport.ip home.arpa localdomain "
 _DATA = " /api/readings /api/status /metrics "
 _FILES = " /api/capture "
-_ACTIONS = " /api/logout /api/restart /api/search /api/alignment /api/capture "
+_ACTIONS = " /api/logout /api/restart /api/search /api/alignment /api/capture /api/wipe "
 
 
 def _is_same(a, b):

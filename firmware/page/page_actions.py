@@ -26,7 +26,13 @@ async def act(door, exchange, session):
     """Do what a POST asks for."""
     given = await exchange.read_object()
     action = exchange.path[5:]
-    if action == "logout":
+    if action == "wipe":
+        name = door.services.network.probe_id
+        if given.get("name") != name:
+            raise Refused(400, "name: the probe's id, which is " + name)
+        _command(door, "order", ("wipe=" + name).encode())
+        await _accept(exchange)
+    elif action == "logout":
         door.sessions.remove(session)
         await _accept(exchange)
     elif action in ("restart", "search"):

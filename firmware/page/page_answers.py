@@ -85,6 +85,7 @@ async def _send_readings(door, exchange):
 async def _send_status(door, exchange, session):
     services = door.services
     now_s = services.health.uptime_s
+    await exchange.send((', "id": "%s"' % services.network.probe_id).encode())
     opening = b', "counts": {'
     for key, value in door.diagnostics.counts().items():
         await exchange.send(b'%s"%s": %s' % (opening, key.encode(), json.dumps(value).encode()))

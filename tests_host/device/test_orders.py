@@ -257,3 +257,76 @@ def test_a_wipe_without_a_broker_removes_what_is_here(probe: Probe, tmp_path: Pa
     wiped(probe, 120)
     assert not (tmp_path / "settings.json").exists()
     assert "not there" in probe.log[-1]
+
+
+# --- nothing stays under names of before -----------------------------------------------------------------------------
+
+
+def test_the_boards_button_wipes_where_it_is_held_for_ten_seconds(probe: Probe, tmp_path: Path) -> None:
+    class Button:
+        is_up = True
+
+        def value(self) -> bool:
+            return self.is_up
+
+    def reset() -> None:
+        raise Restarted
+
+    assert probe.run_until(90, done=lambda: probe.of("/state"))
+    probe.modules.load("machine").reset = reset
+    probe.app._button = Button()
+    for held_s in (8, 8):
+        probe.app._button.is_up = False
+        probe.run_for(held_s)
+        probe.app._button.is_up = True
+        probe.run_for(2)
+    assert (tmp_path / "settings.json").exists()
+    probe.app._button.is_up = False
+    with pytest.raises(Restarted):
+        probe.run_for(40)
+    assert probe.retained == {} and [path.name for path in tmp_path.iterdir() if path.is_file()] == ["board.json"]
+
+
+def test_a_wipe_that_was_cut_off_goes_on_at_the_next_start(probe: Probe, tmp_path: Path) -> None:
+    def reset() -> None:
+        raise Restarted
+
+    assert probe.run_until(90, done=lambda: probe.of("/state"))
+    (tmp_path / "wipe.due").write_text("")
+    probe.restart()
+    probe.modules.load("machine").reset = reset
+    with pytest.raises(Restarted):
+        probe.run_for(40)
+    assert probe.retained == {} and [path.name for path in tmp_path.iterdir() if path.is_file()] == ["board.json"]
+
+
+def renamed(probe: Probe, folder: Path, **changes: Any) -> None:
+    (folder / "settings.json").write_text(json.dumps(settings(folder) | changes))
+    probe.restart(power_cut=False)
+
+
+def test_nothing_stays_behind_a_rename_or_without_discovery(tmp_path: Path) -> None:
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        assert probe.run_until(90, done=lambda: probe.of("/state"))
+        probe.run_for(130)
+        assert any(topic.startswith("homeassistant/") for topic in probe.retained)
+        renamed(probe, tmp_path, discovery="off")
+        probe.run_for(70)
+        assert probe.retained and not any(topic.startswith("homeassistant/") for topic in probe.retained)
+        assert probe.retained["optoprobe/cellar/status"] == b"online"
+        renamed(probe, tmp_path, discovery="entity")
+        probe.run_for(70)
+        renamed(probe, tmp_path, discovery="device")
+        probe.run_for(70)
+        found = [topic for topic in probe.retained if topic.startswith("homeassistant/")]
+        assert len(found) == 2 and all(topic.startswith("homeassistant/device/optoprobe_cellar") for topic in found)
+        for changes in ({"probe_id": "garden"}, {"mqtt_prefix": "energy/meters"}):
+            renamed(probe, tmp_path, **changes)
+            probe.run_for(200)
+        own = ("energy/meters/garden/", "homeassistant/device/optoprobe_garden")
+        assert probe.retained and all(topic.startswith(own) for topic in probe.retained), list(probe.retained)
+        renamed(probe, tmp_path, probe_id="house")
+        probe.retained["energy/meters/garden/status"] = b"online"  # another probe has that name now
+        probe.run_for(200)
+        assert any(topic.startswith("energy/meters/garden/") for topic in probe.retained)
+
