@@ -1,0 +1,80 @@
+"""Our simulated DLMS meter and a client that is not ours convince each other: gurux-dlms from PyPI, unmodified."""
+
+from typing import Any
+
+import pytest
+from gurux_dlms import GXByteBuffer, GXReplyData
+from gurux_dlms.enums import Authentication, InterfaceType, ObjectType, Security
+from gurux_dlms.secure import GXDLMSSecureClient
+
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.dlms_asked_security import GMAC, HIGH, MD5, SHA1, SHA256, Demands
+
+PASSWORD = b"71043298"
+KEYS = {"key": bytes(range(16)), "auth_key": bytes(range(0xD0, 0xE0))}
+LEVELS = {
+    HIGH: Authentication.HIGH,
+    MD5: Authentication.HIGH_MD5,
+    SHA1: Authentication.HIGH_SHA1,
+    SHA256: Authentication.HIGH_SHA256,
+    GMAC: Authentication.HIGH_GMAC,
+}
+
+
+class Client:
+    """Gurux's client with frames handed to and fro, a second for each."""
+
+    def __init__(self, meter: AskedDlmsMeter, demands: Demands) -> None:
+        level = LEVELS[demands.mechanism]
+        address = meter.client[0] >> 1
+        self.gurux = GXDLMSSecureClient(True, address, 1, level, demands.password or None, InterfaceType.HDLC)
+        ciphering = self.gurux.ciphering
+        ciphering.systemTitle = b"GRXtest1"
+        ciphering.security = Security(demands.policy)
+        ciphering.invocationCounter = demands.counter + 1
+        if demands.key:
+            ciphering.blockCipherKey, ciphering.authenticationKey = demands.key, demands.auth_key
+        self._meter = meter
+        self._now_s = 0.0
+
+    def ask(self, frames: Any) -> GXReplyData:
+        reply = GXReplyData()
+        for frame in frames if isinstance(frames, list) else [frames]:
+            self._now_s += 1
+            for byte in bytes(frame):
+                self._meter.receive(byte, self._now_s)
+            said = b""
+            while (piece := self._meter.poll(self._now_s + 9, self._now_s + 9)) is not None:
+                said += piece.data
+            assert self.gurux.getData(GXByteBuffer(said), reply, GXReplyData()), said.hex()
+        return reply
+
+    def associate(self) -> None:
+        self.gurux.parseUAResponse(self.ask(self.gurux.snrmRequest()).data)
+        self.gurux.parseAareResponse(self.ask(self.gurux.aarqRequest()).data)
+        proof = self.ask(self.gurux.getApplicationAssociationRequest())
+        self.gurux.parseApplicationAssociationResponse(proof.data)
+
+
+@pytest.mark.parametrize(
+    "demands",
+    [
+        *(Demands(mechanism, PASSWORD) for mechanism in (HIGH, MD5, SHA1, SHA256)),
+        *(Demands(GMAC, policy=policy, **KEYS) for policy in (0, 0x10, 0x20, 0x30)),
+    ],
+    ids=lambda demands: f"{demands.mechanism}-{demands.policy:02x}",
+)
+def test_gurux_convinces_and_is_convinced_and_reads(demands: Demands) -> None:
+    meter = AskedDlmsMeter(demands=demands)
+    client = Client(meter, demands)
+    client.associate()
+    assert meter.is_associated
+    register = client.gurux.createObject(ObjectType.REGISTER)
+    register.logicalName = "1.0.1.8.0.255"
+    for attribute in (3, 2):
+        value = client.ask(client.gurux.read(register, attribute)).value
+        client.gurux.updateValue(register, attribute, value)
+    _, count, scaler, unit = meter.read[0]
+    assert register.value == pytest.approx(count * 10**scaler) and int(register.unit) == unit
+    client.ask(client.gurux.disconnectRequest())
+    assert meter.events == ["left properly, 1 values read"] and meter.served == {0x60, 0xC3, 0xC0}
