@@ -5,20 +5,32 @@ import random
 import pytest
 from support.core_on_micropython import printed, printed_by_cpython
 
+from metering.dlms import high
 from metering.dlms.asked_values import AskedValues
 from metering.dlms.client import Conversation
 from metering.line import EXPECT
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.dlms_asked_security import GMAC, HIGH, MD5, SHA256, Demands
 from optoprobe.virtual.line import VirtualLine
 
 PASSWORD = "71043298"
 
 
-def answers(options, sign_on, quirks, draw):
+class Drawn:
+    """For random bytes."""
+
+    def urandom(self, n):
+        return bytes(range(7, 7 + n))
+
+
+def answers(options, sign_on, quirks, draw, demands=None):
     """What came at each EXPECT of three sessions; of the last one every fourth is damaged."""
-    meter = AskedDlmsMeter(sign_on=sign_on, password=PASSWORD, quirks=quirks)
+    meter = AskedDlmsMeter(sign_on=sign_on, password="" if demands else PASSWORD, quirks=quirks, demands=demands)
     conversation = Conversation(AskedValues(), "", PASSWORD)
+    if demands and demands.key:
+        keys = demands.key, demands.auth_key
+        conversation.take_keys(*keys, b"OPTtest1", lambda least: max(least, 1), 4096)
     conversation.take_options(options)
     bench = Bench(meter, VirtualLine(meter.line))
     found = []
@@ -52,3 +64,26 @@ def test_both_runtimes_say_and_read_the_same(tmp_path, core, options, sign_on, q
     out = printed(core, "dlms_asked.py", options, PASSWORD, file)
     assert out == printed_by_cpython("dlms_asked.py", options, PASSWORD, file)
     assert out.count("telegram 1") >= 2 and out.count("\nsays ") > 60 and "1 0 1 8 0 255 4712" in out
+
+
+SECURED = [
+    (Demands(MD5, PASSWORD.encode()), "auth=HIGHMD5"),
+    (Demands(SHA256, PASSWORD.encode()), "auth=HIGHSHA256"),
+    (Demands(HIGH, PASSWORD.encode()), "auth=HIGH"),
+    (Demands(GMAC, key=bytes(range(16)), auth_key=bytes(range(0xD0, 0xE0)), policy=0x30), "ciphering=GLOBAL"),
+]
+
+
+@pytest.mark.parametrize(("demands", "options"), SECURED)
+def test_both_runtimes_convince_and_cipher_the_same(tmp_path, core, monkeypatch, demands, options):
+    monkeypatch.setattr(high, "os", Drawn())
+    keys = ["keys"] * bool(demands.key)
+    if not keys:
+        options += " type=LN"
+    came = answers(options, False, (), random.Random(18), demands)
+    file = tmp_path / "answers.txt"
+    file.write_text("".join(answer.hex() + "\n" for answer in came))
+    heap = "96k" if keys else "64k"
+    out = printed(core, "dlms_asked.py", options, PASSWORD, file, *(keys or ["drawn"]), heap=heap)
+    assert out == printed_by_cpython("dlms_asked.py", options, PASSWORD, file, *(keys or ["drawn"]))
+    assert out.count("telegram 1") >= 2 and "1 0 1 8 0 255 4712" in out

@@ -1,6 +1,8 @@
 """Ask a DLMS meter whose answers are in a file, and print what is said and what is read. Runs on both runtimes.
 
-dlms_asked.py OPTIONS PASSWORD FILE      a line of FILE an EXPECT: what came, in hex
+dlms_asked.py OPTIONS PASSWORD FILE [keys|drawn]   a line of FILE an EXPECT: what came, in hex
+
+With `keys` it has keys and a counter; with either its random bytes are 7, 8, 9 .., as the test's are.
 """
 
 import sys
@@ -11,9 +13,22 @@ from metering.dlms.client import Conversation
 from metering.line import EXPECT, LISTEN, SEND
 
 
+class Drawn:
+    def urandom(self, n):
+        return bytes(range(7, 7 + n))
+
+
 def main():
     listener = AskedValues()
     conversation = Conversation(listener, "", "" if sys.argv[2] == "-" else sys.argv[2])
+    if len(sys.argv) > 4:
+        from metering.dlms import high
+
+        high.os = Drawn()
+        is_keyed = sys.argv[4] == "keys"
+        keys = bytes(range(16)), bytes(range(0xD0, 0xE0))
+        if is_keyed:
+            conversation.take_keys(keys[0], keys[1], b"OPTtest1", lambda least: max(least, 1), 4096)
     conversation.take_options("" if sys.argv[1] == "-" else sys.argv[1])
     with open(sys.argv[3]) as lines:
         actions = conversation.read_out()
