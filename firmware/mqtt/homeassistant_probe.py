@@ -18,7 +18,8 @@ _DIAGNOSTICS = """+telegrams,Telegrams,,
 -restarts,Restarts,,
 -restart_cause,Restart cause,,
 -free_heap_bytes,Free heap,B,data_size
--wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength"""
+-wifi_rssi_dbm,Wi-Fi signal,dBm,signal_strength
+"""
 _OF_TELEGRAMS = const(5)  # of these, at their head
 
 # platform, key, name, the rest; their orders are those of firmware.owner.orders. A setting's state is what it was when
@@ -72,8 +73,11 @@ def sensors(announcer, _meter):
     }
     topic = prefix + "diagnostics"
     settings = announcer.settings
-    for line in _CONTROLS.strip().split("\n"):
-        platform, key, name, more = line.split(",", 3)
+    at = 0
+    while at < len(_CONTROLS):  # a line at a time, as a list of all would stand in memory where it is fullest
+        end = _CONTROLS.find("\n", at)
+        platform, key, name, more = _CONTROLS[at:end].split(",", 3)
+        at = end + 1
         if key == "pulses_per_kwh" and announcer.telegrams or key == "meter_key" and not announcer.telegrams:
             yield key, platform
             continue
@@ -98,11 +102,16 @@ def sensors(announcer, _meter):
         "dev_cla": "timestamp",
         "ent_cat": "diagnostic",
     }
-    if not announcer.telegrams:
-        for line in _DIAGNOSTICS.split("\n")[:_OF_TELEGRAMS]:
-            yield line[1:].split(",")[0], "sensor"
-    for line in _DIAGNOSTICS.split("\n")[0 if announcer.telegrams else _OF_TELEGRAMS :]:
+    at = n = 0
+    while at < len(_DIAGNOSTICS):
+        end = _DIAGNOSTICS.find("\n", at)
+        line = _DIAGNOSTICS[at:end]
+        at = end + 1
+        n += 1
         key, name, unit, device_class = line[1:].split(",")
+        if n <= _OF_TELEGRAMS and not announcer.telegrams:
+            yield key, "sensor"
+            continue
         component = {"name": name, "stat_t": topic, "ent_cat": "diagnostic", "exp_aft": _EXPIRE_S}
         if unit:
             component["unit_of_meas"] = unit

@@ -50,7 +50,7 @@ def _encrypted() -> MeterSource:
 CASES = {
     "sml": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "sml"}),
     "found": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "auto"}),
-    "iec": Case(lambda: IecMeter("C", full=True), {"protocol": "iec62056-21"}),
+    "iec": Case(lambda: IecMeter("C", full=True), {"protocol": "iec62056-21", "interval_s": 10}),  # of 35 s in all
     "p1": Case(lambda: IecMeter("P1"), {"protocol": "iec62056-21", "line": "115200 8N1"}),
     "dlms": Case(_encrypted, {"protocol": "dlms", "line": "9600 8N1", "meter_key": KEY}),
     "dlms-client": Case(lambda: AskedDlmsMeter(password="71043298"), ASKED),
