@@ -166,8 +166,7 @@ class Diagnostics:
                     call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
                 news = self.notice(), network.discovery.announcements
                 uptime_s = health.uptime_s
-                waits = is_lent or network.discovery.is_announcing() or uptime_s < retry_s
-                if not waits and (news != last_reported or uptime_s >= due_s):
+                if not is_lent and uptime_s >= retry_s and (news != last_reported or uptime_s >= due_s):
                     retry_s = uptime_s + _RETRY_S
                     self._publish()
                     last_reported = news

@@ -81,10 +81,6 @@ class DiscoveryPublisher:
                 self._lent = None
         return self._lent is not None
 
-    def is_announcing(self):
-        """Is everything being announced, for some seconds at the most? What can wait leaves its memory to that."""
-        return self._tells_all and self._health.uptime_s - self._wanted_s < _LENT_S
-
     def _load(self, of_meter):
         """send() and sensors()."""
         if of_meter:
@@ -101,7 +97,6 @@ class DiscoveryPublisher:
 
     def begin(self):
         """A session has begun: everything is due."""
-        self._wanted_s = self._health.uptime_s
         self._tells_all = self._is_due = True
         self.end()
 

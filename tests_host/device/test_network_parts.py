@@ -208,38 +208,6 @@ def test_where_no_code_comes_messages_go_out_unannounced_after_a_while(hub: Any)
     assert hub.told == [PROBE]
 
 
-def test_diagnostics_leave_their_memory_to_an_announcement_of_everything_for_some_seconds(
-    hub: Any, device: Any
-) -> None:
-    hub = hub()
-    publisher = hub.publisher
-    assert not publisher.is_announcing()  # no session yet
-    announced_meter(device, hub)
-    hub.at(4)  # a meter that comes by itself,
-    publisher.lend()
-    hub.at(4)
-    hub.at(100)
-    assert hub.told == [METER] and not publisher.is_announcing()
-    publisher.begin()
-    for _ in range(2):
-        assert publisher.is_announcing()
-        hub.at(101)
-        assert publisher.lend() and publisher.is_announcing()
-        hub.at(101)
-        publisher._announced = None
-    assert hub.told == [METER, PROBE, METER] and publisher.is_announcing()
-    publisher._announced = hub.outbox.meter()
-    hub.at(102)
-    assert publisher.announcements == 1 and not publisher.is_announcing()
-    publisher.begin()
-    hub.at(200)  # where no code comes, or the session ends
-    publisher.end()
-    hub.publisher._health.uptime_s = 209
-    assert publisher.is_announcing()
-    hub.publisher._health.uptime_s = 210
-    assert not publisher.is_announcing()
-
-
 def test_a_shortage_of_memory_leaves_the_loop_to_tell_of_it(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = hub()
     hub.publisher.begin()
