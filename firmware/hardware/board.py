@@ -39,7 +39,7 @@ def button(path):
         return None
     for pull in (Pin.PULL_UP, None):  # a pin that is an input only has no pull
         try:
-            return Pin(number, Pin.IN, pull)
+            return Pin(number, Pin.IN, pull)  # type: ignore[arg-type] - None is what Pin takes for none
         except (ValueError, OSError):
             pass
     return None

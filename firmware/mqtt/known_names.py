@@ -25,14 +25,14 @@ def look(settings, mailbox, health, probe_id):
     if names == now or not settings["mqtt_host"]:
         return
     is_known = isinstance(names, list) and len(names) == _NAMES
-    for text in names if is_known else ():
+    for text in names if is_known else ():  # type: ignore[union-attr] - a list then
         is_known = is_known and isinstance(text, str)
-    if not is_known or names[:2] == now[:2] and names[3] == "off":
+    if not is_known or names[:2] == now[:2] and names[3] == "off":  # type: ignore[index] - likewise
         save(FILE, now)
         return
     from firmware.mqtt import forget_topics
 
-    what = _DISCOVERY if names[:2] == now[:2] else _ALL
+    what = _DISCOVERY if names[:2] == now[:2] else _ALL  # type: ignore[index] - likewise
     forgotten = forget_topics.TopicsForgotten(health, what, names, lambda: save(FILE, now))
     unload("firmware.mqtt.forget_topics")
     next_one = mailbox.before_session  # a blinking meter's
