@@ -113,7 +113,7 @@ class System:
     path = sys.path
 
 real = sys
-flash = Flash(600)
+flash = Flash(1000)
 vfs.VfsLfs2.mkfs(flash)
 vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(flash), "/")

@@ -17,7 +17,8 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import asked_session, decoding, own_counter
+from .. import decoding, own_counter
+from ..sessions.dlms import asked_session
 from .decode import as_lines, as_object
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import Any
 
 from metering.dlms.asked_values import AskedValues
 
-from . import asked_lists, own_counter
+from ... import own_counter
+from ...decoding import obis_text
+from ...serial_line import PortError, SerialLine
+from . import asked_lists
 from .asked_lists import MOST_ROWS, Asked, Column, Entry
-from .decoding import obis_text
-from .serial_line import PortError, SerialLine
 
 _ATTEMPTS = 3
 _PAUSE_S = 3.0

@@ -36,7 +36,7 @@ from metering.dlms.xdlms import (
 )
 from metering.reading import Reading
 
-from .decoding import date_time_text, obis_text, register_of
+from ...decoding import date_time_text, obis_text, register_of
 
 Actions = Generator[Any, Any, Any]
 
