@@ -90,7 +90,7 @@ _SCENES = (
     ("test_firmware_outages", "test_demo"),
     ("test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy", "test_mip_index"),
 )
-_BEGIN_NEXT = ("test_code_rules", "test_flash", "test_pulses")
+_BEGIN_NEXT = ("test_iec62056_21_poll", "test_code_rules", "test_pulses", "test_detection")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups

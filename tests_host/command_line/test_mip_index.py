@@ -24,7 +24,7 @@ from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
 
-IN_RAM = "flash = Flash(600)\nvfs.VfsLfs2.mkfs(flash)\nvfs.umount(\"/\")\nvfs.mount(vfs.VfsLfs2(flash), \"/\")\n"
+IN_RAM = "flash = Flash(1000)\nvfs.VfsLfs2.mkfs(flash)\nvfs.umount(\"/\")\nvfs.mount(vfs.VfsLfs2(flash), \"/\")\n"
 IN_FOLDER = 'vfs.umount("/")\nvfs.mount(vfs.VfsPosix({!r}), "/")\n'
 CORE_NAMES = [name for name in source_tree.device_modules() if name.is_relative_to(source_tree.CORE)]
 

@@ -25,11 +25,13 @@ def test_ctrl_c_during_set_up_is_one_line(tmp_path, after_s):
         ["make", "demo"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
+    assert make.stdout is not None
+    begun = make.stdout.readline()  # what it is about to do: before that make alone is there
     time.sleep(after_s)
     for _ in range(30):  # between two programs nobody may have heard it
         os.killpg(make.pid, signal.SIGINT)
         try:
-            said = make.communicate(timeout=2)[0]
+            said = begun + make.communicate(timeout=2)[0]
             break
         except subprocess.TimeoutExpired:
             pass
