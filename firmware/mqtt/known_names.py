@@ -38,8 +38,11 @@ def look(settings, mailbox, health, probe_id):
     next_one = mailbox.before_session  # a blinking meter's
 
     def before(client):
+        mailbox.before_session = next_one  # one try a start: what cuts it off must not keep the probe off the broker
         forgotten.clean(client)
         if next_one:
             next_one(client)
+            if mailbox.before_session is next_one:
+                mailbox.before_session = None
 
     mailbox.before_session = before

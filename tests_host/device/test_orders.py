@@ -330,3 +330,25 @@ def test_nothing_stays_behind_a_rename_or_without_discovery(tmp_path: Path) -> N
         probe.run_for(200)
         assert any(topic.startswith("energy/meters/garden/") for topic in probe.retained)
 
+
+
+def test_forgetting_that_is_cut_off_does_not_keep_the_probe_off_the_broker(tmp_path: Path) -> None:
+    """One try a start: some brokers close the session where somebody asks for more than it may read."""
+
+    def cut_off(client: Any) -> None:
+        raise OSError(104)
+
+    with Probe(tmp_path, SmlMeter(1), {"protocol": "sml"}) as probe:
+        assert probe.run_until(90, done=lambda: probe.of("/state"))
+        renamed(probe, tmp_path, probe_id="garden")
+        mailbox = probe.app.services.network.mailbox
+        before = mailbox.before_session
+        forgotten = [cell.cell_contents for cell in before.__closure__ if hasattr(cell.cell_contents, "clean")]
+        forgotten[0].clean = cut_off
+        with pytest.raises(OSError):
+            before(None)
+        assert mailbox.before_session is None
+        since_s = probe.now_s
+        probe.run_for(30)
+        assert any("garden" in message.topic for message in probe.of("/state", since_s))
+    assert json.loads((tmp_path / "announced.json").read_text())[1] == "cellar"  # the next start tries again
