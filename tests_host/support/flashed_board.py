@@ -29,8 +29,7 @@ vfs.mount(vfs.VfsPosix(os.getcwd()), "/host")
 vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(flash), "/")
 sys.path[:] = ["", "/lib", "/host/hardware", ".frozen"]
-# What the hardware's fakes keep lies outside: the unix port's threads share no lock as an ESP32's do, and the file
-# system of the flash is the main thread's.
+# What the hardware's fakes keep lies outside the flash.
 import builtins
 _open = open
 def open_there(name, *more):
