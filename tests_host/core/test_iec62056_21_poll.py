@@ -11,6 +11,7 @@ import re
 import tracemalloc
 
 import pytest
+from support.runs import times
 
 from metering.characters import with_parity
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
@@ -394,9 +395,9 @@ def test_the_number_is_sent_without_leading_zeros():
         assert driver.sent == [b"/?" + sent + b"!\r\n"]
 
 
-def test_mode_c_loses_no_byte_in_a_thousand_runs():
-    """Reaction times and gaps anywhere inside the standard's limits, all rates."""
-    for seed in range(1000):
+def test_mode_c_loses_no_byte():
+    """Reaction times and gaps anywhere inside the standard's limits, all rates. OPTOPROBE_TIMES=4: a thousand runs."""
+    for seed in range(times(250)):
         draw = random.Random(seed)
         flag = draw.choice(("OPT", "OPt"))
         limits = sorted(draw.choice((20 if flag == "OPt" else 200, 1500, draw.uniform(200, 1500))) for _ in range(2))
@@ -1005,7 +1006,7 @@ def test_hostile_meters():
 
 
 def test_hostile_meters_for_ever():
-    for seed in range(18):
+    for seed in range(times(6)):
         meter = Hostile("ABCCCC"[seed % 6], seed=seed, **(SLOW if seed % 6 > 3 else {}))
         meter.draw_from(seed, 12)
         it = Trusting(meter=meter, ask={"password": "1" if seed % 2 else ""})
@@ -1039,7 +1040,7 @@ def honest(password=""):
 def test_fuzzed_answers(what, parity):
     """Answers cut, doubled, replaced, turned round, with and without parity: no exception, no stall, no wrong value."""
     right = {("1.8.0", "0012345.678", "kWh"), ("0.0.0", "12345678", None), ("2.8.0", "0012345.678", "kWh")}
-    for seed in range(350):
+    for seed in range(times(90)):
         draw = random.Random(seed)
         truth = honest()
 

@@ -716,12 +716,12 @@ def pass_time(probe: Probe, seconds: float) -> None:
 
 
 def month(tmp_path: Path, settings: dict[str, Any], command: Callable[[Probe, int], bool]) -> list[float]:
-    """The days on which `command` was not heard, every six hours of 30 days; ticks go round every 12.4 days."""
+    """The days on which `command` was not heard, every twelve hours of 30 days; ticks go round every 12.4 days."""
     deaf = []
     with Probe(tmp_path, LightOnly(()), settings) as probe:
         probe.run_for(5)
-        for n in range(120):
-            pass_time(probe, 6 * 3600)
+        for n in range(60):
+            pass_time(probe, 12 * 3600)
             if not command(probe, n):
                 deaf.append(round(probe.now_s / DAY_S, 2))
         assert probe.now_s > 30 * DAY_S
