@@ -488,7 +488,7 @@ def test_a_board_that_does_not_read_neither_stops_the_meter_nor_the_others():
         before = server.telegrams_sent
         wait_for(lambda: server.telegrams_sent > before + 10, 30)
         deaf.close()
-        wait_for(lambda: server.boards == 0)
+        wait_for(lambda: server.boards == 0, 60)
 
 
 def test_what_breaks_in_the_thread_reaches_the_caller():
