@@ -60,9 +60,9 @@ def test_the_list_of_objects_is_handed_on_as_it_comes_and_not_held(way, monkeypa
 
 
 def rows_of(meter):
-    from optoprobe.virtual.dlms_asked_meter import _EPOCH
+    from optoprobe.virtual.dlms_asked_services import EPOCH
 
-    return [(at, bought, sold) for at, bought, sold in dlms_asked_profile.rows(_EPOCH)]
+    return [(at, bought, sold) for at, bought, sold in dlms_asked_profile.rows(EPOCH)]
 
 
 @pytest.mark.parametrize("last", [1, 5, 48, 100])

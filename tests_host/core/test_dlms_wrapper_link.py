@@ -10,8 +10,10 @@ from metering.line import EXPECT, LISTEN, MAX_SENT, SEND
 from metering.listener import TELEGRAM
 from optoprobe.tcp_line import host_and_port
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.dlms_asked_security import GMAC, Demands
 
 PASSWORD = "71043298"
+KEY, AUTH_KEY = bytes(range(16)), bytes(range(0xD0, 0xE0))
 
 
 class Asked:
@@ -20,6 +22,8 @@ class Asked:
     def __init__(self, options="", change=None, n=0, **meter):
         self.meter = AskedDlmsMeter(wrapped=True, **meter)
         self.conversation = Conversation(AskedValues(), password=meter.get("password", ""))
+        if meter.get("demands"):
+            self.conversation.take_keys(KEY, AUTH_KEY, b"OPTtest1", lambda least: max(least, 1), 64)
         self.conversation.take_options("mode=DLMS-WRAPPER " + options)
         self.change = change or (lambda said: said)
         self.n = n
@@ -58,6 +62,16 @@ def test_a_meter_is_read_and_released(meter):
     values = asked.conversation._listener._values
     read = {"{}-{}:{}.{}.{}*{}".format(*reading.obis): reading.value for reading in values}
     assert read == {row[0]: row[1] for row in asked.meter.read}
+
+
+@pytest.mark.parametrize("ciphering", ["GLOBAL", "GENERAL", "DEDICATED"])
+def test_a_meter_is_convinced_by_keys_and_the_public_client_asks_for_the_counter_first(ciphering):
+    wanted = Demands(GMAC, key=KEY, auth_key=AUTH_KEY, policy=0x30, counter=70_000)
+    asked = Asked("ciphering=" + ciphering, demands=wanted)
+    assert asked.read(), asked.conversation.explanation
+    assert asked.meter.events == ["left properly, 0 values read", "left properly, 13 values read"]
+    heard = asked.meter.security.heard_counters
+    assert heard[0] == 70_001 and len(set(heard)) == len(heard)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from optoprobe.virtual.board import HARDWARE_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.dlms_asked_security import GMAC, Demands
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
@@ -30,7 +31,9 @@ from .broker import Listener
 
 LONG = ("list_type_bits", "phases", "key", "two_tariffs", "temperature")  # 22 registers, the longest list met
 KEY = "000102030405060708090a0b0c0d0e0f"
+AUTH_KEY = "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
 ASKED: dict[str, object] = {"protocol": "dlms-client", "meter_password": "71043298", "interval_s": 5}
+PROVEN: dict[str, object] = {"protocol": "dlms-client", "meter_key": KEY, "meter_auth_key": AUTH_KEY, "interval_s": 5}
 STEP_BYTES = 512
 _START_S = 75  # from power on to the third live message: a search takes some 20 s
 _ANSWER_S = 15
@@ -47,6 +50,12 @@ def _encrypted() -> MeterSource:
     return MeterSource(DlmsMeter("optical", key=bytes.fromhex(KEY)))
 
 
+def _convinced_by_keys() -> AskedDlmsMeter:
+    """HighGmac, everything ciphered and authenticated."""
+    keys = {"key": bytes.fromhex(KEY), "auth_key": bytes.fromhex(AUTH_KEY)}
+    return AskedDlmsMeter(demands=Demands(GMAC, policy=0x30, **keys))
+
+
 CASES = {
     "sml": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "sml"}),
     "found": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "auto"}),
@@ -54,6 +63,7 @@ CASES = {
     "p1": Case(lambda: IecMeter("P1"), {"protocol": "iec62056-21", "line": "115200 8N1"}),
     "dlms": Case(_encrypted, {"protocol": "dlms", "line": "9600 8N1", "meter_key": KEY}),
     "dlms-client": Case(lambda: AskedDlmsMeter(password="71043298"), ASKED),
+    "dlms-gmac": Case(_convinced_by_keys, PROVEN),
     "dlms-found": Case(_encrypted, {"protocol": "auto", "meter_key": KEY}),
 }
 

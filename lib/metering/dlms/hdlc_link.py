@@ -54,6 +54,8 @@ class HdlcLink:
     wait for more. `why`: what has failed, "" where not a byte came. `cipher`: None, or a metering.dlms.own_cipher's.
     """
 
+    PUBLIC = b"\x21"  # client 16
+
     def __init__(self, meter, client, timeout_ms, retries):
         self._meter = meter
         self.client = client

@@ -33,7 +33,7 @@ from metering.dlms.association import (
     request,
 )
 from metering.dlms.axdr import OCTETS, Malformed
-from metering.dlms.hdlc_station import ANSWER_LLC, client_address
+from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.security_options import DEDICATED, GENERAL, NOT_ASKED
 from metering.dlms.xdlms import (
     ACTION_RESPONSE,
@@ -46,7 +46,6 @@ from metering.dlms.xdlms import (
 )
 
 _INVOKE = const(0xC1)
-_PUBLIC = const(16)
 _DATA = const(1)
 _VALUE = const(2)
 _CHALLENGE_BYTES = const(16)
@@ -106,7 +105,7 @@ class High:
         wrong is left. The link is down before and behind it."""
         link = self._link
         self.wants_counter = False
-        own, link.client, cipher, link.cipher = link.client, client_address(_PUBLIC), link.cipher, None
+        own, link.client, cipher, link.cipher = link.client, link.PUBLIC, link.cipher, None
         try:
             if (yield from link.connect()) and (yield from link.request(request(LN))):
                 answer = Association()
@@ -130,6 +129,8 @@ class High:
         if message and (yield from self._link.request(message)):
             outcome = yield from self._finish()
         cipher = self._cipher
+        if cipher and outcome == "":
+            cipher.end_proof()
         if outcome is None and cipher and cipher.refusal:
             refusal, cipher.refusal = cipher.refusal, 0
             if refusal != COUNTER_REFUSED:

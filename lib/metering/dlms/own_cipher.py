@@ -3,6 +3,7 @@
     C8 CB 25 | length | SC | counter 4 | text [tag 12]      glo: GET, ACTION, READ; CC CF 2C answer
     D0 D3 45 | ..                                           ded: the same by a key of this session alone; D4 D7 4C
     DB DC | 08 title 8 | length | ..                        general-glo, general-ded: whatever stands inside
+    the proof of High goes by glo in any case, as Gurux's meters and clients have it; then comes ded
     21, 28 in the association: what is asked for and what is given
 
 No counter is used twice: they are reserved before the first of them is used, and those left over are lost with the
@@ -15,7 +16,7 @@ from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.gcm import TAG_BYTES, Gcm
 from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.high import Unconvinced
-from metering.dlms.security_options import AUTHENTICATED, DEDICATED, ENCRYPTED, GENERAL
+from metering.dlms.security_options import AUTHENTICATED, ENCRYPTED, GENERAL
 from metering.dlms.xdlms import ACTION_REQUEST, EXCEPTION, GET_REQUEST, READ_REQUEST, SERVICE_ERROR
 
 _ASKED = bytes((GET_REQUEST, ACTION_REQUEST, READ_REQUEST))  # what alone is ciphered
@@ -36,9 +37,9 @@ COUNTER_REFUSED = const(6)
 
 
 class OwnCipher:
-    """`meter_title` is the meter's as it has said it. `refusal`: the error of an exception that speaks of ciphering, 0
-    for none; `highest`: the counter it tells. `reserve(least)` gives the first of `step` counters that are nobody's,
-    from `least` on; 0: none to be had.
+    """`meter_title` is the meter's as it has said it; `is_dedicated`: the session's own key is in use. `refusal`: the
+    error of an exception that speaks of ciphering, 0 for none; `highest`: the counter it tells.
+    `reserve(least)` gives the first of `step` counters that are nobody's, from `least` on; 0: none to be had.
     """
 
     def __init__(self, options, key, auth_key, reserve, step):
@@ -48,6 +49,7 @@ class OwnCipher:
         self._auth_key = auth_key or b""
         self._gcm = Gcm(key, bool(auth_key))
         self._session_gcm = None
+        self.is_dedicated = False
         self._reserve = reserve
         self._step = step
         self._next = self._end = 0
@@ -74,7 +76,12 @@ class OwnCipher:
     def begin(self, dedicated):
         """A session begins, by a key of its own where `dedicated` holds one."""
         self.meter_title = b""
-        self._session_gcm = Gcm(dedicated, bool(self._auth_key)) if dedicated else self._gcm
+        self.is_dedicated = False
+        self._session_gcm = Gcm(dedicated, bool(self._auth_key)) if dedicated else None
+
+    def end_proof(self):
+        """Both are convinced: from now on by the key of this session, where there is one."""
+        self.is_dedicated = self._session_gcm is not None
 
     # -- proofs
 
@@ -107,12 +114,11 @@ class OwnCipher:
         at = _ASKED.find(apdu[:1])
         if at < 0:
             raise KeyError("this service is never asked for")
-        is_dedicated = self._services == DEDICATED
-        head = (_ASKED_DED if is_dedicated else _ASKED_GLO)[at : at + 1]
+        head = (_ASKED_DED if self.is_dedicated else _ASKED_GLO)[at : at + 1]
         if self._services == GENERAL:
             head = bytes((_GENERAL_GLO, _TITLE)) + self._title
         try:
-            return self._sealed(head, apdu, self._session_gcm)
+            return self._sealed(head, apdu, self._session_gcm if self.is_dedicated else self._gcm)
         except Unconvinced as error:
             link.why = str(error)
             return b""
@@ -154,9 +160,10 @@ class OwnCipher:
                 if buf[begun + 1 : begun + 1 + _TITLE] != self.meter_title:
                     raise Unconvinced("its answer has another system title")
                 begun += 1 + _TITLE
-            elif tag not in (_ANSWERED_DED if self._services == DEDICATED else _ANSWERED_GLO):
+            elif tag not in (_ANSWERED_DED if self.is_dedicated else _ANSWERED_GLO):
                 raise Unconvinced("it answers in the clear, or by another key")
-            at, end = self._opened(buf, begun, link.n, self._gcm if tag == _GENERAL_GLO else self._session_gcm)
+            is_global = tag == _GENERAL_GLO or not self.is_dedicated
+            at, end = self._opened(buf, begun, link.n, self._gcm if is_global else self._session_gcm)
         except (Malformed, Unconvinced) as error:
             link.why = str(error) or "its ciphered answer is damaged"
             return False

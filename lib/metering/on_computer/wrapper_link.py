@@ -35,6 +35,8 @@ def _rest_of(due):
 class WrapperLink:
     """As metering.dlms.hdlc_link.HdlcLink; `meter` and `client` are numbers."""
 
+    PUBLIC = 16
+
     def __init__(self, meter, client, timeout_ms, retries):
         self.meter = meter
         self.client = client

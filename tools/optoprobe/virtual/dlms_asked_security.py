@@ -142,7 +142,7 @@ class MeterSecurity:
             return b"", b"\xd8\x01\x02"
         if tag == 0xDC or tag in _DED:
             key = self._dedicated
-        if len(rest) < 6 or not key:
+        if len(rest) < 6 or not key or self.waits_for_proof and tag not in (*_GLO, 0xDB):
             return b"", _UNDECIPHERED
         if int.from_bytes(rest[2:6], "big") <= self.highest:
             return b"", _COUNTER_REFUSED + self.highest.to_bytes(4, "big")

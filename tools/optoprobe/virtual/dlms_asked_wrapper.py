@@ -8,10 +8,13 @@ _HEAD = 8
 
 
 class Unwrapping:
-    """`meter` and `client`: the ports heeded; what is for others, or no wrapper, is dropped."""
+    """`meter` and `clients`: the ports heeded; what is for others, or no wrapper, is dropped. `partner`: who has spoken
+    last of the clients.
+    """
 
-    def __init__(self, meter: int, client: int) -> None:
-        self.meter, self.client = meter, client
+    def __init__(self, meter: int, *clients: int) -> None:
+        self.meter, self.clients = meter, clients
+        self.partner = clients[0]
         self._heard = bytearray()
 
     def heard(self, value: int) -> Iterator[bytes]:
@@ -24,9 +27,10 @@ class Unwrapping:
             ports = int.from_bytes(heard[2:4], "big"), int.from_bytes(heard[4:6], "big")
             apdu = bytes(heard[_HEAD:])
             heard.clear()
-            if ports == (self.client, self.meter):
+            if ports[0] in self.clients and ports[1] == self.meter:
+                self.partner = ports[0]
                 yield apdu
 
     def wrapped(self, apdu: bytes) -> bytes:
-        ports = self.meter.to_bytes(2, "big") + self.client.to_bytes(2, "big")
+        ports = self.meter.to_bytes(2, "big") + self.partner.to_bytes(2, "big")
         return b"\x00\x01" + ports + len(apdu).to_bytes(2, "big") + apdu
