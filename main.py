@@ -1,4 +1,5 @@
-"""The probe: settings and board are loaded, then it reads and publishes for ever.
+"""The probe: settings and board are loaded, then it reads and publishes for ever; or, without a Wi-Fi in its settings, the
+set-up alone.
 
 Whatever ends it ends in a restart: by an exception, with its place kept; else by the watchdog, which boot.py has armed.
 """
@@ -10,9 +11,16 @@ from micropython import kbd_intr
 
 kbd_intr(-1)  # as in boot.py: MicroPython begins each file anew
 try:
-    from firmware.app import main
+    from firmware.hardware.health import why_alone
 
-    main()
+    if why_alone:
+        from firmware.setup.setup_alone import main as run
+
+        run(why_alone)
+    else:
+        from firmware.app import main
+
+        main()
 except Exception as error:  # Ctrl-C is none: a computer has stopped it
     kbd_intr(3)
     sys.print_exception(error)

@@ -41,6 +41,10 @@ def _password(value):
     return value == "" or _text(128)(value) and len(value.encode()) >= 8
 
 
+def _wpa(value):
+    return value == "" or isinstance(value, str) and 8 <= len(value) <= 63 and all(0x20 < ord(c) < 0x7F for c in value)
+
+
 def _printable(most):
     """A text that an IEC 62056-21 message can hold."""
 
@@ -156,6 +160,7 @@ _KEYS = (
     ("energy_factor", 0, _factor, "Wh a count of a Kamstrup's energies is worth: 1, 10, 100 or 1000; 0: by itself"),
     ("device_password", "", _password, "8 to 128 bytes, of the probe's own page; empty: there is no page"),
     ("page_port", 80, _whole(1, 65535), "a whole number from 1 to 65535"),
+    ("setup_password", "", _wpa, "8 to 63 letters, digits or signs, of the probe's own Wi-Fi; empty: one is made"),
     ("max_power_kw", 70, _whole(1, 10000), "what the connection can carry, a whole number of kW from 1 to 10000"),
 )
 
@@ -204,13 +209,27 @@ def check(given):
     return values, problems
 
 
+def refusals(given):
+    """{key: what to give instead} of those in the dict `given` that are not accepted; no value is in a sentence."""
+    found = {}
+    for key, _, accepts, words in _KEYS:
+        if key in given and not accepts(given[key]):
+            found[key] = "give %s%s" % (words, _digits(given[key]) if accepts is _key else "")
+    return found
+
+
+def note_version(given):
+    """Have the dict `given` tell that this version has written it, unless it tells another."""
+    given.setdefault(_VERSION_KEY, 1 + len(_STEPS))
+
+
 def change(path, key, value):
     """Have `value` under `key` in the file `path`. Returns "", or a sentence that says why it stays as it was; no
     value is in it, as it may be a secret.
     """
-    for known, _, accepts, words in _KEYS:
-        if known == key and not accepts(value):
-            return "%s is refused: give %s%s" % (key, words, _digits(value) if accepts is _key else "")
+    refused = refusals({key: value})
+    if refused:
+        return "%s is refused: %s" % (key, refused[key])
     try:
         given = read_json(path, _MAX_FILE_BYTES)
     except (OSError, ValueError):

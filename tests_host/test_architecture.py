@@ -29,8 +29,9 @@ TABLE = {
     "reading": {"common", "family", "detection", "store", "settings", "hardware", "mqtt", "reading"},
     "owner": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner"},
     "page": {"common", "store", "settings", "hardware", "mqtt", "reading", "owner", "page"},
-    "app": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner", "page", "app"},
-    "start": {"hardware", "app"},
+    "setup": {"common", "store", "settings", "hardware", "mqtt", "owner", "page", "setup"},
+    "app": {"common", "family", "store", "settings", "hardware", "mqtt", "reading", "owner", "page", "setup", "app"},
+    "start": {"hardware", "setup", "app"},
 }
 # Families that carry another one (M-Bus frames carry DLMS), or are its parts.
 BESIDE = {("dlms", "mbus"), ("sml", "power_direction"), ("pulses", "energy_total"), ("energy_total", "pulses")}

@@ -20,6 +20,12 @@ _NETWORK_STALL_S = const(120)  # more than any step: DNS 20, a message in pieces
 _SESSION_LOST_S = const(180)
 _LOOK_AGAIN_S = const(60)
 
+NO_WIFI = const(1)  # in the settings
+SAFE_MODE = const(2)
+ASKED_FOR = const(3)
+_SETTINGS_BYTES = const(8192)
+
+why_alone = 0  # the set-up is alone, and metering not loaded; 0: it is
 _heap = [0, 0]  # areas, bytes: held for ever, as firmware.hardware.heap_area says
 
 
@@ -37,10 +43,28 @@ def call(path, ask):
 
 
 def note_start():
-    """Called once by boot.py, returns with the watchdog armed, and with the heap that the meter's protocol needs."""
-    global _heap
-    call("firmware.hardware.restarts", lambda restarts: restarts.note_start(_WATCHDOG_MS))
-    _heap = call("firmware.hardware.heap_area", lambda heap_area: heap_area.grow())
+    """Called once by boot.py: arms the watchdog first, says what this start is for (`why_alone`), and gives metering
+    the heap that the meter's protocol needs.
+    """
+    global _heap, why_alone
+
+    def without_wifi(store):
+        """Do the settings name no Wi-Fi, or can nobody read them?"""
+        try:
+            given = store.read_json("settings.json", _SETTINGS_BYTES)
+            return not (isinstance(given, dict) and isinstance(given.get("wifi_ssid"), str) and given["wifi_ssid"])
+        except (OSError, ValueError):
+            return True
+
+    is_safe, for_set_up = call("firmware.hardware.restarts", lambda restarts: restarts.note_start(_WATCHDOG_MS))
+    if is_safe:
+        why_alone = SAFE_MODE
+    elif for_set_up:
+        why_alone = ASKED_FOR
+    elif call("firmware.store", without_wifi):
+        why_alone = NO_WIFI
+    else:
+        _heap = call("firmware.hardware.heap_area", lambda heap_area: heap_area.grow())
 
 
 class Health:

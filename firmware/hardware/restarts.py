@@ -16,7 +16,8 @@ _BYTES = const(6)  # RTC_BYTES of firmware.hardware.health
 _MOST = const(255)
 _MOST_QUICK = const(15)
 _QUICK_RESTARTS = const(5)
-_SAFE_WAIT_S = const(30)
+_SAFE_WAIT_S = const(10)
+_COMPUTERS_MS = const(600000)  # nothing feeds the watchdog while somebody looks what is wrong
 _LAST_WAIT_S = const(5)  # for a computer to step in
 _STORY_FILE = "restart.txt"
 _STORY_CHARACTERS = const(80)
@@ -24,7 +25,9 @@ _STORY_CHARACTERS = const(80)
 BY_EXCEPTION = const(1)
 OUT_OF_WIFI_MEMORY = const(2)
 BY_OWNER = const(3)
-_OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out", "asked for")
+SAFE_MODE_OVER = const(4)
+FOR_SET_UP = const(5)  # the next run is the set-up alone
+_OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out", "asked for", "safe mode is over", "asked for, to set it up")
 _CAUSES = (
     (machine.PWRON_RESET, "power on"),  # or a brown-out: the chip does not tell them apart
     (machine.HARD_RESET, "reset or crash"),
@@ -48,10 +51,12 @@ def _write(restarts, quick, own_cause=0):
 
 
 def note_start(watchdog_ms):
-    """Called once by boot.py, returns with the watchdog armed: whatever hangs from here on ends in a restart.
+    """Called once by boot.py. The watchdog is armed first: whatever hangs from here on ends in a restart.
 
-    After five restarts within a minute each it waits before that, for a computer to step in.
+    Returns whether this start is a safe mode's, behind five restarts within a minute each: it waits then for a computer
+    to step in; and whether the last run has asked for the set-up.
     """
+    machine.WDT(timeout=watchdog_ms)
     restarts, quick, own_cause = _read()
     cause = machine.reset_cause()
     if cause == machine.PWRON_RESET:
@@ -61,11 +66,17 @@ def note_start(watchdog_ms):
         if cause != machine.SOFT_RESET:  # that is somebody at a computer
             quick += 1
     _write(restarts, quick, own_cause)
-    if quick >= _QUICK_RESTARTS:
+    is_safe = quick >= _QUICK_RESTARTS
+    if is_safe:
         kbd_intr(3)  # boot.py has it off
-        print("optoprobe: %d quick restarts; starting in %d s, Ctrl-C stops here" % (quick, _SAFE_WAIT_S))
-        time.sleep(_SAFE_WAIT_S)
-    machine.WDT(timeout=watchdog_ms)
+        print("optoprobe: %d quick restarts: safe mode in %d s, Ctrl-C stops here" % (quick, _SAFE_WAIT_S))
+        try:
+            time.sleep(_SAFE_WAIT_S)
+        except KeyboardInterrupt:
+            machine.WDT(timeout=_COMPUTERS_MS)
+            raise
+        kbd_intr(-1)
+    return is_safe, own_cause == FOR_SET_UP
 
 
 def end_row():

@@ -21,7 +21,7 @@ def explain(network):
     if fault is not None:
         network.fault = None
         error, was_session = fault
-        said = _sentence(error, was_session, network.settings)
+        said = sentence_of(error, was_session, network.settings)
         if said != network.last_fault:
             network.last_fault = said
             print("optoprobe: " + said)
@@ -52,7 +52,8 @@ def _detail(error):
     return error.args[0] if error.args else 0
 
 
-def _sentence(error, was_session, settings):
+def sentence_of(error, was_session, settings):
+    """Of the exception that a session or the way to it has ended with."""
     detail = _detail(error)
     broker = _broker(settings)
     if settings["mqtt_tls_ca"]:

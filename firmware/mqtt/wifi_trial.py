@@ -59,10 +59,12 @@ class WifiTrial:
         self._given = given
         self.is_done = self.is_joined = False
         self.networks = []
+        self.when_joined = None  # called in the thread, while the Wi-Fi is the trial's
 
-    def start(self):
+    def start(self, more_stack_bytes=0):
         try:
-            _thread.stack_size(_STACK_BYTES if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
+            stack_bytes = _STACK_BYTES + more_stack_bytes
+            _thread.stack_size(stack_bytes if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
             _thread.start_new_thread(self._run, ())
         except (OSError, RuntimeError, MemoryError):
             self.is_done = True
@@ -114,6 +116,8 @@ class WifiTrial:
             _try_for(wlan, _TRIES)
             Wifi(self._given[0], self._given[1], wifi.hostname, rest).join(False)
             self.is_joined = True
+            if self.when_joined:
+                self.when_joined()
         except NoWifi:
             self._leave(wlan)  # else the driver goes on trying
         finally:

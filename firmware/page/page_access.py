@@ -20,7 +20,6 @@ from firmware.page.page_request import JSON, Exchange, Refused
 from metering.unload import unload
 
 PAGE_FILE = "probe/page.gz"
-_PIECE = const(512)
 _COOKIE = "optoprobe"
 _MOST_SESSIONS = const(4)
 _SESSION_S = const(43200)
@@ -135,19 +134,6 @@ async def _is_script(door, exchange):
     return True
 
 
-async def _send_page(exchange):
-    try:
-        with open(PAGE_FILE, "rb") as file:
-            await exchange.begin(200, "text/html; charset=utf-8", b"Content-Encoding: gzip\r\n")
-            while True:
-                piece = file.read(_PIECE)
-                if not piece:
-                    return
-                await exchange.send(piece)
-    except OSError:
-        raise Refused(500, "page.gz is missing: deploy the probe anew")
-
-
 async def _admit(door, exchange):
     """Answer the request, or raise Refused."""
     _check_origin(door, exchange)
@@ -156,7 +142,7 @@ async def _admit(door, exchange):
         raise Refused(405 if method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH") else 501)
     is_post = method == "POST"
     if path == "/" and not is_post:
-        await _send_page(exchange)
+        await exchange.send_file(PAGE_FILE, "text/html; charset=utf-8")
         return
     if path == "/api/login" and is_post:
         await _login(door, exchange)

@@ -19,6 +19,7 @@ _MOST_LINE = const(640)  # browsers send half of it
 _MOST_HEADERS = const(64)
 _MOST_BODY = const(256)
 _PIECE = const(256)
+_FILE_PIECE = const(512)
 _REQUEST_MS = const(5000)
 _ANSWER_MS = const(20000)
 _WAIT_MS = const(10)
@@ -34,7 +35,7 @@ TEXT = "text/plain; charset=utf-8"
 # Of the headers, those that matter: a header that comes twice is refused where two readers could differ.
 _KEPT = b" host origin cookie authorization x-token content-length content-type "
 _REASONS = (
-    " 200=OK 204=No_Content 400=Bad_Request 401=Unauthorized 403=Forbidden 404=Not_Found 405=Method_Not_Allowed"
+    " 200=OK 204=No_Content 302=Found 400=Bad_Request 401=Unauthorized 403=Forbidden 404=Not_Found 405=Method_Not_Allowed"
     " 408=Request_Timeout 409=Conflict 411=Length_Required 413=Content_Too_Large 414=URI_Too_Long"
     " 415=Unsupported_Media_Type 421=Misdirected_Request 429=Too_Many_Requests"
     " 431=Request_Header_Fields_Too_Large 500=Error 501=Not_Implemented 503=No_memory 505=Version "
@@ -136,20 +137,25 @@ class Exchange:
             raise Refused(400)
         self.headers[name] = line[at + 1 :].strip().decode()
 
-    async def read_object(self):
-        """The body, a JSON object; an empty one where there is none."""
-        import json
-
+    def _body_bytes(self, kind, most):
+        """How long the body is, which must be of that content type."""
         length = self.headers.get("content-length")
         if length is None:
             raise Refused(411)
         n = _length(length)
         if n < 0:
             raise Refused(400)
-        if n > _MOST_BODY:
+        if n > most:
             raise Refused(413)
-        if self.headers.get("content-type", "").split(";")[0].strip() != JSON:
+        if self.headers.get("content-type", "").split(";")[0].strip() != kind:
             raise Refused(415)  # what a form of another site cannot send
+        return n
+
+    async def read_object(self, most=_MOST_BODY):
+        """The body of up to `most` bytes, a JSON object; an empty one where there is none."""
+        import json
+
+        n = self._body_bytes(JSON, most)
         while len(self._data) < n:
             self._data += await self._receive()
         try:
@@ -159,6 +165,28 @@ class Exchange:
         if not isinstance(value, dict):
             raise Refused(400, "no JSON object")
         return value
+
+    async def read_pieces(self, kind, take, most):
+        """Give the body to take(bytes), piece by piece."""
+        left = self._body_bytes(kind, most)
+        while left > 0:
+            piece = self._data or await self._receive()
+            self._data = b""
+            take(piece[:left])
+            left -= len(piece)
+
+    async def send_file(self, path, kind):
+        """Answer with a compressed file."""
+        try:
+            with open(path, "rb") as file:
+                await self.begin(200, kind, b"Content-Encoding: gzip\r\n")
+                while True:
+                    piece = file.read(_FILE_PIECE)
+                    if not piece:
+                        return
+                    await self.send(piece)
+        except OSError:
+            raise Refused(500, "%s is missing: deploy the probe anew" % path.split("/")[-1])
 
     async def begin(self, status, kind, more=b""):
         """Send the head of the answer; `more` are headers with their ends."""

@@ -57,7 +57,7 @@ def sources():
 def compiled():
     """The files on a board that are made of them, and the page."""
     families = ("dlms", "iec62056_21", "detection", "kmp", "mbus")
-    found = ["probe/page.gz"]
+    found = ["probe/page.gz", "probe/setup.gz"]
     for path in sources():
         name = path.parent.name if path.stem == "__init__" else path.stem
         family = f"{path.parent.name}/" if path.parent.name in families else ""
@@ -99,7 +99,7 @@ def test_sources_instead_of_bytecode_and_nothing_left_of_the_other(tmp_path):
     device_tree.build(tmp_path, {"uart": {}}, None)
     files = device_tree.build(tmp_path, {"uart": {}}, None, compiled=False)
     there = [file.as_posix() for file in files if len(file.parts) > 1]
-    assert there == [*(path.as_posix() for path in sources()), "probe/page.gz"]
+    assert there == [*(path.as_posix() for path in sources()), "probe/page.gz", "probe/setup.gz"]
     assert not list(tmp_path.rglob("*.mpy")) and not (tmp_path / "settings.json").exists()
 
 

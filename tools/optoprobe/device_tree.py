@@ -3,7 +3,7 @@
     boot.py main.py           but for the modules' names as they are: MicroPython starts these two from source only
     probe/*.mpy               compiled by mpy-cross to bytecode for any chip, in one folder (flat_layout), our names
                               mapped (name_mapping)
-    probe/page.gz             the probe's own page (page_file)
+    probe/page.gz setup.gz    the probe's own pages (page_file)
     mqtt_*.der                the broker's CA and such, where the settings name them (certificates)
     board.json settings.json  in plain UTF-8, without what the device does not read
 
@@ -94,10 +94,11 @@ def build(
         with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
             outputs = list(pool.map(lambda name: _install(name, target / places[name], compiled, on_esp32), names))
         built += [output.relative_to(target) for output in outputs]
-        page = target / page_file.PLACE
-        page.parent.mkdir(exist_ok=True)
-        page.write_bytes(page_file.compressed(_text(page_file.SOURCE)))
-        built.append(page.relative_to(target))
+        for source, place in page_file.PLACES.items():
+            page = target / place
+            page.parent.mkdir(exist_ok=True)
+            page.write_bytes(page_file.compressed(_text(source)))
+            built.append(Path(place))
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
                 (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

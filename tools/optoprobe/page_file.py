@@ -1,6 +1,6 @@
-"""The probe's page as it lies on a board: one file, compressed, that runs no script and uses no style but its own.
+"""The probe's pages as they lie on a board: one file each, compressed, that runs no script and uses no style but its own.
 
-The page's Content-Security-Policy names the hashes of its one script and its one style, which are put in here.
+A page's Content-Security-Policy names the hashes of its one script and its one style, which are put in here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import hashlib
 import re
 
 SOURCE = "firmware/page/page.html"
-PLACE = "probe/page.gz"  # firmware.page.page_access sends it as it is
+SETUP_SOURCE = "firmware/setup/setup.html"
+# Each source's place on a board: firmware.page.page_access and firmware.setup.setup_page send it as it is.
+PLACES = {SOURCE: "probe/page.gz", SETUP_SOURCE: "probe/setup.gz"}
 
 
 def _hash(text: str) -> str:
@@ -24,6 +26,6 @@ def compressed(html: str) -> bytes:
     for element, place in (("script", "SCRIPT-HASH"), ("style", "STYLE-HASH")):
         found = re.findall(rf"<{element}>(.*?)</{element}>", lean, re.DOTALL)
         if len(found) != 1 or lean.count(place) != 1:
-            raise ValueError(f"{SOURCE}: there must be one <{element}> and one {place}")
+            raise ValueError(f"a page: there must be one <{element}> and one {place}")
         lean = lean.replace(place, _hash(found[0]))
     return gzip.compress(lean.encode(), 9, mtime=0)

@@ -53,7 +53,7 @@ def told(settings):
             made.listen()
         return "session"
     except Exception as error:
-        return fault_sentence._sentence(error, False, settings)
+        return fault_sentence.sentence_of(error, False, settings)
     finally:
         made.close()
 

@@ -2,15 +2,23 @@
 
 import os
 
-STA_IF = 0
+STA_IF, AP_IF = 0, 1
 
 
 def hostname(name):
     pass
 
 
-class WLAN:
-    def __init__(self, interface):
+def WLAN(interface):
+    if interface == AP_IF:
+        from own_wifi import it
+
+        return it
+    return Station()
+
+
+class Station:
+    def __init__(self):
         self._joined = False
 
     def active(self, on):

@@ -7,7 +7,7 @@ line for each thing it was told to do, no password.
 import json
 import time
 
-STA_IF = 0
+STA_IF, AP_IF = 0, 1
 _JOIN_MS = 300
 _LEAVE_MS = 200
 _GIVE_UP_MS = 500
@@ -25,10 +25,15 @@ def hostname(name):
     _note("hostname", name)
 
 
-class WLAN:
-    def __init__(self, interface):
-        pass
+def WLAN(interface):
+    if interface == AP_IF:
+        from own_wifi import it
 
+        return it
+    return Station()
+
+
+class Station:
     def active(self, on):
         if not on:
             self.disconnect()
