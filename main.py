@@ -1,4 +1,4 @@
-"""The probe: settings and board are loaded, then it reads and publishes for ever; or, without a Wi-Fi in its settings, the
+"""The probe: settings and board are loaded, then it reads and publishes for ever; without a Wi-Fi in its settings, the
 set-up alone.
 
 Whatever ends it ends in a restart: by an exception, with its place kept; else by the watchdog, which boot.py has armed.

@@ -42,7 +42,7 @@ def _password(value):
 
 
 def _wpa(value):
-    return value == "" or isinstance(value, str) and 8 <= len(value) <= 63 and all(0x20 < ord(c) < 0x7F for c in value)
+    return value == "" or isinstance(value, str) and 8 <= len(value) <= 63 and all(0x20 <= ord(c) < 0x7F for c in value)
 
 
 def _printable(most):

@@ -35,8 +35,9 @@ TEXT = "text/plain; charset=utf-8"
 # Of the headers, those that matter: a header that comes twice is refused where two readers could differ.
 _KEPT = b" host origin cookie authorization x-token content-length content-type "
 _REASONS = (
-    " 200=OK 204=No_Content 302=Found 400=Bad_Request 401=Unauthorized 403=Forbidden 404=Not_Found 405=Method_Not_Allowed"
-    " 408=Request_Timeout 409=Conflict 411=Length_Required 413=Content_Too_Large 414=URI_Too_Long"
+    " 200=OK 204=No_Content 302=Found 400=Bad_Request 401=Unauthorized 403=Forbidden 404=Not_Found"
+    " 405=Method_Not_Allowed 408=Request_Timeout 409=Conflict 411=Length_Required"
+    " 413=Content_Too_Large 414=URI_Too_Long"
     " 415=Unsupported_Media_Type 421=Misdirected_Request 429=Too_Many_Requests"
     " 431=Request_Header_Fields_Too_Large 500=Error 501=Not_Implemented 503=No_memory 505=Version "
 )

@@ -80,7 +80,7 @@ def _size_of(path):
 
 
 def keep(new):
-    """Put `new` (of merged()) in the place of the settings' file, old or new after a power cut. True when it is there."""
+    """Have `new` (of merged()) in the settings' file, old or new after a power cut. True when it is kept."""
     old = (read_settings() or {}).get("mqtt_tls_ca")
     if new.get("mqtt_tls_ca") == TRIED_CA:
         name = _CA_NAMES[old == _CA_NAMES[0]]
@@ -135,7 +135,7 @@ class CaTaker:
     def _take_line(self, line):
         if line == _BEGIN:
             if self._state:
-                self._fault = "give one certificate alone: that of the CA; several come by optoprobe config"
+                self._fault = "give the CA's certificate alone; several by optoprobe config"
             self._state = 1
         elif line == _END and self._state == 1:
             self._state = 2

@@ -79,16 +79,17 @@ def chip(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chip:
 # --- restarts --------------------------------------------------------------------------------------------------------
 
 
-def test_the_fifth_quick_restart_waits_for_a_computer_and_then_arms_the_watchdog(chip: Any) -> None:
+def test_the_fifth_quick_restart_arms_the_watchdog_waits_for_a_computer_and_is_safe_mode(chip: Any) -> None:
     chip.restarts.note_start(30000)
     assert chip.armed_ms == 30000 and chip.waited_s == 0
     chip.cause = HARD
     for quick in range(1, 8):
         chip.armed_ms = 0
         before_s = chip.waited_s
-        chip.restarts.note_start(30000)
-        assert chip.waited_s - before_s == (30 if quick >= 5 else 0), quick
-        assert chip.armed_ms == 30000 and chip.waited_when_armed_s == chip.waited_s  # a wait is no stall
+        assert chip.restarts.note_start(30000) == (quick >= 5, False)
+        assert chip.waited_s - before_s == (10 if quick >= 5 else 0), quick
+        assert chip.armed_ms == 30000 and chip.waited_when_armed_s == before_s  # first of all
+        assert chip.ctrl_c == -1
     assert chip.restarts.told()[0] == 7
 
 
@@ -208,6 +209,7 @@ def test_main_looks_for_no_ctrl_c_until_it_has_failed(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "firmware", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "firmware.hardware", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "firmware.app", SimpleNamespace(main=fail))
+    monkeypatch.setitem(sys.modules, "firmware.hardware.health", SimpleNamespace(why_alone=0))
     restarts = SimpleNamespace(restart_by=lambda error: seen.append(type(error)))
     monkeypatch.setitem(sys.modules, "firmware.hardware.restarts", restarts)
     exec(compile((REPO / "main.py").read_text(), "main.py", "exec"), {})

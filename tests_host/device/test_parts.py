@@ -71,6 +71,7 @@ DEFAULTS = {
     "publish_interval_s": 10,
     "publish_change_percent": 10,
     "device_password": "",
+    "setup_password": "",
     "page_port": 80,
 }
 
@@ -111,6 +112,7 @@ KEYS: dict[str, tuple[list[Any], str, list[Any]]] = {
     "publish_interval_s": ([-1, 3601, "10", 1.5, True], "3600", [0, 1, 3600]),
     "publish_change_percent": ([0, 101, "10", None], "1 to 100", [1, 100]),
     "device_password": (["hidden1", "x" * 129, 12345678, None, "hidden\0 0"], "128", ["", "täglich", "x" * 128]),
+    "setup_password": (["hidden1", "h" * 64, 12345678, "hidden\n1", "hiddenä1"], "8 to 63", ["", "a b c d!", "x" * 63]),
     "page_port": ([0, 65536, "80", True], "65535", [1, 80]),
 }
 

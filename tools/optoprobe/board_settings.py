@@ -19,7 +19,7 @@ from .certificates import FILES
 from .device_check import device_modules
 
 SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
-SECRETS += ("device_password",)
+SECRETS += ("device_password", "setup_password")
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
 STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", "capture.txt", "restart.txt")
 STATE += ("change.json", "announced.json", "wipe.due", *FILES.values())

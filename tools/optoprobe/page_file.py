@@ -1,4 +1,4 @@
-"""The probe's pages as they lie on a board: one file each, compressed, that runs no script and uses no style but its own.
+"""The probe's pages as they lie on a board: one file each, compressed, that runs no script and no style but its own.
 
 A page's Content-Security-Policy names the hashes of its one script and its one style, which are put in here.
 """

@@ -1,4 +1,4 @@
-"""The access point of the virtual board's `network`: loopback, at the address in the file ap_address beside boot.py, else
+"""The access point of the virtual board's `network`: loopback, at the address in the file ap_address, else
 at 127.0.0.1. The file access_point gets what it was told (a test plays the phone); without one nothing is open.
 """
 
@@ -36,4 +36,4 @@ class AccessPoint:
         return address, "255.255.255.0", address, address
 
 
-it = AccessPoint()
+data = AccessPoint()  # a name of the firmware's: others are mapped

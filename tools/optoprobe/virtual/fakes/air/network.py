@@ -27,9 +27,9 @@ def hostname(name):
 
 def WLAN(interface):
     if interface == AP_IF:
-        from own_wifi import it
+        from own_wifi import data
 
-        return it
+        return data
     return Station()
 
 
