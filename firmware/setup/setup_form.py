@@ -109,7 +109,7 @@ def forget_ca():
 
 
 class CaTaker:
-    """Takes the pasted text piece by piece. finish() says what is wrong with it, "" for nothing; then it is on flash."""
+    """Takes the pasted text piece by piece. finish() says what is wrong with it, "" for nothing; then flash has it."""
 
     def __init__(self):
         self._rest = b""
