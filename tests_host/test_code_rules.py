@@ -202,6 +202,10 @@ EXTRA = {
     "firmware/mqtt/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt/sockets.py": {"socket"},  # the sockets that network hands to umqtt
     "firmware/page/page_door.py": {"socket"},  # the one that listens
+    "firmware/setup/access_point.py": {"network"},  # the probe's own Wi-Fi
+    "firmware/setup/name_server.py": {"socket"},
+    "firmware/setup/set_up.py": {"socket"},
+    "firmware/setup/setup_trial.py": {"umqtt"},  # a session that is tried, over network's sockets
     "firmware/mqtt/wifi_trial.py": {"_thread", "network"},  # the Wi-Fi for a moment, while its owner waits
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment
     "firmware/hardware/rtc_record.py": {"machine"},  # RTC memory, as store has flash

@@ -31,6 +31,10 @@ _MODULES = (
     " firmware.settings firmware.store"
 )
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from firmware.mqtt.wifi_trial import WifiTrial
+
 
 class SetUp:
     """Fields without underscore are the page's. `services` needs `network` and `health` of firmware.app.Services.
@@ -50,12 +54,13 @@ class SetUp:
         self.busy = ""  # scan, test or ca while that lasts
         self.networks = []  # [name, dBm, has it a password?]
         self.result = self.words = ""  # of the last trial: kept, or a word of setup_trial.kind_of, and the sentence
-        self._trial = None
+        self._trial: "WifiTrial | None" = None
         self._tried = None  # what is kept where the trial goes well
         self._restart_s = None
         self.used_s = 0  # uptime of the last client
         self._clients = 0
-        self._socket = self._names = None
+        self._socket: "socket.socket | None" = None
+        self._names: "NameServer | None" = None
         self._poller = select.poll()
 
     def open(self, password):
@@ -81,7 +86,7 @@ class SetUp:
         try:
             if self._names:
                 self._names.look()
-            while self._clients < _MOST_CLIENTS and self._poller.poll(0):
+            while self._clients < _MOST_CLIENTS and self._socket and self._poller.poll(0):
                 client = self._socket.accept()[0]
                 try:
                     client.setblocking(False)
@@ -141,6 +146,8 @@ class SetUp:
     def _end_trial(self):
         trial = self._trial
         self._trial = None
+        if trial is None:
+            return
         if self.busy == "scan":
             self.networks = [(_text(name), dbm, locked) for name, dbm, locked in trial.networks if _text(name)]
         else:

@@ -162,6 +162,7 @@ def with_the_sdk(folder: Path, line_port: int) -> dict[str, Any]:
             [runtime.node(), CLIENT, sdk, board.console.port, *steps], capture_output=True, text=True, timeout=240
         )
         wait_until(lambda: board.resets and any("mqtt_host is empty" in line for line in board.log), board)
+        wait_until(lambda: any("first reading: " in line for line in board.log), board)  # not before it has a Wi-Fi
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(told) == len(steps), (done.stderr, board.log)
     return {"told": told, "log": board.log, "settings": json.loads((folder / "settings.json").read_text())}

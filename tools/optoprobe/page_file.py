@@ -26,6 +26,6 @@ def compressed(html: str) -> bytes:
     for element, place in (("script", "SCRIPT-HASH"), ("style", "STYLE-HASH")):
         found = re.findall(rf"<{element}>(.*?)</{element}>", lean, re.DOTALL)
         if len(found) != 1 or lean.count(place) != 1:
-            raise ValueError("a page: there must be one <{element}> and one {place}")
+            raise ValueError(f"a page: there must be one <{element}> and one {place}")
         lean = lean.replace(place, _hash(found[0]))
     return gzip.compress(lean.encode(), 9, mtime=0)
