@@ -54,13 +54,13 @@ class SetUp:
         self.busy = ""  # scan, test or ca while that lasts
         self.networks = []  # [name, dBm, has it a password?]
         self.result = self.words = ""  # of the last trial: kept, or a word of setup_trial.kind_of, and the sentence
-        self._trial: "WifiTrial | None" = None
+        self._trial: WifiTrial | None = None
         self._tried = None  # what is kept where the trial goes well
         self._restart_s = None
         self.used_s = 0  # uptime of the last client
         self._clients = 0
-        self._socket: "socket.socket | None" = None
-        self._names: "NameServer | None" = None
+        self._socket: socket.socket | None = None
+        self._names: NameServer | None = None
         self._poller = select.poll()
 
     def open(self, password):
