@@ -106,9 +106,11 @@ def forget():
 
 
 def restart(own_cause, story=""):
-    """Reset the chip; the next run is told the cause, which is `story` (str) where there is one."""
+    """Reset the chip; the next run is told the cause, which is `story` (str) where there is one. What was asked for
+    ends a row of quick restarts.
+    """
     restarts, quick, _ = _read()
-    _write(restarts, quick, own_cause)
+    _write(restarts, 0 if own_cause >= BY_OWNER else quick, own_cause)
     if story:
         story = story[:_STORY_CHARACTERS]
         try:

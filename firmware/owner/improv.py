@@ -143,7 +143,7 @@ class Improv:
             if time.ticks_diff(time.ticks_ms(), self._restart_at) >= 0:
                 from firmware.hardware import restarts
 
-                restarts.restart(0)
+                restarts.restart(restarts.BY_OWNER)
             return False
         trial = self._trial
         if trial is None:

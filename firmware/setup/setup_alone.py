@@ -62,9 +62,7 @@ async def _run(why):
     if why == SAFE_MODE:
         sentence = _SAFE_MODE % (health.restart_cause, _ALONE_S // 60)
         print("optoprobe: " + sentence)
-    elif why == NO_WIFI:
-        print("optoprobe: settings: no Wi-Fi is set, so nothing is published: " + _WIFI_CURE)
-    else:
+    elif why == ASKED_FOR:
         print("optoprobe: set-up: asked for; metering goes on in %d minutes at the latest" % (_ALONE_S // 60))
     from firmware.owner.console_watch import watch
 
@@ -81,6 +79,8 @@ async def _run(why):
     except OSError as error:
         print("optoprobe: set-up: there is no access point (%s): use this port" % error)
         opened = None
+    if why == NO_WIFI:  # what optoprobe flash waits for comes last
+        print("optoprobe: settings: no Wi-Fi is set, so nothing is published: " + _WIFI_CURE)
 
     def goes_on():
         health.reader_progressed()

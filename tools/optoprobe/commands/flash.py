@@ -302,7 +302,8 @@ def _watch(port: str, began_s: float) -> int:
             print(f"From the command to the first reading: {time.monotonic() - began_s:.0f} s.")
         return 0
     if heard.waits:
-        print(f"Done: the probe waits for its Wi-Fi; give it by optoprobe config --port {port}, or in a browser.")
+        given = f"give it by optoprobe config --port {port}, in a browser, or with a phone in the probe's own Wi-Fi"
+        print(f"Done: the probe waits for its Wi-Fi; {given}.")
         return 0
     if heard.trouble:
         raise FlashError(f"the probe runs, but {heard.trouble}; correct it with optoprobe config --port {port}")
