@@ -1,0 +1,108 @@
+"""Answers of a meter in Modbus RTU, gathered to one telegram: see metering.modbus.modbus_frame and modbus_map.
+
+The CRC of 16 bits covers each answer, as SML's and KMP's does: an answer comes once, and the guard's rules stand behind
+it. Address, function and length must be those that were asked for as well.
+"""
+
+from metering.compat import const
+from metering.line import Line
+from metering.listener import NOTHING, Listener
+from metering.modbus.modbus_frame import judge
+from metering.reading import Reading
+
+_MOST_BYTES = const(256)
+
+
+class ModbusAnswer(Listener):
+    """Hears the answers to a map's questions; the telegram is the last one's. begin(map, address) for each read-out,
+    then ask(i) before question i; refuse(i) leaves one out. `exception` of the answer last judged, 0 for none."""
+
+    NAME = "modbus"
+    LINES = (Line(19200, 8, "E", 1), Line(9600, 8, None, 1), Line(9600, 8, None, 2))
+    SOURCE = "MODBUS Application Protocol V1.1b3"
+    REASONS = ("length", "checksum", "address", "form")
+
+    def __init__(self, size=_MOST_BYTES):
+        Listener.__init__(self, size)
+        self._map = None
+        self._address = 0
+        self._blocks = []  # of each question: the registers' bytes, None while or where there are none
+        self._asked = -1
+        self.exception = 0
+
+    def begin(self, modbus_map, address):
+        """A new read-out: nothing of the one before is left."""
+        self.abandon()
+        self._map = modbus_map
+        self._address = address
+        self._blocks = [None] * len(modbus_map.questions)
+
+    def ask(self, i):
+        """The next answer is that to question i."""
+        self.abandon()
+        self._asked = i
+        self.exception = 0
+
+    def abandon(self):
+        self._release()
+        self._skip_noise(self._n)
+        self._asked = -1
+
+    def _judge(self):
+        n = self._n
+        if not n:
+            return NOTHING
+        if self._asked < 0:  # nobody has asked
+            self._skip_noise(n)
+            return NOTHING
+        i, self._asked = self._asked, -1
+        function = self._map.function
+        data, self.exception, reason = judge(bytes(self._view[:n]), self._address, function, self._map.questions[i][1])
+        if reason:
+            return self._reject(reason, "", n)
+        self._blocks[i] = data or None
+        if i < len(self._blocks) - 1 or not any(self._blocks):
+            self._skip_noise(n)
+            return NOTHING
+        self._reset_telegram()
+        for _ in self.readings():
+            self.n_values += 1
+        self.values_dropped += len(self._map.rows) - self.n_values
+        return self._accept(n)
+
+    def has(self, i):
+        """Did an answer bring the registers of question i?"""
+        return self._blocks[i] is not None
+
+    def _bytes_at(self, address):
+        """(block, place) of a register, (None, 0) where no answer brought it."""
+        questions = self._map.questions
+        for i in range(len(questions)):
+            first, count = questions[i]
+            if first <= address < first + count and self._blocks[i] is not None:
+                return self._blocks[i], 2 * (address - first)
+        return None, 0
+
+    def readings(self):
+        for row in self._map.rows:
+            block, at = self._bytes_at(row[0])
+            found = None if block is None else self._map.value(row, block, at)
+            if found is not None:
+                yield Reading(row[4], found[0], found[1], row[3])
+
+    def meter_id(self):
+        """The meter's number; "" where its map names none, or it tells none."""
+        if self._map is None or self._map.serial < 0:
+            return ""
+        block, at = self._bytes_at(self._map.serial)
+        number = 0 if block is None else self._map.number_at(block, at, 2)
+        return str(number) if 0 < number < 0xFFFFFFFF else ""
+
+    def maker(self):
+        return self._map.maker if self._map else ""
+
+    def model(self):
+        return self._map.name if self._map else ""
+
+
+LISTENER = ModbusAnswer
