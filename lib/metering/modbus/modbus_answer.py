@@ -15,7 +15,8 @@ _MOST_BYTES = const(256)
 
 class ModbusAnswer(Listener):
     """Hears the answers to a map's questions; the telegram is the last one's. begin(map, address) for each read-out,
-    then ask(i) before question i; refuse(i) leaves one out. `exception` of the answer last judged, 0 for none."""
+    then ask(i) before the answer to question i is fed whole. `exception` of the answer last judged, 0 for none: what
+    that question asked for is left out, and counted."""
 
     NAME = "modbus"
     LINES = (Line(19200, 8, "E", 1), Line(9600, 8, None, 1), Line(9600, 8, None, 2))
@@ -69,10 +70,6 @@ class ModbusAnswer(Listener):
             self.n_values += 1
         self.values_dropped += len(self._map.rows) - self.n_values
         return self._accept(n)
-
-    def has(self, i):
-        """Did an answer bring the registers of question i?"""
-        return self._blocks[i] is not None
 
     def _bytes_at(self, address):
         """(block, place) of a register, (None, 0) where no answer brought it."""
