@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-DEVICE_FILES = ("boot.py", "main.py", "firmware", "board_configs")
+DEVICE_FILES = ("boot.py", "main.py", "firmware", "board_configs", "modbus_maps")
 
 
 class BuildWithDeviceFiles(build_py):

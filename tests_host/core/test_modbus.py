@@ -33,13 +33,13 @@ from metering.obis import obis_text
 from metering.reading import decimal_text
 from metering.register import unit_symbol
 from optoprobe.serial_line import SerialLine
-from optoprobe.source_tree import ROOT
+from optoprobe.source_tree import modbus_maps
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.modbus_meter import ModbusMeter, crc, framed
 from optoprobe.virtual.serial_meter import SerialMeter
 
-MAPS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "modbus_maps").glob("*.json"))}
+MAPS = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in modbus_maps().items()}
 EVERY = pytest.mark.parametrize("name", MAPS)
 
 
@@ -318,6 +318,16 @@ def test_a_refused_part_is_left_out_counted_and_told():
 def test_whoever_is_busy_is_asked_later():
     conversation, _, telegrams = read(ModbusMeter(MAPS["abb_b23"], quirks=["busy"]), "abb_b23")
     assert telegrams == [] and conversation.failed["refused"] == 1 and "busy" in conversation.explanation
+
+
+def test_whoever_is_busy_at_the_last_question_has_told_the_others():
+    two = changed(registers=[register(), register(address=9, obis="1-0:52.7.0")])
+    listener = ModbusAnswer()
+    conversation = Conversation(listener)
+    conversation.take_map(ModbusMap(two))
+    meter = ModbusMeter(two, quirks=["busy"])
+    assert Bench(meter, VirtualLine(meter.line)).converse(conversation.read_out()) is True
+    assert listener.accepted == 1 and listener.values_dropped == 1 and "busy" in conversation.explanation
 
 
 def test_a_value_that_is_none_is_left_out():

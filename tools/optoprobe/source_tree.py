@@ -44,4 +44,13 @@ def is_deployed(name: Path) -> bool:
 
 def board_files() -> dict[str, Path]:
     """The descriptions of boards by their names."""
-    return {path.stem: path for path in sorted((ROOT / "board_configs").glob("*.json"))}
+    return _json_files("board_configs")
+
+
+def modbus_maps() -> dict[str, Path]:
+    """The register maps of Modbus meters by their names (metering.modbus.modbus_map)."""
+    return _json_files("modbus_maps")
+
+
+def _json_files(folder: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((ROOT / folder).glob("*.json"))}

@@ -84,7 +84,7 @@ class Conversation:
                 return self._failed(2 if self.answers else 1)
             if listener.exception:
                 refused = "register %d: %s" % (self._map.questions[i][0], exception_words(listener.exception))
-                if listener.exception not in _LASTING:
+                if listener.exception not in _LASTING and event != TELEGRAM:
                     return self._refused(refused)
         if event != TELEGRAM:
             return self._refused(refused)
