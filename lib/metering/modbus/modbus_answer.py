@@ -10,6 +10,10 @@ from metering.listener import NOTHING, Listener
 from metering.modbus.modbus_frame import judge
 from metering.reading import Reading
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from metering.modbus.modbus_map import ModbusMap
+
 _MOST_BYTES = const(256)
 
 
@@ -25,7 +29,7 @@ class ModbusAnswer(Listener):
 
     def __init__(self, size=_MOST_BYTES):
         Listener.__init__(self, size)
-        self._map = None
+        self._map: ModbusMap | None = None
         self._address = 0
         self._blocks = []  # of each question: the registers' bytes, None while or where there are none
         self._asked = -1
@@ -57,8 +61,10 @@ class ModbusAnswer(Listener):
             self._skip_noise(n)
             return NOTHING
         i, self._asked = self._asked, -1
-        function = self._map.function
-        data, self.exception, reason = judge(bytes(self._view[:n]), self._address, function, self._map.questions[i][1])
+        known = self._map
+        assert known is not None, "begin() comes first"
+        count = known.questions[i][1]
+        data, self.exception, reason = judge(bytes(self._view[:n]), self._address, known.function, count)
         if reason:
             return self._reject(reason, "", n)
         self._blocks[i] = data or None
@@ -68,12 +74,11 @@ class ModbusAnswer(Listener):
         self._reset_telegram()
         for _ in self.readings():
             self.n_values += 1
-        self.values_dropped += len(self._map.rows) - self.n_values
+        self.values_dropped += len(known.rows) - self.n_values
         return self._accept(n)
 
-    def _bytes_at(self, address):
+    def _bytes_at(self, questions, address):
         """(block, place) of a register, (None, 0) where no answer brought it."""
-        questions = self._map.questions
         for i in range(len(questions)):
             first, count = questions[i]
             if first <= address < first + count and self._blocks[i] is not None:
@@ -81,18 +86,21 @@ class ModbusAnswer(Listener):
         return None, 0
 
     def readings(self):
-        for row in self._map.rows:
-            block, at = self._bytes_at(row[0])
-            found = None if block is None else self._map.value(row, block, at)
+        known = self._map
+        assert known is not None, "begin() comes first"
+        for row in known.rows:
+            block, at = self._bytes_at(known.questions, row[0])
+            found = None if block is None else known.value(row, block, at)
             if found is not None:
                 yield Reading(row[4], found[0], found[1], row[3])
 
     def meter_id(self):
         """The meter's number; "" where its map names none, or it tells none."""
-        if self._map is None or self._map.serial < 0:
+        known = self._map
+        if known is None or known.serial < 0:
             return ""
-        block, at = self._bytes_at(self._map.serial)
-        number = 0 if block is None else self._map.number_at(block, at, 2)
+        block, at = self._bytes_at(known.questions, known.serial)
+        number = 0 if block is None else known.number_at(block, at, 2)
         return str(number) if 0 < number < 0xFFFFFFFF else ""
 
     def maker(self):

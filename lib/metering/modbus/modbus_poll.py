@@ -6,8 +6,12 @@ must have come, and drops it, before it asks again.
 
 from metering.compat import const
 from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT
-from metering.listener import REJECTED, TELEGRAM
+from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.modbus.modbus_frame import answer_end, exception_words, question, silence_ms
+
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from metering.modbus.modbus_map import ModbusMap
 
 _INTERVAL_S = const(10)
 _LEAST_PAUSE_S = const(1)
@@ -40,7 +44,7 @@ class Conversation:
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener
         self._address = int(address) if address.isdigit() else 0 if address else 1
-        self._map = None
+        self._map: ModbusMap | None = None
         self.pause_s = interval_s or _INTERVAL_S
         self.answers = False
         self.password_withheld = False
@@ -71,19 +75,20 @@ class Conversation:
         search asks."""
         listener = self._listener
         self.answers = False
-        if self._map is None:
+        known = self._map
+        if known is None:
             return self._failed(0)
-        line = listener.line or self._map.line
-        listener.begin(self._map, self._address)
+        line = listener.line or known.line
+        listener.begin(known, self._address)
         yield SWITCH, line
         refused = ""
-        n = len(self._map.questions)
-        for i in range(n):
-            event = yield from self._ask(i, line)
+        event = NOTHING
+        for i in range(len(known.questions)):
+            event = yield from self._ask(known, i, line)
             if event == REJECTED:
                 return self._failed(2 if self.answers else 1)
             if listener.exception:
-                refused = "register %d: %s" % (self._map.questions[i][0], exception_words(listener.exception))
+                refused = "register %d: %s" % (known.questions[i][0], exception_words(listener.exception))
                 if listener.exception not in _LASTING and event != TELEGRAM:
                     return self._refused(refused)
         if event != TELEGRAM:
@@ -91,13 +96,13 @@ class Conversation:
         self.explanation = refused and "the meter refuses a part of its map: " + refused
         return True
 
-    def _ask(self, i, line):
+    def _ask(self, known, i, line):
         """The event of question i's answer: NOTHING where more must be asked, REJECTED where none came that holds."""
         listener = self._listener
-        first, count = self._map.questions[i]
+        first, count = known.questions[i]
         for _ in range(_ATTEMPTS):
             yield WAIT, silence_ms(line.baud)
-            yield SEND, question(self._address, self._map.function, first, count)
+            yield SEND, question(self._address, known.function, first, count)
             answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
             event = REJECTED
             if answer:
