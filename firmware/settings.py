@@ -149,6 +149,7 @@ _KEYS = (
     ("meter_address", "", _printable(32), "up to 32 letters and digits, as printed on the meter"),
     ("meter_password", "", _printable(32), "up to 32 letters and digits"),
     ("meter_options", "", _options, "words such as client_address=32 physical_address=17 mode=IEC, up to 160 bytes"),
+    ("modbus_map", "", _FILE, "the meter's register map: one that comes along, or your own file.json"),
     ("wake_up", False, _truth, "true (battery meters) or false"),
     ("meter_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),
     ("meter_auth_key", "", _key, "32 hexadecimal digits, as your network operator sent them"),

@@ -2,6 +2,7 @@
 
 from micropython import const
 
+from firmware.hardware.health import call
 from metering import protocols
 
 _DAY_S = const(86400)
@@ -46,6 +47,8 @@ def build_decoder(reading, protocol, line, is_polled):
             settings["wake_up"],
             settings["interval_s"],
         )
+        if settings["modbus_map"]:
+            call("firmware.reading.map_file", lambda file: file.give_map(conversation, settings["modbus_map"]))
         if settings["reads_a_day"]:
             conversation.pause_s = max(conversation.pause_s, _DAY_S // settings["reads_a_day"])
         conversation.answers = bool(is_polled)

@@ -10,6 +10,7 @@ A row is five words: its name, and below `metering` the modules of
                        It tells `answers` (set False by who wants to know), `pause_s` between read-outs, `failures` and
                        `failed` by reason ("no answer", "no identification" and "password refused" among them), and
                        `explanation`, a sentence for the owner, "" when all is well; heeds `password_withheld`
+                       Where it has take_map(data), the setting modbus_map names a file that holds `data`, a JSON object
                        `takes_options`: has it take_options(text), for the setting meter_options, and before it
                        take_keys(key, auth_key, title, reserve, step) for meter_key?
                        Where it has a FAREWELL, a computer that stops reading sends these bytes: the meter is let go
@@ -46,7 +47,8 @@ ROWS = (
     "dlms dlms.push - dlms.dlms_probe -\n"
     "dlms-client dlms.asked_values dlms.client - dlms.dlms_knock\n"
     "kmp kmp.kmp_answer kmp.kmp_poll - kmp.kmp_knock\n"
-    "mbus mbus.meter_reply mbus.mbus_poll - mbus.mbus_knock"
+    "mbus mbus.meter_reply mbus.mbus_poll - mbus.mbus_knock\n"
+    "modbus modbus.modbus_answer modbus.modbus_poll - -"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 _SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads

@@ -23,6 +23,7 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInput
 from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from metering import protocols
 from metering.line import EXPECT, LISTEN, SEND
 from metering.modbus import modbus_frame
 from metering.modbus.modbus_answer import ModbusAnswer
@@ -55,7 +56,7 @@ def read(meter, name, *, attempts=1, echo=False, address="1"):
     """(conversation, listener, telegrams) of so many read-outs over the virtual line."""
     listener = ModbusAnswer()
     conversation = Conversation(listener, address)
-    conversation.take_map(ModbusMap(MAPS[name]))
+    conversation.take_map(MAPS[name])
     bench = Bench(meter, VirtualLine(meter.line, echo=echo))
     telegrams = []
     for _ in range(attempts):
@@ -259,6 +260,8 @@ def test_what_adjoins_is_one_question_and_none_is_too_long():
         ("u64", 0, "high", "ffff ffff ffff ffff", None),
         ("f32", 0, "high", "4366 199a", (2301, -1)),
         ("f32", 2, "low", "199a 4366", (2301, 1)),
+        ("f32", -1, "high", "4c00 0000", (33554432, -1)),
+        ("f32", 0, "high", "474b 2000", (52000, 0)),
         ("f32", 0, "high", "7fc0 0000", None),
         ("f32", 0, "high", "ff80 0000", None),
     ],
@@ -267,6 +270,11 @@ def test_each_type_is_exact(kind, exponent, order, data, expected):
     row = register(type=kind, exponent=exponent)
     found = ModbusMap(changed(order=order, registers=[row]))
     assert found.value(found.rows[0], bytes.fromhex(data), 0) == expected
+
+
+def test_no_search_asks_for_it():
+    assert protocols.is_asked("modbus")
+    assert "modbus" not in [*protocols.searched(), *protocols.knocked_for()]
 
 
 # --- the conversation ------------------------------------------------------------------------------------------------
@@ -280,7 +288,9 @@ def test_a_meter_is_read_exactly(name, echo):
     assert [values(found) for found in telegrams] == [values(meter.expected(0))] * 2
     assert conversation.failures == 0 and conversation.explanation == "" and listener.values_dropped == 0
     assert meter.functions == {MAPS[name]["function"]: 2 * len(ModbusMap(MAPS[name]).questions)}
-    assert listener.meter_id() == ("40271313" if name == "abb_b23" else "")
+    has_number = name == "abb_b23"
+    assert listener.meter_id() == ("40271313" if has_number else MAPS[name]["name"])
+    assert listener.printed_id() == ("40271313" if has_number else "") and listener.names_model_only is not has_number
     assert listener.maker() == MAPS[name]["maker"] and listener.model() == MAPS[name]["name"]
 
 
@@ -298,7 +308,7 @@ def test_a_late_answer_is_not_taken_for_the_next_ones():
     meter = ModbusMeter(data, quirks=["late"])
     listener = ModbusAnswer()
     conversation = Conversation(listener)
-    conversation.take_map(ModbusMap(data))
+    conversation.take_map(data)
     found = []
     bench = Bench(meter, VirtualLine(meter.line))
     bench.converse(conversation.read_out(), on_telegram=lambda ear: found.extend(rows(ear)))
@@ -324,7 +334,7 @@ def test_whoever_is_busy_at_the_last_question_has_told_the_others():
     two = changed(registers=[register(), register(address=9, obis="1-0:52.7.0")])
     listener = ModbusAnswer()
     conversation = Conversation(listener)
-    conversation.take_map(ModbusMap(two))
+    conversation.take_map(two)
     meter = ModbusMeter(two, quirks=["busy"])
     assert Bench(meter, VirtualLine(meter.line)).converse(conversation.read_out()) is True
     assert listener.accepted == 1 and listener.values_dropped == 1 and "busy" in conversation.explanation
@@ -345,7 +355,7 @@ def test_nobody_answers_and_there_is_no_map():
     assert unmapped.failed["no map"] == 1
     for address in ("0", "248", "x"):
         with pytest.raises(ValueError, match="meter_address"):
-            Conversation(ModbusAnswer(), address).take_map(ModbusMap(MAPS["abb_b23"]))
+            Conversation(ModbusAnswer(), address).take_map(MAPS["abb_b23"])
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -353,7 +363,7 @@ def test_whatever_comes_only_readings_are_asked_for(seed):
     draw = random.Random(seed)
     listener = ModbusAnswer()
     conversation = Conversation(listener)
-    conversation.take_map(ModbusMap(MAPS["abb_b23"]))
+    conversation.take_map(MAPS["abb_b23"])
     steps = conversation.read_out()
     given = None
     asked = b""
@@ -452,7 +462,7 @@ def test_an_independent_server_is_read():
     )
     listener = ModbusAnswer()
     conversation = Conversation(listener, "3")
-    conversation.take_map(ModbusMap(MAPS["eastron_sdm630"]))
+    conversation.take_map(MAPS["eastron_sdm630"])
     found = []
     with joined_ports() as (theirs, ours), served(theirs, device), SerialLine(ours) as line:
         line.drive(conversation.read_out(), lambda ear: found.extend(rows(ear)))

@@ -147,6 +147,7 @@ ONE_PROTOCOL_EACH = ("masking", "sessions", "simulated", "virtual")
 KNOWN_FAMILIES = {
     ("capture_file.py", "metering.iec62056_21.data_block"),  # where an identification ends: part of the file's format
     ("decoding.py", "metering.dlms.meter_key"),  # how a key is written
+    ("register_map.py", "metering.modbus.modbus_map"),  # what a map may say
 }
 
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .certificates import FILES
 from .device_check import device_modules
+from .placed_files import FILES
 
 SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
 SECRETS += ("device_password", "setup_password")

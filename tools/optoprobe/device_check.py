@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import board_check, certificates
+from . import board_check, placed_files
 from .source_tree import ROOT
 
 _NEEDED = (("wifi_ssid", "the name of your Wi-Fi"), ("mqtt_host", "the name or address of your MQTT broker"))
@@ -47,14 +47,14 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
     if data is None:
         return [problem], []
     try:
-        data, _ = certificates.placed(data, file.parent)
-    except certificates.CertificateError as error:
+        data, _ = placed_files.placed(data, file.parent)
+    except placed_files.PlacedFileError as error:
         return [str(error)], []
     except UnicodeEncodeError:
         return [_HALF_A_CHARACTER], []
     with device_modules(), tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:
         settings = importlib.import_module("firmware.settings")
-        if any(data.get(key) for key in certificates.FILES):  # as a board has it
+        if any(data.get(key) for key in placed_files.FILES):  # as a board has it
             file = Path(folder, "settings.json")
             file.write_text(json.dumps(data), encoding="utf-8")
         try:

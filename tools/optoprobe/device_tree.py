@@ -5,6 +5,7 @@
                               mapped (name_mapping)
     probe/page.gz setup.gz    the probe's own pages (page_file)
     mqtt_*.der                the broker's CA and such, where the settings name them (certificates)
+    modbus_map.json           the register map, where the settings name one (register_map)
     board.json settings.json  in plain UTF-8, without what the device does not read
 
 Used by `optoprobe deploy` and by the virtual board, so that what is tried on a laptop is what a board gets.
@@ -24,7 +25,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import build_cache, certificates, page_file, source_tree
+from . import build_cache, page_file, placed_files, source_tree
 from .flat_layout import FOLDER, FlatLayout, LayoutError
 from .lean_source import LeanSources
 from .name_mapping import MappingError, NameMap
@@ -73,8 +74,8 @@ def build(
     if settings is not None:
         folder = Path() if isinstance(settings, Mapping) else settings.parent
         try:
-            settings, files = certificates.placed(_json_object(settings, "settings file"), folder)
-        except certificates.CertificateError as error:
+            settings, files = placed_files.placed(_json_object(settings, "settings file"), folder)
+        except placed_files.PlacedFileError as error:
             raise BuildError(str(error)) from error
     built = []
     try:

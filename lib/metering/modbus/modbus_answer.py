@@ -39,6 +39,7 @@ class ModbusAnswer(Listener):
         """A new read-out: nothing of the one before is left."""
         self.abandon()
         self._map = modbus_map
+        self.names_model_only = modbus_map.serial < 0
         self._address = address
         self._blocks = [None] * len(modbus_map.questions)
 
@@ -95,13 +96,18 @@ class ModbusAnswer(Listener):
                 yield Reading(row[4], found[0], found[1], row[3])
 
     def meter_id(self):
-        """The meter's number; "" where its map names none, or it tells none."""
+        """The meter's number; what it is called, where its map names no register of it."""
         known = self._map
-        if known is None or known.serial < 0:
+        if known is None:
             return ""
+        if known.serial < 0:
+            return known.name
         block, at = self._bytes_at(known.questions, known.serial)
         number = 0 if block is None else known.number_at(block, at, 2)
         return str(number) if 0 < number < 0xFFFFFFFF else ""
+
+    def printed_id(self):
+        return "" if self.names_model_only else self.meter_id()
 
     def maker(self):
         return self._map.maker if self._map else ""

@@ -152,6 +152,8 @@ class ModbusMap:
         number = self.number_at(data, at, _WORDS[kind])
         if kind == "f32":
             found = decimal_of(number)
+            if found and found[1] > 0:  # a round number is known to its last digit too
+                found = found[0] * 10 ** found[1], 0
             return found and (found[0], found[1] + row[2])
         if kind[0] == "s":
             return None if number == (1 << bits - 1) - 1 else (signed(number, bits), row[2])

@@ -8,10 +8,7 @@ from metering.compat import const
 from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.modbus.modbus_frame import answer_end, exception_words, question, silence_ms
-
-TYPE_CHECKING = const(0)
-if TYPE_CHECKING:
-    from metering.modbus.modbus_map import ModbusMap
+from metering.modbus.modbus_map import ModbusMap
 
 _INTERVAL_S = const(10)
 _LEAST_PAUSE_S = const(1)
@@ -23,8 +20,9 @@ _ATTEMPTS = const(2)
 _LASTING = (1, 2, 3)  # exceptions that mean the question, not the moment
 
 _REASONS = ("no map", "no answer", "bad data", "refused")
+_NO_MAP = "no register map says what the meter's registers mean: name one (modbus_map)"
 _SENTENCES = (
-    "no register map says what the meter's registers mean: name one",
+    "",
     "the meter does not answer: check A and B of the bus, its address, rate and parity",
     "the meter's answers came damaged, or are another meter's: check rate, parity, address and the bus's ends",
 )
@@ -33,8 +31,8 @@ _SENTENCES = (
 class Conversation:
     """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
 
-    `address` "1" to "247", "" is 1. take_map() gives it the metering.modbus.modbus_map.ModbusMap, before anything is
-    asked. There is no password and no wake-up.
+    `address` "1" to "247", "" is 1. take_map() gives it its map, before anything is asked. There is no password and no
+    wake-up.
     """
 
     NAME = "modbus"
@@ -52,8 +50,10 @@ class Conversation:
         self.failed = dict.fromkeys(self.REASONS, 0)
         self.explanation = ""
 
-    def take_map(self, modbus_map):
-        """Raises ValueError where the address is none."""
+    def take_map(self, data):
+        """`data`: the object that is a map's JSON (metering.modbus.modbus_map). Raises ValueError, a sentence for the
+        owner, where it is none, or the address is none."""
+        modbus_map = ModbusMap(data)
         for first, count in modbus_map.questions:
             question(self._address, modbus_map.function, first, count)
         self._map = modbus_map
@@ -124,7 +124,9 @@ class Conversation:
     def _failed(self, i):
         self.failures += 1
         self.failed[_REASONS[i]] += 1
-        if i < len(_SENTENCES):
+        if not i:
+            self.explanation = self.explanation or _NO_MAP
+        elif i < len(_SENTENCES):
             self.explanation = _SENTENCES[i]
         return False
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import certificates, wcc_sheet
+from .. import placed_files, wcc_sheet
 from ..board_settings import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
 
 _KEY_COLUMN = 24
@@ -68,9 +68,9 @@ def _config(args: argparse.Namespace, rows: list[Row]) -> None:
     unset = tuple(_known(key, rows).key for key in args.unset)
     files: dict[str, bytes] = {}
     try:
-        changes, files = certificates.placed(changes, Path(), is_all=False)
+        changes, files = placed_files.placed(changes, Path(), is_all=False)
         problems = problems_of(changes)
-    except certificates.CertificateError as error:
+    except placed_files.PlacedFileError as error:
         raise ConfigError(f"{error}; nothing was written", 2) from error
     except UnicodeEncodeError as error:
         raise ConfigError("a value holds half a character: type it anew; nothing was written", 2) from error
@@ -149,10 +149,8 @@ def _imported(file: Path, rows: list[Row]) -> dict[str, Any]:
     if unknown:
         print(f"Left out, as this version does not know them: {', '.join(unknown)}")
     found = {key: value for key, value in content.items() if key in known}
-    for key in certificates.FILES:  # what is beside the file is meant
-        if isinstance(found.get(key), str) and found[key] and not certificates.is_text(found[key]):
-            found[key] = str(file.parent / found[key])
-    return found
+    return {key: placed_files.beside(key, value, file.parent) if key in placed_files.FILES else value
+            for key, value in found.items()}  # fmt: skip
 
 
 def _of_gateway(files: list[Path], alias: str) -> dict[str, Any]:
@@ -167,7 +165,7 @@ def _of_gateway(files: list[Path], alias: str) -> dict[str, Any]:
 
 def _export(file: Path, found: dict[str, Any], rows: list[Row]) -> None:
     """Only what is known to be no secret: a misspelt key may hold one."""
-    known = {row.key for row in rows} - {*SECRETS, *certificates.FILES}
+    known = {row.key for row in rows} - {*SECRETS, *placed_files.FILES}
     content = {key: value for key, value in sorted(found.items()) if key in known}
     try:
         file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

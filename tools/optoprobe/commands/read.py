@@ -17,7 +17,7 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import decoding, own_counter
+from .. import decoding, own_counter, register_map
 from ..sessions.dlms import asked_session
 from .decode import as_lines, as_object
 
@@ -79,6 +79,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--auth", metavar="NAME", default="", help="how a DLMS meter is convinced: NONE, LOW, HIGH, HIGHMD5 .. HIGHGMAC"
     )
+    parser.add_argument(
+        "--modbus-map", metavar="NAME", help=f"which registers a Modbus meter has: {register_map.choices()}"
+    )
     add_password(parser)
     asked_session.add_arguments(parser)
     parser.add_argument("--wake-up", action="store_true", help="send zeros first, for meters with a battery")
@@ -132,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
             _check_text("--address", args.address)
             password = password_of(args)
             keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
+            args.map = _map(args)
             line = _line(args)
         except ValueError as error:
             _say(f"{error}.")
@@ -163,6 +167,19 @@ def _line(args: argparse.Namespace) -> SerialLine:
     if "mode=" not in args.meter_options:
         args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
     return TcpLine(args.tcp)
+
+
+def _map(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The register map that is named, for a protocol that has one. Raises ValueError."""
+    if not args.modbus_map:
+        if register_map.takes_map(args.protocol):
+            raise ValueError(f"name the meter's registers with --modbus-map: {register_map.choices()}")
+        return None
+    asked = register_map.protocol_with_map()
+    if args.protocol not in (decoding.AUTO, asked):
+        raise ValueError(f"--modbus-map and {args.protocol} do not belong together: it is for {asked} alone")
+    args.protocol = asked
+    return register_map.load(args.modbus_map)
 
 
 def _say(text: str) -> None:
@@ -325,6 +342,11 @@ class _Session:
             wake_up=self.args.wake_up,
             interval_s=self.args.every or 0,
         )
+        if self.args.map is not None:
+            try:
+                self._conversation.take_map(self.args.map)
+            except ValueError as error:
+                raise _NoAnswer(f"{error}") from error
         options = self.args.meter_options + (f" auth={self.args.auth}" if self.args.auth else "")
         takes_options = conversation_class.takes_options
         is_found = self.args.protocol == decoding.AUTO  # the words are for one who heeds them

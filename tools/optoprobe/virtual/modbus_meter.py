@@ -43,7 +43,7 @@ def framed(body: bytes) -> bytes:
 
 
 class ModbusMeter:
-    """`data` of a map; `quirks` of QUIRKS; `address` of the bus. `functions` counts what it was asked by function;
+    """`data` of the map called `map_name`; `quirks` of QUIRKS; `address` of the bus. `functions` counts its questions.
     `expected(now_s)` is what its registers say: (code, value, unit), an exact decimal in the unit without kilo."""
 
     serial_number = 40271313
@@ -52,6 +52,7 @@ class ModbusMeter:
         self,
         data: dict[str, Any],
         *,
+        map_name: str = "",
         address: int = 1,
         seed: int = 1,
         quirks: Iterable[str] = (),
@@ -62,6 +63,7 @@ class ModbusMeter:
             raise ValueError(f"quirks: some of {', '.join(QUIRKS)}")
         rate, form = data["line"].split()
         self.line = Line(int(rate), 8, None if form[1] == "N" else form[1], int(form[2]))
+        self.map_name = map_name
         self._data = data
         self._address = address
         self._seed = seed
