@@ -53,6 +53,7 @@ lint: setup
 bench: setup
 	@$(RUN) tests_host/bench.py
 	@$(RUN) tests_host/bench_asked.py
+	@$(RUN) tests_host/bench_mbus.py
 
 damage: setup
 	@PYTHONPATH=tests_host $(RUN) -m support.damage

@@ -1,18 +1,22 @@
 """What a computer does in its own way gives what the definition gives: any bytes, the same events and readings."""
 
 import random
+import runpy
 from array import array
 
 import pytest
 from support import iec_rows
 from support.runs import times
 
-from metering import sml
+from metering import compat, sml
 from metering.checksum import ARC, CCITT, crc_table
 from metering.dlms import cosem, push
 from metering.iec62056_21 import data_block, data_sets
+from metering.kmp import kmp_frame
 from metering.listener import NOTHING, TELEGRAM, Listener
+from metering.mbus import meter_reply
 from metering.on_computer import cosem_learned, library_crc, printed_runs
+from optoprobe.virtual import mbus_encoder
 from optoprobe.virtual.dlms_lists import LAYOUTS
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
@@ -188,3 +192,65 @@ def test_forms_of_dlms_come_again(monkeypatch):
     for k in range(2, 6):
         told = events(listener, meter.telegram(60 * k), 5000)
         assert sum(isinstance(one, tuple) and len(one) == 4 for one in told) > 10
+
+
+def test_kmp_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(compat, "SLICES_ARE_CHEAP", False)
+        definition = runpy.run_path(str(kmp_frame.__file__))["crc16_xmodem"]
+    chance = random.Random(2)
+    for data in (b"", b"123456789", *map(chance.randbytes, (1, 2, 60, 250))):
+        assert kmp_frame.crc16_xmodem(data) == definition(data)
+    assert definition(b"123456789") == 0x31C3 and kmp_frame.crc16_xmodem is library_crc.crc16_xmodem
+
+
+def mbus_frame_of_anything(chance: random.Random) -> bytes:
+    """Records of every kind of head and data, some cut, some of anything; its sum holds."""
+    body = bytearray()
+    for _ in range(chance.randrange(12)):
+        dif = chance.choice(b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x14\x4c\x3c\x2f\x8c\xc4")
+        body.append(dif)
+        if dif & 0x80:
+            body.append(chance.randrange(128))
+        heads = "06 13 5A 6C 6D 933A 937B FD17 FB01 7C026162 9311 9041 DA6F 78 93FF01"
+        head = bytes.fromhex(chance.choice(heads.split()))
+        n = (0, 1, 2, 3, 4, 4, 6, 8, 0, 1, 2, 3, 4, 3, 6, 0)[dif & 0x0F]
+        data = chance.choice((bytes(n), chance.randbytes(n), b"\x11\x22\x33\x44\x19\x66\x77\x18"[:n]))
+        body += head + (b"\x02" + data[:2] if dif & 0x0F == 0x0D else data)
+    if chance.random() < 0.3:
+        del body[chance.randrange(len(body) + 1) :]
+    body += chance.choice((b"", b"", b"\x0f\1\2", b"\x1f", chance.randbytes(9)))
+    medium = chance.choice((3, 4, 7, 10))
+    return mbus_encoder.frame(mbus_encoder.header(21436587, "ABC", medium=medium) + bytes(body)[:220])
+
+
+def mbus_events(listener: meter_reply.MeterReply, stream: bytes) -> list[object]:
+    told: list[object] = []
+    listener.feed(stream, 0, len(stream))
+    listener.finish()
+    while (event := listener.next_event()) != NOTHING:
+        told.append((event, listener.offset, listener.reason, listener.detail, listener.n_values, listener.more))
+        for read in (listener.readings, listener.published_readings) if event == TELEGRAM else ():
+            told += [tuple(sorted(vars(reading).items())) for reading in read()]
+    return [*told, listener.without_value, listener.date_time(), listener.skipped]
+
+
+def test_mbus_answers() -> None:
+    assert meter_reply.LISTENER is not meter_reply.MeterReply
+    chance = random.Random(19)
+    told = 0
+    for _ in range(600):
+        frame = mbus_frame_of_anything(chance)
+        again = bytearray(frame)
+        if len(frame) > 30 and chance.random() < 0.5:
+            again[-4] ^= 1
+            again[-2] ^= 1 if (again[-4] & 1) else 0xFF
+        stream = frame + bytes(again)
+        pair = [meter_reply.MeterReply(), meter_reply.LISTENER()]
+        if chance.random() < 0.5:
+            for listener in pair:
+                listener.hold()
+        left, right = (mbus_events(listener, stream) for listener in pair)
+        assert left == right, frame.hex()
+        told += len(left)
+    assert told > 900

@@ -12,7 +12,7 @@ byte, or nothing of it is told; and whoever can ask twice holds one answer again
 bytes are the same but for values, those that are equal in both are told. An encrypted answer is named and not read.
 """
 
-from metering.compat import const, hex_text, signed
+from metering.compat import SLICES_ARE_CHEAP, const, hex_text, signed
 from metering.line import Line
 from metering.listener import NOTHING, Listener
 from metering.mbus import quantities
@@ -156,11 +156,9 @@ class MeterReply(Listener):
             return self._fail("cut off", "%d of %d bytes" % (n, end + 2)) if self._ended else NOTHING
         if buf[end + 1] != _STOP:
             return self._fail("no stop byte", "%02x in its place" % buf[end + 1])
-        total = 0
-        for i in range(4, end):
-            total += buf[i]
-        if total & 0xFF != buf[end]:
-            return self._fail("checksum", "%02x sent, %02x counted" % (buf[end], total & 0xFF))
+        total = sum(self._view[4:end]) & 0xFF
+        if total != buf[end]:
+            return self._fail("checksum", "%02x sent, %02x counted" % (buf[end], total))
         self._reset_telegram()
         return self._content(end)
 
@@ -176,8 +174,8 @@ class MeterReply(Listener):
             return self._reject("no answer", "control byte %02x" % buf[4], whole)
         if ci == _ERROR:
             return self._reject("error of the meter", "code %02x" % buf[7] if end > 7 else "without a code", whole)
-        head = {_LONG: 12, _SHORT: 4, _NONE: 0, _FIXED: 8}.get(ci)
-        if head is None:
+        head = 12 if ci == _LONG else 4 if ci == _SHORT else 0 if ci == _NONE else 8 if ci == _FIXED else -1
+        if head < 0:
             return self._reject("structure", "CI %02x" % ci, whole)
         at = 7 + head
         if at > end or ci == _FIXED and end - 7 != _FIXED_BYTES:
@@ -247,7 +245,10 @@ class MeterReply(Listener):
         return bool(held) and self._buf[record.at : record.end] != held[record.at - 4 : record.end - 4]
 
     def _records(self):
-        return self._counters() if self._ci == _FIXED else walk(self._buf, self._at, self._end)
+        return self._counters() if self._ci == _FIXED else self._walk()
+
+    def _walk(self):
+        return walk(self._buf, self._at, self._end)
 
     def _counters(self):
         """The two counters of a fixed structure, as Records."""
@@ -278,7 +279,7 @@ class MeterReply(Listener):
     def published_readings(self):
         """The current values: what a meter has stored, and what it measured in an error, is history."""
         for record in self._records():
-            is_current = not (record.storage or record.function == 3 or record.is_tail or record.date)
+            is_current = not (record.storage or record.function == 3 or record.is_tail or record.is_time)
             if is_current and record.value is not None and not self._has_changed(record):
                 yield RecordReading(record, self.medium)
 
@@ -288,3 +289,7 @@ def _is_now(record):
 
 
 LISTENER = MeterReply
+if SLICES_ARE_CHEAP:  # a computer
+    from metering.on_computer.mbus_heads import with_heads
+
+    LISTENER = with_heads(MeterReply, RecordReading)

@@ -22,7 +22,7 @@ _SELECTION = const(8)
 _FIRST_BCD = const(9)
 _VARIABLE = const(0x0D)
 _SPECIAL = const(0x0F)
-_LENGTHS = b"\x00\x01\x02\x03\x04\x04\x06\x08\x00\x01\x02\x03\x04\x00\x06"  # of the data, by its kind (table 4)
+LENGTHS = b"\x00\x01\x02\x03\x04\x04\x06\x08\x00\x01\x02\x03\x04\x00\x06"  # of the data, by its kind (table 4)
 
 _ADDED = const(0x78)
 _PLAIN_TEXT = const(0x7C)
@@ -96,25 +96,34 @@ def walk(buf, at, end):
         kind = dif & 0x0F
         if kind == _SPECIAL:
             raise Malformed("DIF %02x at byte %d" % (dif, at))
-        record.function = dif >> 4 & 3
-        record.storage = dif >> 6 & 1
-        at = _difes(record, buf, at, end)
-        at = _meaning(record, buf, at, end)
+        at = read_head(record, buf, at, end)
         if kind == _VARIABLE:
             record.is_variable = True
             at = _variable(record, buf, at, end)
         else:
             record.at = at
-            at += _LENGTHS[kind]
+            at += LENGTHS[kind]
             record.end = at
             if at > end:
                 raise Malformed("a value ends %d bytes past the telegram" % (at - end))
-            _value(record, kind, buf)
-        if record.name == "?":
-            record.value = None
-        elif record.added is not None and isinstance(record.value, int):
-            _add(record)
+            read_value(record, kind, buf)
+        _finish(record)
         yield record
+
+
+def read_head(record, buf, at, end):
+    """Read what stands before a record's data, from its DIF at `at`; returns where the data is, or its length."""
+    record.function = buf[at] >> 4 & 3
+    record.storage = buf[at] >> 6 & 1
+    at = _difes(record, buf, at, end)
+    return _meaning(record, buf, at, end)
+
+
+def _finish(record):
+    if record.name == "?":
+        record.value = None
+    elif record.added is not None and isinstance(record.value, int):
+        _add(record)
 
 
 def _next(buf, at, end):
@@ -258,8 +267,8 @@ def bcd(buf, at, end):
     return -value if negative else value
 
 
-def _value(record, kind, buf):
-    """Set the value of a record of fixed length."""
+def read_value(record, kind, buf):
+    """Set the value of a record of fixed length, whose `at` and `end` are known."""
     at = record.at
     end = record.end
     if kind in (_NOTHING, _SELECTION):

@@ -38,6 +38,11 @@ def crc16(data, crc, table):
     return _by_words(bytes(data), crc, table)
 
 
+def crc16_xmodem(data):
+    """As metering.kmp.kmp_frame's."""
+    return crc_hqx(bytes(data), 0)
+
+
 def _by_words(data, crc, table):
     words = _word_tables.get(table[128])
     if words is None:
