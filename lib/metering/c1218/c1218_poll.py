@@ -1,0 +1,207 @@
+"""Asking a meter in ANSI C12.18: a session that only reads. Packets: metering.c1218.psem_frame.
+
+    20                        who are you?
+    50 user id, user          logon
+    51 password               where one is set: sent once in a session, never a second time behind a refusal
+    3F table, offset, count   the tables of metering.c1218.nes_tables
+    52, 21                    logoff, terminate
+
+A refused password is not tried again for four hours, then for a day each time, as meters lock. Of other meters than
+NES nothing is published yet: the scale of their registers stands in tables that are not decoded here.
+"""
+
+from metering.c1218 import nes_tables
+from metering.c1218.psem_link import PsemLink
+from metering.c1218.psem_request import IDENT, LOGOFF, TERMINATE, logon, read_part, refusal, security, table_data
+from metering.compat import const
+from metering.line import LISTEN, SWITCH, WAIT
+from metering.listener import TELEGRAM
+
+_INTERVAL_S = const(60)
+_LEAST_PAUSE_S = const(10)  # a channel that is idle for 6 s is closed by the meter: behind a session cut off, too
+_PAUSES_S = (30, 60, 120, 300)
+_PASSWORD_PAUSE_S = const(14400)
+_LONG_PASSWORD_PAUSE_S = const(86400)
+_MOST_UNJUDGED = const(2)  # sessions in a row that the password was sent in and no verdict came
+_MOST_USER = const(10)
+_MOST_PASSWORD = const(20)
+
+_REASONS = (
+    "no answer", "no identification", "bad data", "service refused", "no values", "password refused", "bad settings"
+)  # fmt: skip
+_SENTENCES = (
+    "the meter does not answer: hold the head over its eye, and turn it",
+    "the meter does not identify itself (%s): move the head, keep light away",
+    "the meter's answers fail to come (%s): move the head, keep light away",
+    "the meter refuses to go on: %s",
+    "the meter is not of the NES kind: the scale of its registers is not known here, so that nothing is published",
+    "the meter refuses the password: %s. It is not tried again for hours, as meters lock",
+    "the meter address of such a meter is its user id, 0 to 65535, or user id:user of ten characters at most; "
+    "the password has twenty at most",
+)
+
+
+class Conversation:
+    """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
+
+    `address` a user id, or user id:user, "" for 0 without a user; `password` "" for none; `interval_s` between
+    read-outs, 0: a minute.
+    """
+
+    NAME = "c1218"
+    REASONS = _REASONS
+    FAREWELL = b""
+    takes_options = False
+
+    def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
+        self._listener = listener
+        self._link = PsemLink()
+        self._password = password.encode()
+        self._user_id = -1
+        number, _, user = address.partition(":")
+        self._user = user.encode()
+        if not number.strip("0123456789") and len(number) < 6 and int(number or "0") < 65536:
+            self._user_id = int(number or "0")
+        if len(self._user) > _MOST_USER or len(self._password) > _MOST_PASSWORD:
+            self._user_id = -1
+        self._password_rests_s = 0
+        self._password_pause_s = _PASSWORD_PAUSE_S
+        self._is_password_good = False
+        self._unjudged = 0
+        self._detail = ""
+        self.pause_s = interval_s or _INTERVAL_S
+        self.answers = False
+        self.password_withheld = False
+        self.failures = self.failed_in_a_row = 0
+        self.failed = dict.fromkeys(self.REASONS, 0)
+        self.explanation = ""
+
+    @property
+    def is_resting(self):
+        """Is the meter left alone for hours, as it has refused the password?"""
+        return self._password_rests_s > 0
+
+    def run(self):
+        """Generator of line actions, without end."""
+        self.failed_in_a_row = 0
+        while True:
+            if self._password_rests_s:
+                pause_s = min(self._password_rests_s, _PAUSES_S[-1])
+            elif (yield from self.read_out()):
+                self.failed_in_a_row = 0
+                pause_s = max(self.pause_s, _LEAST_PAUSE_S)
+            else:
+                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
+                self.failed_in_a_row += 1
+            if not self.password_withheld:  # pauses are cut short then
+                self._password_rests_s = max(0, self._password_rests_s - pause_s)
+            yield WAIT, pause_s * 1000
+
+    def read_out(self, answer=b""):
+        """Generator of line actions: one session. Returns True when every table came. `answer` is not looked at: no
+        search asks."""
+        listener = self._listener
+        link = self._link
+        listener.begin("")
+        self.answers = link.answers = False
+        self._detail = ""
+        if self._user_id < 0:
+            return self._failed("bad settings")
+        yield SWITCH, listener.line or listener.LINES[0]
+        link.begin()
+        outcome = yield from self._session()
+        self.answers = link.answers
+        if outcome is None:
+            return False
+        if outcome:
+            return self._failed(outcome)
+        if not listener.offer() or (yield LISTEN, listener, 0, 0) != TELEGRAM:
+            return self._failed("no values")
+        self.explanation = ""
+        return True
+
+    def _session(self):
+        """ "" when every table came, else the reason why not; None where the password was to be withheld."""
+        link = self._link
+        if not (yield from link.request(IDENT)):
+            self._detail = link.why or "nothing that is a packet"
+            return "no identification" if link.why or link.answers else "no answer"
+        ident = link.reply
+        if ident[0]:
+            self._detail = refusal(ident[0])
+            return "no identification"
+        outcome = yield from self._past_ident(ident)
+        yield from link.request(TERMINATE, 1)
+        return outcome
+
+    def _past_ident(self, ident):
+        if self._password and self.password_withheld and not self._is_password_good:
+            return None
+        if not nes_tables.is_nes(ident):
+            return "no values"
+        outcome = yield from self._ask(logon(self._user_id, self._user))
+        if outcome:
+            return outcome
+        if self._password:
+            outcome = yield from self._secure()
+        if not outcome:
+            self._listener.begin(nes_tables.number_of(ident))
+            for table, count in nes_tables.WANTED:
+                outcome = yield from self._take(table, count)
+                if outcome:
+                    break
+        if outcome != "bad data":
+            yield from self._link.request(LOGOFF, 1)
+        return outcome
+
+    def _secure(self):
+        self._unjudged += 1
+        outcome = yield from self._ask(security(self._password), 1)
+        if outcome == "bad data":
+            if self._unjudged >= _MOST_UNJUDGED and not self._is_password_good:
+                self._unjudged = 0
+                self._let_password_rest()
+            return outcome
+        self._unjudged = 0
+        self._is_password_good = not outcome
+        if outcome:
+            self._let_password_rest()
+            return "password refused"
+        self._password_pause_s = _PASSWORD_PAUSE_S
+        return ""
+
+    def _let_password_rest(self):
+        self._password_rests_s = self._password_pause_s
+        self._password_pause_s = _LONG_PASSWORD_PAUSE_S
+
+    def _ask(self, request, attempts=3):
+        """ "" when the meter agrees."""
+        link = self._link
+        if not (yield from link.request(request, attempts)):
+            self._detail = link.why or "nothing came"
+            return "bad data"
+        self._detail = refusal(link.reply[0])
+        return "service refused" if self._detail else ""
+
+    def _take(self, table, count):
+        outcome = yield from self._ask(read_part(table, 0, count))
+        if outcome:
+            return outcome
+        data = table_data(self._link.reply)
+        if data is None or len(data) != count:
+            self._detail = "table %d" % table
+            return "bad data"
+        for reading in nes_tables.readings(table, data):
+            self._listener.note(reading)
+        return ""
+
+    def _failed(self, reason):
+        self._listener.begin("")
+        self.failures += 1
+        self.failed[reason] += 1
+        sentence = _SENTENCES[_REASONS.index(reason)]
+        self.explanation = sentence % self._detail if "%" in sentence else sentence
+        return False
+
+
+CONVERSATION = Conversation

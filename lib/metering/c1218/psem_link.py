@@ -1,0 +1,92 @@
+"""The link of ANSI C12.18: a request goes out in one packet, its reply comes back in one or several.
+
+    EE ... request   -->
+                     <--   06
+                     <--   EE ... reply
+    06               -->          or 15: damaged, send it again
+"""
+
+from metering.c1218.psem_frame import (
+    CRC_BYTES, FIRST, HEAD_BYTES, MULTI, NAK, TOGGLE, answer_end, found, packet
+)  # fmt: skip
+from metering.compat import const
+from metering.line import EXPECT, SEND, WAIT
+
+_ANSWER_MS = const(2000)  # C12.18-2006, 4.3.4
+_GAP_MS = const(500)
+_TURN_MS = const(25)  # before we speak behind the meter
+_ATTEMPTS = const(3)
+_MOST_PACKETS = const(16)  # of one reply
+_MOST_HEARD = const(40)  # answers looked at for one request, whatever they are
+_MOST_BYTES = const(1024)  # of one reply
+_ACK = b"\x06"
+_NAK = b"\x15"
+
+
+class PsemLink:
+    """request(data) is a generator of line actions: True with `reply`, else False with `why`."""
+
+    def __init__(self):
+        self.reply = b""
+        self.why = ""
+        self.answers = False  # has anything come that is a packet?
+        self.begin()
+
+    def begin(self):
+        """A session begins: the next packet may have any toggle."""
+        self._toggle = 0
+        self._last = b""  # control and CRC of the packet taken last
+
+    def request(self, data, attempts=_ATTEMPTS):
+        frame = packet(data, self._toggle)
+        self._toggle ^= TOGGLE
+        self.reply = b""
+        self.why = ""
+        heard = 0
+        for _ in range(attempts):
+            yield SEND, frame
+            parts = bytearray()
+            expected = -1  # sequence number of the next packet, -1: the first
+            asked_again = 0
+            while heard < _MOST_HEARD:
+                heard += 1
+                answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
+                got = found(answer)
+                if not answer or not got and answer[-1] == NAK:
+                    break  # nothing, or NAK: once more
+                if not got:
+                    self.why = "a packet came damaged"
+                    if asked_again == _ATTEMPTS:
+                        break
+                    asked_again += 1
+                    yield WAIT, _TURN_MS
+                    yield SEND, _NAK
+                    continue
+                self.answers = True
+                yield WAIT, _TURN_MS
+                yield SEND, _ACK
+                mark = got[2:3] + got[-CRC_BYTES:]
+                if mark == self._last:
+                    continue  # the same again: our 06 was lost
+                self._last = mark
+                if not self._fits(got, expected, len(parts)):
+                    self.why = "its packets are not in order"
+                    return False
+                expected = got[3] - 1
+                parts.extend(got[HEAD_BYTES:-CRC_BYTES])
+                if not got[3]:
+                    self.reply = bytes(parts)
+                    yield WAIT, _TURN_MS
+                    return True
+        return False
+
+    def _fits(self, got, expected, held):
+        """Is the packet the one that must come now?"""
+        control, sequence = got[2], got[3]
+        if held + len(got) > _MOST_BYTES:
+            return False
+        if expected < 0:
+            if control & MULTI:
+                return bool(control & FIRST) and 0 < sequence < _MOST_PACKETS
+            return not sequence
+        return control & (MULTI | FIRST) == MULTI and sequence == expected
