@@ -98,27 +98,28 @@ class Conversation:
             yield WAIT, pause_s * 1000
 
     def read_out(self, answer=b""):
-        """Generator of line actions: one session. Returns True when every table came. `answer` is not looked at: no
-        search asks."""
+        """Generator of line actions: one session. Returns True when a telegram came, of the tables that the meter
+        gave. `answer` is not looked at: no search asks."""
         listener = self._listener
         link = self._link
         listener.begin("")
         self.answers = link.answers = False
         self._detail = ""
         if self._user_id < 0:
-            return self._failed("bad settings")
+            self._note("bad settings")
+            return False
         yield SWITCH, listener.line or listener.LINES[0]
         link.begin()
         outcome = yield from self._session()
         self.answers = link.answers
         if outcome is None:
             return False
+        has_read = listener.offer() and (yield LISTEN, listener, 0, 0) == TELEGRAM
         if outcome:
-            return self._failed(outcome)
-        if not listener.offer() or (yield LISTEN, listener, 0, 0) != TELEGRAM:
-            return self._failed("no values")
-        self.explanation = ""
-        return True
+            self._note(outcome)
+        else:
+            self.explanation = ""
+        return has_read
 
     def _session(self):
         """ "" when every table came, else the reason why not; None where the password was to be withheld."""
@@ -147,8 +148,9 @@ class Conversation:
         if not outcome:
             self._listener.begin(nes_tables.number_of(ident))
             for table, count in nes_tables.WANTED:
-                outcome = yield from self._take(table, count)
-                if outcome:
+                failed = yield from self._take(table, count)
+                outcome = failed or outcome
+                if failed == "bad data":
                     break
         if outcome != "bad data":
             yield from self._link.request(LOGOFF, 1)
@@ -180,8 +182,11 @@ class Conversation:
         if not (yield from link.request(request, attempts)):
             self._detail = link.why or "nothing came"
             return "bad data"
-        self._detail = refusal(link.reply[0])
-        return "service refused" if self._detail else ""
+        why = refusal(link.reply[0])
+        if not why:
+            return ""
+        self._detail = why
+        return "service refused"
 
     def _take(self, table, count):
         outcome = yield from self._ask(read_part(table, 0, count))
@@ -195,13 +200,11 @@ class Conversation:
             self._listener.note(reading)
         return ""
 
-    def _failed(self, reason):
-        self._listener.begin("")
+    def _note(self, reason):
         self.failures += 1
         self.failed[reason] += 1
         sentence = _SENTENCES[_REASONS.index(reason)]
         self.explanation = sentence % self._detail if "%" in sentence else sentence
-        return False
 
 
 CONVERSATION = Conversation

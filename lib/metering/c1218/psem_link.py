@@ -6,9 +6,7 @@
     06               -->          or 15: damaged, send it again
 """
 
-from metering.c1218.psem_frame import (
-    CRC_BYTES, FIRST, HEAD_BYTES, MULTI, NAK, TOGGLE, answer_end, found, packet
-)  # fmt: skip
+from metering.c1218.psem_frame import CRC_BYTES, FIRST, HEAD_BYTES, MULTI, NAK, TOGGLE, answer_end, found, packet
 from metering.compat import const
 from metering.line import EXPECT, SEND, WAIT
 

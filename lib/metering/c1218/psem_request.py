@@ -54,9 +54,8 @@ def read(table):
 
 def read_part(table, offset, count):
     """`count` bytes of the table from `offset` on."""
-    return bytes(
-        (_READ_PART, table >> 8, table & 0xFF, offset >> 16, offset >> 8 & 0xFF, offset & 0xFF, count >> 8, count & 0xFF)
-    )
+    at = offset.to_bytes(3, "big")
+    return bytes((_READ_PART, table >> 8, table & 0xFF)) + at + bytes((count >> 8, count & 0xFF))
 
 
 def table_data(reply):
