@@ -21,6 +21,7 @@ from optoprobe import runtime
 from optoprobe.virtual.c1218_meter import QUIRKS, C1218Meter, framed, table_reply
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import VirtualLine
+from optoprobe.virtual.serial_meter import SerialMeter
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "c1218"
 READS = {0x20, 0x21, 0x30, 0x3F, 0x50, 0x51, 0x52}
@@ -242,6 +243,27 @@ def test_any_bytes_are_a_reason_or_the_right_values():
         assert told.items() <= right.items() and len(sent) < 100
         assert {frame[6] for frame in sent if len(frame) > 1} <= READS
         assert sum(conversation.failed.values()) == conversation.failures
+
+
+def test_an_independent_client_reads_the_simulated_meter():
+    """The c1218 package that termineter 1.0.6 brings; it pads a password with blanks, as we do."""
+    connection = pytest.importorskip("c1218.connection", reason="termineter is not installed: pip install termineter")
+    meter = C1218Meter(user_id=7, user=b"reader", password=b"secret", refuses={(0x30, 5): 4}, reaction_ms=5)
+    settings = {
+        "parity": "N", "baudrate": 9600, "bytesize": 8, "xonxoff": False, "interCharTimeout": None, "rtscts": False,
+        "timeout": 20, "stopbits": 1, "dsrdtr": False, "writeTimeout": None,
+    }  # fmt: skip
+    with SerialMeter(meter) as simulated:
+        reader = connection.Connection(simulated.path, {"pktsize": 128, "nbrpkts": 1}, settings)
+        assert reader.start() and reader.login("reader", 7, "secret")
+        whole = reader.get_table_data(28)
+        part = reader.get_table_data(23, 4, 4)
+        with pytest.raises(Exception, match="onp"):
+            reader.get_table_data(5)
+        assert reader.logoff()
+        reader.serial_h.close()
+        simulated.check()
+    assert whole[16:] == meter.tables(0)[28][16:] and int.from_bytes(part, "little") - 901_234 in range(600)
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real captures is not beside this clone")

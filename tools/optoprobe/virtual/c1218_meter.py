@@ -22,7 +22,6 @@ _BEGIN, _ACK, _NAK = 0xEE, 0x06, 0x15
 _MULTI, _FIRST, _TOGGLE = 0x80, 0x40, 0x20
 _MOST_PACKET = 128
 _SPLIT_BYTES = 16
-_IDLE_S = 6.0
 
 
 def crc(data: bytes) -> int:
@@ -192,6 +191,8 @@ class C1218Meter:
         if service == 0x21:
             self._state = "base"
             return bytes((OK,))
+        if service & 0xF0 == 0x60 and len(rest) == 3 + (service & 0x0F) and self._state == "id":
+            return bytes((OK,)) + rest[:2] + b"\x01" + (rest[3:4] or b"\x06")  # as asked, but one packet
         if service == 0x50 and len(rest) == 12:
             if self._state != "id" or rest != self._logon:
                 return bytes((ISSS if self._state != "id" else ERR,))
