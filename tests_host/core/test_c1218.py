@@ -126,7 +126,7 @@ def test_a_meter_is_read_exactly(echo):
     conversation, telegrams = read(meter, attempts=2, echo=echo, address="99:reader", password="secret")
     assert conversation.failures == 0 and conversation.answers and len(telegrams) == 2
     number, told = telegrams[0]
-    assert number == meter.number and meter.passwords == [b"secret".ljust(20)] * 2
+    assert number == meter.number and meter.passwords == [b"secret".ljust(20, b"\0")] * 2
     energy, unit = told.pop("1-0:1.8.0")
     assert 12_345_678 <= int(energy) < 12_345_690 and unit == "Wh"
     energy, unit = told.pop("1-0:2.8.0")
@@ -246,7 +246,7 @@ def test_any_bytes_are_a_reason_or_the_right_values():
 
 
 def test_an_independent_client_reads_the_simulated_meter():
-    """The c1218 package that termineter 1.0.6 brings; it pads a password with blanks, as we do."""
+    """The c1218 package that termineter 1.0.6 brings."""
     connection = pytest.importorskip("c1218.connection", reason="termineter is not installed: pip install termineter")
     meter = C1218Meter(user_id=7, user=b"reader", password=b"secret", refuses={(0x30, 5): 4}, reaction_ms=5)
     settings = {

@@ -15,7 +15,6 @@ _LOGON = const(0x50)
 _SECURITY = const(0x51)
 _USER_BYTES = const(10)
 _PASSWORD_BYTES = const(20)
-_PAD = b" " * _PASSWORD_BYTES
 
 _REFUSALS = (
     "an error that it does not explain (err)",
@@ -40,12 +39,13 @@ def refusal(code):
 
 def logon(user_id, user):
     """`user_id` 0 to 65535; `user` at most ten bytes."""
-    return bytes((_LOGON, user_id >> 8, user_id & 0xFF)) + (user + _PAD)[:_USER_BYTES]
+    return bytes((_LOGON, user_id >> 8, user_id & 0xFF)) + (user + b" " * _USER_BYTES)[:_USER_BYTES]
 
 
 def security(password):
-    """`password` at most twenty bytes."""
-    return bytes((_SECURITY,)) + (password + _PAD)[:_PASSWORD_BYTES]
+    """`password` at most twenty bytes. A shorter one ends in zeros, as termineter 1.0.6 sends it: the standard does not
+    say, and the captured one has all twenty. Whose meter wants blanks sets them with the password."""
+    return bytes((_SECURITY,)) + (password + bytes(_PASSWORD_BYTES))[:_PASSWORD_BYTES]
 
 
 def read(table):

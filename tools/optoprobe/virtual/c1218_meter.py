@@ -71,7 +71,7 @@ class C1218Meter:
         name = self.number.encode().ljust(30)
         self.ident = bytes.fromhex("00001000070f11") + name if ident is None else ident
         self._logon = user_id.to_bytes(2, "big") + user.ljust(10)
-        self._password = password.ljust(20) if password else b""
+        self._password = password.ljust(20, b"\0") if password else b""
         self._refuses = refuses or {}
         self._reaction_s = reaction_ms / 1000
         self.services: dict[int, int] = {}
