@@ -14,6 +14,7 @@ from metering.c1218 import nes_tables, psem_request
 from metering.c1218.c1218_poll import Conversation
 from metering.c1218.c1218_values import C1218Values
 from metering.c1218.psem_frame import TOGGLE, answer_end, found, packet
+from metering.c1218.psem_link import PsemLink
 from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.obis import obis_text
 from metering.register import unit_symbol
@@ -209,6 +210,31 @@ def test_packets_out_of_order_are_no_reply():
     pieces = [framed(meter.ident[:9], 0xC0, 2), framed(meter.ident[9:], 0xA0, 0)]
     conversation = Conversation(C1218Values())
     assert scripted(conversation, pieces) == (False, {}) and "not in order" in conversation.explanation
+
+
+def test_a_reply_without_end_is_given_up():
+    pieces = [framed(bytes(230), 0xC0 if k == 5 else 0x80 | (k % 2) << 5, k) for k in (5, 4, 3, 2, 1, 0)]
+    link = PsemLink()
+    steps = link.request(b"\x20")
+    coming = iter(pieces)
+    given = None
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            given = next(coming, b"") if steps.send(given)[0] == EXPECT else None
+    assert stop.value.value is False and link.reply == b"" and "not in order" in link.why
+
+
+def test_a_verdict_forgets_the_sessions_without_one():
+    conversation = Conversation(C1218Values(), password="pw")
+    meter = C1218Meter(password=b"pw")
+    mute = [b"\x06" + framed(meter.ident), b"\x06" + framed(b"\x00", TOGGLE)]
+    other = C1218Meter(refuses={0x51: 3})
+    scripted(conversation, mute)
+    read(other, conversation=conversation)
+    assert conversation.failed["password refused"] == 1
+    conversation._password_rests_s = 0
+    scripted(conversation, mute)
+    assert not conversation.is_resting
 
 
 def test_any_bytes_are_a_reason_or_the_right_values():
