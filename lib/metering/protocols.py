@@ -48,7 +48,8 @@ ROWS = (
     "dlms-client dlms.asked_values dlms.client - dlms.dlms_knock\n"
     "kmp kmp.kmp_answer kmp.kmp_poll - kmp.kmp_knock\n"
     "mbus mbus.meter_reply mbus.mbus_poll - mbus.mbus_knock\n"
-    "modbus modbus.modbus_answer modbus.modbus_poll - -"
+    "modbus modbus.modbus_answer modbus.modbus_poll - -\n"
+    "c1218 c1218.c1218_values c1218.c1218_poll - c1218.c1218_knock"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 _SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads

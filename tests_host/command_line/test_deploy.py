@@ -56,7 +56,7 @@ def sources():
 
 def compiled():
     """The files on a board that are made of them, and the page."""
-    families = ("dlms", "iec62056_21", "detection", "kmp", "mbus", "modbus")
+    families = ("dlms", "iec62056_21", "detection", "kmp", "mbus", "modbus", "c1218")
     found = ["probe/page.gz", "probe/setup.gz"]
     for path in sources():
         name = path.parent.name if path.stem == "__init__" else path.stem

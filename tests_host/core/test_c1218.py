@@ -19,7 +19,7 @@ from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.obis import obis_text
 from metering.register import unit_symbol
 from optoprobe import runtime
-from optoprobe.virtual.c1218_meter import QUIRKS, C1218Meter, framed, table_reply
+from optoprobe.virtual.c1218_meter import QUIRKS, C1218Meter, NesContents, framed, table_reply
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.serial_meter import SerialMeter
@@ -194,7 +194,9 @@ def test_a_refused_logon_is_told_in_words(code):
 
 
 def test_of_another_kind_of_meter_nothing_is_published():
-    meter = C1218Meter(ident=bytes.fromhex("0000010000"))
+    contents = NesContents()
+    contents.ident = bytes.fromhex("0000010000")
+    meter = C1218Meter(contents=contents)
     conversation, telegrams = read(meter)
     assert not telegrams and conversation.failed["no values"] == 1 and set(meter.services) == {0x20, 0x21}
 
@@ -203,6 +205,29 @@ def test_of_another_kind_of_meter_nothing_is_published():
 def test_a_bad_address_asks_nothing(address):
     conversation, telegrams = read(C1218Meter(), address=address)
     assert not telegrams and conversation.failed["bad settings"] == 1
+
+
+def test_a_session_behind_one_that_broke_off_is_not_taken_for_the_same_question():
+    """The meter has answered an IDENT, and drops what has the same toggle and CRC."""
+    conversation = Conversation(C1218Values())
+    sent = []
+    scripted(conversation, [], sent)  # three times the same, and TERMINATE is not said
+    scripted(conversation, [], sent)
+    assert [frame[2] for frame in sent] == [0] * 3 + [TOGGLE] * 3
+
+
+def test_our_own_light_is_no_reply_and_not_acknowledged():
+    meter = C1218Meter()
+    data = meter.tables(0)
+    replies = [meter.ident, b"\x00", table_reply(data[23]), table_reply(data[28]), b"\x00", b"\x00"]
+    asked = [b"\x20", psem_request.logon(0, b""), psem_request.read_part(23, 0, 8), psem_request.read_part(28, 0, 40)]
+    asked += [psem_request.LOGOFF, psem_request.TERMINATE]
+    answers = []
+    for k, (request, reply) in enumerate(zip(asked, replies, strict=True)):
+        answers += [b"\x06" + framed(request, TOGGLE * (k % 2)), b"\x06" + framed(reply, TOGGLE * (k % 2))]
+    sent = []
+    is_read, told = scripted(Conversation(C1218Values()), answers, sent)
+    assert is_read and len(told) == 10 and sent.count(b"\x06") == len(replies) and len(sent) == 2 * len(replies)
 
 
 def test_packets_out_of_order_are_no_reply():

@@ -14,7 +14,9 @@ from metering.detection.candidates import Asking
 from metering.detection.search_story import Detection
 from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT, WATCH
 from metering.listener import NOTHING
+from optoprobe.virtual import c1218_meter
 from optoprobe.virtual import mbus_encoder as mbus
+from optoprobe.virtual.c1218_meter import C1218Meter
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.mbus_meter import MbusMeter
@@ -95,6 +97,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KMP, NKE, SNRM, SIGN_ON = b"\x80\x3f\x01", b"\x10\x40\xfe", b"\x7e\xa0", b"/?"
+IDENT = bytes.fromhex("ee0000000001201310")
 
 
 def test_in_a_week_no_battery_meter_is_woken_more_often_than_once_a_day() -> None:
@@ -106,7 +109,7 @@ def test_in_a_week_no_battery_meter_is_woken_more_often_than_once_a_day() -> Non
         assert 6 <= len(times) <= 7 and times[0] < 30, times
         assert all(later - before >= DAY_S for before, later in zip(times, times[1:], strict=False))
     assert not any(b"\x55\x55" in data for _, _, data in drive.said)
-    assert len(drive.times(SNRM)) == len(drive.times(SIGN_ON)) > 4000
+    assert len(drive.times(SNRM)) == len(drive.times(IDENT)) == len(drive.times(SIGN_ON)) > 4000
 
 
 def test_with_a_wake_up_neither() -> None:
@@ -128,7 +131,7 @@ def test_a_knock_takes_less_than_a_second_and_does_not_put_off_the_next_question
     before, after = (one.times(SIGN_ON) for one in (without, drive))
     assert len(after) == len(before) > 3
     assert all(-0.5 < later - due <= 0.1 for due, later in zip(before, after, strict=True)), (before, after)
-    sent = [drive.times(begin)[0] for begin in (SNRM, KMP, NKE)]
+    sent = [drive.times(begin)[0] for begin in (SNRM, KMP, NKE, IDENT)]
     assert sent == sorted(sent) and all(b - a < 1 for a, b in zip(sent, sent[1:], strict=False))
 
 
@@ -142,6 +145,7 @@ def test_nothing_but_an_answer_whose_check_holds_is_one(seed: int) -> None:
     def answer(line: str, data: bytes) -> bytes:
         good = {KMP: bytes.fromhex("403f01000107011acc0d"), NKE: ack, b"\x10\x7b\xfe": frame}
         good[SNRM] = bytes.fromhex("7ea00721037361be7e")
+        good[IDENT] = c1218_meter.framed(bytes.fromhex("0000010000"))
         bytes_of = next((value for begin, value in good.items() if data.startswith(begin)), b"")
         if bytes_of and bytes_of != ack and draw.random() < 0.7:
             turned = bytearray(bytes_of)
@@ -153,6 +157,7 @@ def test_nothing_but_an_answer_whose_check_holds_is_one(seed: int) -> None:
     assert drive.run(3600) is None
     assert len(drive.times(KMP)) > 20
     assert not drive.times(b"\x80\x3f\x02") and not drive.times(b"\x10\x5b"), "nobody was read"
+    assert len(drive.times(IDENT)) > 20 and not [data for _, _, data in drive.said if data[6:7] == b"\x50"]
 
 
 def answers_of(meter: Any, line: str) -> Any:
@@ -179,6 +184,7 @@ def answers_of(meter: Any, line: str) -> Any:
         ("kmp", KmpMeter("heat"), "1200 8N2"),
         ("mbus", MbusMeter("gas"), "2400 8E1"),
         ("dlms-client", AskedDlmsMeter(), "9600 8N1"),
+        ("c1218", C1218Meter(), "9600 8N1"),
     ],
 )
 def test_who_answers_is_read_at_once(protocol: str, meter: Any, line: str) -> None:

@@ -18,6 +18,7 @@ from support.virtual_time import MS, Message, Probe
 
 from metering.line import Line
 from optoprobe.virtual.blink_meter import BlinkMeter
+from optoprobe.virtual.c1218_meter import C1218Meter
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
@@ -159,6 +160,7 @@ ROWS = {
     ),
     "dlms-ask": knocked("dlms-client", "9600 8N1", b"\x7e\x20\x07", lambda seed: AskedDlmsMeter(seed=seed)),
     "dlms-ask-e": knocked("dlms-client", "300 7E1", b"/?", lambda seed: AskedDlmsMeter(seed=seed, sign_on=True)),
+    "c1218": knocked("c1218", "9600 8N1", b"\x6e\0\0", lambda seed: C1218Meter(seed=seed)),
     "blink-2.5ms": blink(2.5),
     "blink-30ms": blink(30),
 }
@@ -225,7 +227,7 @@ def _want(row: Row, message: Message, expected: Any) -> dict[str, Any]:
         return shown_of_prints([(address.removesuffix("*255"), value, unit) for address, value, unit in expected])[live]
     if row.protocol == "dlms-client":
         return shown_of_objects(expected)
-    return shown_of_codes(expected) if row.protocol == "dlms" else shown_of_battery_meter(expected)
+    return shown_of_codes(expected) if row.protocol in ("dlms", "c1218") else shown_of_battery_meter(expected)
 
 
 def _told(row: Row, message: Message) -> dict[str, Any]:

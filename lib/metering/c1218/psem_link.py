@@ -28,11 +28,12 @@ class PsemLink:
         self.reply = b""
         self.why = ""
         self.answers = False  # has anything come that is a packet?
+        # Any toggle may be the first. It goes on from session to session, so that no IDENT is taken for the one before.
+        self._toggle = 0
         self.begin()
 
     def begin(self):
-        """A session begins: the next packet may have any toggle."""
-        self._toggle = 0
+        """A session begins: the meter's next packet may have any toggle."""
         self._last = b""  # control and CRC of the packet taken last
 
     def request(self, data, attempts=_ATTEMPTS):
@@ -50,6 +51,8 @@ class PsemLink:
                 heard += 1
                 answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
                 got = found(answer)
+                if got == frame:
+                    continue  # our own light, behind that of a 06: no reply begins as a request does
                 if not answer or not got and answer[-1] == NAK:
                     break  # nothing, or NAK: once more
                 if not got:

@@ -1,4 +1,4 @@
-"""A simulated NES meter that answers in ANSI C12.18 (see metering.c1218.psem_frame).
+"""A simulated meter that answers in ANSI C12.18 (see metering.c1218.psem_frame): by itself of the NES kind.
 
 It frames, checks and encodes by itself; the client's code is not used.
 """
@@ -6,6 +6,8 @@ It frames, checks and encodes by itself; the client's code is not used.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
+from typing import Protocol
 
 from metering.line import Line
 
@@ -43,11 +45,57 @@ def table_reply(data: bytes) -> bytes:
     return bytes((OK,)) + len(data).to_bytes(2, "big") + data + bytes((-sum(data) & 0xFF,))
 
 
-class C1218Meter:
-    """`user_id`, `user` and `password` (bytes) are what it wants; `refuses` a service or (service, table) -> the code
-    it answers; `quirks` of QUIRKS; `reaction_ms` from a packet's end to the answer.
+class Contents(Protocol):
+    """What a meter's tables hold."""
 
-    `services` counts what it was asked by code, `passwords` what was tried, `tables` holds its tables' bytes.
+    number: str
+    ident: bytes
+    last_table: int  # a reader reads it behind all others
+
+    def tables(self, now_s: float) -> dict[int, bytes]: ...
+
+    def expected(self, table: int, now_s: float) -> list[tuple[str, str, str]]:
+        """Code, value and unit that a reader makes of the table."""
+
+
+class NesContents:
+    """Tables 23 and 28 of an NES meter: little endian, no scale and no unit told."""
+
+    last_table = 28
+
+    def __init__(self, seed: int = 1) -> None:
+        self.number = str(40_000_000 + seed * 31_007)
+        self.ident = bytes.fromhex("00001000070f11") + self.number.encode().ljust(30)
+
+    def _values(self, now_s: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        s = int(now_s)
+        powers = (1_500 + s % 9, 0, 11, 70)
+        return (12_345_678 + 3 * s, 901_234 + s), (*powers, 2_201, 1_950, 3_333, 230_101, 229_877, 231_004)
+
+    def tables(self, now_s: float) -> dict[int, bytes]:
+        return {
+            table: b"".join(value.to_bytes(4, "little") for value in values)
+            for table, values in zip((23, 28), self._values(now_s), strict=True)
+        }
+
+    def expected(self, table: int, now_s: float) -> list[tuple[str, str, str]]:
+        energies, others = self._values(now_s)
+        if table == 23:
+            return [(f"1-0:{k + 1}.8.0*255", str(value), "Wh") for k, value in enumerate(energies)]
+        rows = [(f"1-0:{k + 1}.7.0*255", str(value), "W") for k, value in enumerate(others[:2])]
+        for k in range(6):
+            code = (31, 51, 71, 32, 52, 72)[k]
+            value = Decimal(others[4 + k]).scaleb(-3)
+            rows.append((f"1-0:{code}.7.0*255", f"{value:f}", "A" if k < 3 else "V"))
+        return rows
+
+
+class C1218Meter:
+    """`contents`: an NES meter's where not given; `user_id`, `user` and `password` (bytes) are what it wants; `refuses`
+    a service or (service, table) -> the code it answers; `quirks` of QUIRKS; `reaction_ms` from a packet's end to the
+    answer.
+
+    `services` counts what it was asked by code, `passwords` what was tried.
     """
 
     line = Line(9600)
@@ -59,7 +107,7 @@ class C1218Meter:
         user_id: int = 0,
         user: bytes = b"",
         password: bytes = b"",
-        ident: bytes | None = None,
+        contents: Contents | None = None,
         refuses: dict[int | tuple[int, int], int] | None = None,
         quirks: Iterable[str] = (),
         reaction_ms: float = 30.0,
@@ -67,9 +115,9 @@ class C1218Meter:
         self._quirks = set(quirks)
         if self._quirks - set(QUIRKS):
             raise ValueError(f"quirks: some of {', '.join(QUIRKS)}")
-        self.number = str(40_000_000 + seed * 31_007)
-        name = self.number.encode().ljust(30)
-        self.ident = bytes.fromhex("00001000070f11") + name if ident is None else ident
+        self.contents: Contents = contents or NesContents(seed)
+        self.number, self.ident = self.contents.number, self.contents.ident
+        self.user_id, self.user, self.password = user_id, user, password
         self._logon = user_id.to_bytes(2, "big") + user.ljust(10)
         self._password = password.ljust(20, b"\0") if password else b""
         self._refuses = refuses or {}
@@ -77,8 +125,10 @@ class C1218Meter:
         self.services: dict[int, int] = {}
         self.passwords: list[bytes] = []
         self._heard = bytearray()
-        self._answers: list[tuple[float, bytes]] = []
+        self._answers: list[tuple[float, bytes, bool]] = []
         self._queue: list[bytes] = []  # packets of the reply that are not acknowledged yet
+        self._is_last = False  # a reader wants nothing behind that reply
+        self._told: list[tuple[str, str, str]] = []  # what it has told in this session
         self._last_mark = b""
         self._toggle = 0
         self._n_sent = self._n_heard = 0
@@ -86,14 +136,7 @@ class C1218Meter:
         self._is_open = not password
 
     def tables(self, now_s: float) -> dict[int, bytes]:
-        s = int(now_s)
-        energies = (12_345_678 + 3 * s, 901_234 + s)
-        powers = (1_500 + s % 9, 0, 11, 70)
-        currents, voltages = (2_201, 1_950, 3_333), (230_101, 229_877, 231_004)
-        return {
-            23: b"".join(value.to_bytes(4, "little") for value in energies),
-            28: b"".join(value.to_bytes(4, "little") for value in powers + currents + voltages),
-        }
+        return self.contents.tables(now_s)
 
     # --- Source
 
@@ -122,16 +165,16 @@ class C1218Meter:
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
         if not self._answers or self._answers[0][0] > now_s:
             return None
-        at_s, data = self._answers.pop(0)
-        return Transmission(max(at_s, free_s), data, [], telegram=False)
+        at_s, data, is_telegram = self._answers.pop(0)
+        return Transmission(max(at_s, free_s), data, list(self._told), telegram=is_telegram)
 
     def wake_s(self) -> float | None:
         return self._answers[0][0] if self._answers else None
 
     # --- packets
 
-    def _say(self, data: bytes, at_s: float) -> None:
-        self._answers.append((at_s + self._reaction_s, data))
+    def _say(self, data: bytes, at_s: float, is_telegram: bool = False) -> None:
+        self._answers.append((at_s + self._reaction_s, data, is_telegram))
 
     def _take(self, frame: bytes, at_s: float) -> None:
         self._n_heard += 1
@@ -146,6 +189,7 @@ class C1218Meter:
             self._send_next(at_s)
             return
         self._last_mark = mark
+        self._is_last = False
         reply = self._reply(frame[6:-2], at_s)
         self._say(bytes((_ACK,)), at_s)
         if frame[6] == 0x20:
@@ -169,7 +213,7 @@ class C1218Meter:
         self._n_sent += 1
         if "damaged" in self._quirks and self._n_sent % 3 == 0:
             data = data[:7] + bytes((data[7] ^ 4,)) + data[8:]
-        self._say(data, at_s)
+        self._say(data, at_s, self._is_last and len(self._queue) == 1)
         if "forgetful" in self._quirks and self._n_sent % 3 == 0:
             self._say(data, at_s + 0.3)
 
@@ -187,6 +231,7 @@ class C1218Meter:
         if service == 0x20:
             self._state = "id"
             self._is_open = not self._password
+            self._told = []
             return self.ident
         if service == 0x21:
             self._state = "base"
@@ -218,4 +263,6 @@ class C1218Meter:
             if offset + count > len(data):
                 return bytes((IAR,))
             data = data[offset : offset + count]
+        self._told += self.contents.expected(table, at_s)
+        self._is_last = table == self.contents.last_table
         return table_reply(data)
