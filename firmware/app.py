@@ -160,6 +160,9 @@ class Diagnostics:
         announcements = 0
         due_s = retry_s = 0
         while True:
+            if network.has_ended:  # where it cannot be begun, this ends too, and the chip restarts
+                network.start()
+                self.tell("the network's thread had ended, it is begun anew")
             try:
                 is_lent = network.discovery.lend()  # what else is loaded for a moment waits: there is room for one
                 if network.has_news and not is_lent:

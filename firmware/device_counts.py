@@ -1,6 +1,16 @@
 """What the diagnostics tell of the device, whatever it reads. Loaded for a moment at a time."""
 
+import os
+
 from firmware import VERSION
+
+
+def _capture_bytes():
+    """Size of the capture that lies there, None without one."""
+    try:
+        return os.stat("capture.txt")[6]
+    except OSError:
+        return None
 
 
 def counts_of(services, notice):
@@ -23,4 +33,5 @@ def counts_of(services, notice):
         "mqtt_given_up": network.mailbox.given_up,
         "messages_replaced": outbox.replaced,
         "messages_refused": outbox.refused,
+        "capture_bytes": _capture_bytes(),
     }

@@ -44,14 +44,13 @@ class TopicsForgotten:
         self._client = client
         client.set_callback(self._heard)
         client.connect()
-        if what != WIPE:
-            self._keeps = True
-            self._listen(self._own + "/#")
-            waited = 0
-            while what == ALL and self._is_online and waited < _WILL_MS // _QUIET_MS:  # that may be our last will's
-                self._listen(self._own + "/status")
-                waited += 1
-            self._keeps = False
+        self._keeps = True
+        self._listen(self._own + "/#")
+        waited = 0
+        while what == ALL and self._is_online and waited < _WILL_MS // _QUIET_MS:  # that may be our last will's
+            self._listen(self._own + "/status")
+            waited += 1
+        self._keeps = False
         if what != ALL or not self._is_online:
             self._forget_all(what)
         client.sock.flush()
@@ -63,14 +62,15 @@ class TopicsForgotten:
             time.sleep_ms(_LOOK_MS)
 
     def _forget_all(self, what):
-        if what <= ALL:
-            self._listen(self._own + "/#")
+        """The discovery first: a hub takes what goes from a topic that it still hears for a message."""
         ids = [self._object_id]
         for slug in self._slugs:
             ids.append("%s_%s" % (self._object_id, slug))
         for object_id in ids:
             for form in ("%s/device/%s/config", "%s/+/%s/+/config"):
                 self._listen(form % (self._discovery, object_id))
+        if what <= ALL:
+            self._listen(self._own + "/#")
         if what == WIPE:
             self._client.publish((self._own + "/status").encode(), b"", True)  # the last will of the session before
 

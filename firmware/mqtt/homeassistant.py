@@ -12,6 +12,12 @@ import json
 from firmware import VERSION
 
 
+def page_address(announcer):
+    """The URL of the probe's page, where its settings have a password for one."""
+    port = announcer.settings["page_port"]
+    return "http://%s.local" % announcer.probe_id.replace("_", "-") + (":%d" % port if port != 80 else "")
+
+
 def _device(announcer, meter):
     if meter is None:
         device = {
@@ -23,9 +29,7 @@ def _device(announcer, meter):
             "sw": VERSION,
         }
         if announcer.settings.get("device_password"):  # there is a page then
-            port = announcer.settings["page_port"]
-            name = announcer.probe_id.replace("_", "-")
-            device["cu"] = "http://%s.local" % name + (":%d" % port if port != 80 else "")
+            device["cu"] = page_address(announcer)
         return device
     number = meter.serial or meter.meter_id
     device = {

@@ -4,6 +4,8 @@ import json
 
 from micropython import const
 
+from firmware.mqtt.homeassistant import page_address
+
 _EXPIRE_S = const(180)  # three of the diagnostics, one a minute
 
 # key, name, unit, device class; + before a count that grows, - before what is disabled at first
@@ -58,6 +60,17 @@ def sensors(announcer, _meter):
     }
     topic = prefix + "capture/set"
     yield "capture", {"p": "button", "name": "Capture", "cmd_t": topic, "ent_cat": "diagnostic", "ic": "mdi:record-rec"}
+    settings = announcer.settings
+    place = topic[:-4]
+    if settings.get("device_password"):  # there is a page, and the file on it
+        place = page_address(announcer) + "/api/capture"
+    yield "capture_result", {
+        "name": "Last capture",
+        "stat_t": prefix + "diagnostics",
+        "val_tpl": "{{ value_json.capture_bytes ~ ' bytes: %s' if value_json.capture_bytes else 'none' }}" % place,
+        "ent_cat": "diagnostic",
+        "ic": "mdi:file-document-outline",
+    }
     topic = prefix + "status"
     yield "connectivity", {
         "p": "binary_sensor",
@@ -72,7 +85,6 @@ def sensors(announcer, _meter):
         "ent_cat": "diagnostic",
     }
     topic = prefix + "diagnostics"
-    settings = announcer.settings
     at = 0
     while at < len(_CONTROLS):  # a line at a time, as a list of all would stand in memory where it is fullest
         end = _CONTROLS.find("\n", at)

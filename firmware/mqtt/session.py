@@ -241,6 +241,7 @@ class Network:
         self.fault = None  # (exception, did it end a session?), of the latest failure
         self.has_news = False
         self.failures = 0
+        self.has_ended = False  # the thread, which the loop begins anew then
         self.last_fault = self.notice = ""
 
     @property
@@ -255,13 +256,21 @@ class Network:
         """Begin; without a Wi-Fi or broker in the settings there is nothing to do."""
         if not (self.settings["wifi_ssid"] and self.settings["mqtt_host"]):
             return
+        self.has_ended = False
         self._health.network_progressed()
         stack_bytes = _STACK_BYTES + (_TLS_STACK_BYTES if self.settings["mqtt_tls_ca"] else 0)
         _thread.stack_size(stack_bytes if sys.platform == "esp32" else _COMPUTERS_STACK_BYTES)
         _thread.start_new_thread(self._run, ())
 
     def _run(self):
-        """The thread: never ends. Whatever goes wrong in a session is counted, named and tried again."""
+        """The thread. What nobody has foreseen ends it, such as a shortage of memory while a failure is noted."""
+        try:
+            self._work()
+        finally:
+            self.has_ended = True
+
+    def _work(self):
+        """Never ends. Whatever goes wrong in a session is counted, named and tried again."""
         while True:
             began_s = self._health.uptime_s
             failed = False

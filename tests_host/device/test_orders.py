@@ -238,8 +238,12 @@ def test_a_wipe_leaves_nothing_of_the_probe(tmp_path: Path, form: str) -> None:
         for name in ("capture.txt", "energy.json", "counters.json", "scale.json", "settings.json.new"):
             (tmp_path / name).write_text(KEY)
         assert len(probe.retained) > 6
+        begin = len(probe.published)
         wiped(probe, 40)
         assert probe.retained == others
+        gone = [message.topic.split("/")[0] for message in probe.published[begin:] if not message.payload]
+        announced_gone = gone.count("homeassistant")  # first: the hub takes what goes behind it for a message
+        assert announced_gone > 1 and gone[:announced_gone] == ["homeassistant"] * announced_gone
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["board.json"]
         assert not any(KEY in line for line in probe.log)
         assert len(probe.modules.load("machine").RTC().memory()) <= 6  # of the restart alone
@@ -331,7 +335,6 @@ def test_nothing_stays_behind_a_rename_or_without_discovery(tmp_path: Path) -> N
         assert any(topic.startswith("energy/meters/garden/") for topic in probe.retained)
 
 
-
 def test_forgetting_that_is_cut_off_does_not_keep_the_probe_off_the_broker(tmp_path: Path) -> None:
     """One try a start: some brokers close the session where somebody asks for more than it may read."""
 
@@ -352,3 +355,41 @@ def test_forgetting_that_is_cut_off_does_not_keep_the_probe_off_the_broker(tmp_p
         probe.run_for(30)
         assert any("garden" in message.topic for message in probe.of("/state", since_s))
     assert json.loads((tmp_path / "announced.json").read_text())[1] == "cellar"  # the next start tries again
+
+
+def test_the_last_capture_is_told_with_its_place(device: Any, probe: Probe, tmp_path: Path) -> None:
+    announcer = device.announcer.Announcer("optoprobe", "my_cellar", "Cellar", "homeassistant")
+    for given, place in (
+        ({}, "optoprobe/my_cellar/capture"),
+        ({"device_password": "pbkdf2:1", "page_port": 8080}, "http://my-cellar.local:8080/api/capture"),
+    ):
+        announcer.settings = given
+        template = sent_as(device, announcer, None)["cmps"]["capture_result"]["val_tpl"]
+        assert template == (
+            "{{ value_json.capture_bytes ~ ' bytes: " + place + "' if value_json.capture_bytes else 'none' }}"
+        )
+    probe.run_for(5)
+    assert probe.diagnostics()["capture_bytes"] is None
+    probe.say("optoprobe/cellar/capture/set", "5")
+    assert probe.run_until(60, done=lambda: probe.of("/capture"))
+    assert probe.diagnostics()["capture_bytes"] == len(probe.of("/capture")[0].payload)
+
+
+def test_a_network_thread_that_has_ended_is_begun_anew(probe: Probe) -> None:
+    probe.run_for(5)
+    network = probe.app.services.network
+    begun = []
+
+    def work() -> None:
+        raise MemoryError
+
+    def start() -> None:
+        begun.append(probe.now_s)
+        network.has_ended = False
+
+    network._work, network.start = work, start
+    with pytest.raises(MemoryError):
+        network._run()
+    assert network.has_ended
+    probe.run_for(5)
+    assert len(begun) == 1 and "begun anew" in probe.notice()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.broker import Listener, published, wait_until
+from support.broker import Listener, published, retained, wait_until
 from support.page_client import PASSWORD, START_S, PageBoard, PageClient, page_board
 
 from optoprobe import page_file, runtime
@@ -127,6 +127,9 @@ def test_what_cannot_be_done_is_said(there: PageBoard) -> None:
         ("/api/alignment", {"on": "yes"}, 400, "true or false"),
         ("/api/capture", {"seconds": 999}, 400, "1 to 120"),
         ("/api/capture", {"seconds": True}, 400, "1 to 120"),
+        ("/api/wipe", {}, 400, "probe_page"),
+        ("/api/wipe", {"name": "Optoprobe"}, 400, "probe_page"),
+        ("/api/wipe", {"name": 1}, 400, "probe_page"),
     ):
         answer = there.client.ask("POST", path, body=body)
         assert answer.status == status and words in answer.body.decode(), (path, answer)
@@ -223,3 +226,23 @@ def test_every_text_stands_in_both_languages() -> None:
 def test_a_page_with_two_scripts_is_not_built() -> None:
     with pytest.raises(ValueError, match="one <script>"):
         page_file.compressed(HTML.replace("</body>", "<script>more</script></body>"))
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wipe_takes_all_away(there: PageBoard) -> None:
+    """The last here: nothing is left of the board that the others ask."""
+    assert there.broker is not None
+    folder = there.board.directory
+    assert there.client.ask("POST", "/api/wipe", {"X-Token": "0" * 32}, {"name": "probe_page"}).status == 403
+    assert {topic.split("/")[0] for topic in retained(there.broker.port)} == {"optoprobe", "homeassistant"}
+    assert (folder / "settings.json").exists()
+    assert there.client.ask("POST", "/api/wipe", body={"name": "probe_page"}).status == 200
+    wait_until(lambda: bool(there.board.resets), START_S, "it does not restart")
+    assert not retained(there.broker.port)
+    kept = {path.name for path in folder.iterdir() if path.is_file()}
+    assert "board.json" in kept and not [name for name in kept if name.endswith(".txt") or name == "settings.json"]
+    assert "optoprobe: wiped; the broker keeps nothing" in there.board.log
+    wait_until(lambda: any("no Wi-Fi is set" in line for line in there.board.log), START_S, "it does not come back")
+    assert not there.client.is_there()
