@@ -91,7 +91,7 @@ def make_parts(on_published):
         ("order", _ORDER_REST_S),
     ):
         mailbox.subscribe(announcer.topic(name, "set"), name, rest_s)
-    if _is_there(_WIPE_FILE):  # what a power cut has ended, or optoprobe config wants
+    if _is_there(_WIPE_FILE):  # firmware.owner.wipe goes on
         mailbox.put_command(announcer.topic("order", "set"), ("wipe=" + probe_id).encode(), False, 0, 0)
     driver = None if head is None else LineDriver(head, health)
     if not settings["wifi_ssid"]:
@@ -110,8 +110,10 @@ def forget_names(settings, services):
 
 
 def make_page(settings, services, meter, diagnostics):
-    """The page's door (firmware.page.page_door.PageDoor), None where the settings have no password for it."""
-    if not settings["device_password"]:
+    """The page's door (firmware.page.page_door.PageDoor), None where the settings have no password for it, or a wipe
+    is due.
+    """
+    if not settings["device_password"] or _is_there(_WIPE_FILE):
         return None
     room = call("firmware.hardware.memory_figures", lambda figures: figures.room())
     if room < _PAGE_BYTES:
@@ -124,9 +126,11 @@ def make_page(settings, services, meter, diagnostics):
 
 
 def make_meter(settings, services, problems):
-    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it."""
+    """What reads the meter (firmware.reading.meter.Meter); None where there is no head, or `problems` tell of it, or a
+    wipe is due, which needs the memory.
+    """
     driver = services.driver
-    if driver is None:
+    if driver is None or _is_there(_WIPE_FILE):
         return None
     try:
         if settings["protocol"] != protocols.BLINK:  # it opens its own: what is opened anew loses flashes

@@ -1,10 +1,10 @@
 """The probe forgets its owner: what the broker keeps of it, its files but board.json, and RTC memory. Then it restarts.
 
+    loop: run() --- a file, restart --> no meter, no page: there is room (firmware.composition)
     loop: run() --- before_session --> thread: until the broker keeps nothing --> loop: files, restart
                     a broker that is not there for a minute is left as it is
 
-A file says that it is due until all of it is done: what a power cut has ended goes on at the next start. The console
-says what came of it, for optoprobe config --factory-reset, which leaves that file too.
+The file says that it is due until all of it is done: what a power cut has ended goes on at the next start.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ FILES = (
 _TLS_KEYS = ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key")
 _LONGEST_S = const(60)
 _LOOK_MS = const(100)
+_ANSWERED_MS = const(500)  # for the page's answer to have left
 
 
 class Wipe:
@@ -38,9 +39,14 @@ class Wipe:
         network, health = services.network, services.health
         settings = network.settings
         try:
-            open(DUE_FILE, "w").close()
-        except OSError:  # then it is done at once, or not at all
-            pass
+            os.stat(DUE_FILE)
+        except OSError:
+            try:
+                open(DUE_FILE, "w").close()
+                await asyncio.sleep_ms(_ANSWERED_MS)
+                restarts.restart(restarts.BY_OWNER)
+            except OSError:  # then with what memory there is
+                pass
         said = "no broker is set"
         if settings["wifi_ssid"] and settings["mqtt_host"]:
             began_s = health.uptime_s

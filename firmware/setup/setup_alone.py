@@ -5,6 +5,7 @@ and TLS. The console is listened to as ever (Improv, Ctrl-C). A safe mode ends w
 """
 
 import asyncio
+import os
 
 from micropython import const
 
@@ -47,6 +48,17 @@ def _load_settings():
     return loaded
 
 
+async def _end_wipe(services):
+    """Remove what a power cut has left of a wipe behind the settings; restarts then."""
+    try:
+        os.stat("wipe.due")  # firmware.owner.wipe's
+    except OSError:
+        return
+    from firmware.owner.wipe import Wipe
+
+    await Wipe(services).run()
+
+
 def main(why):
     """`why`: firmware.hardware.health.why_alone. Never returns."""
     asyncio.run(_run(why))
@@ -68,6 +80,8 @@ async def _run(why):
 
     asyncio.create_task(watch(services))
     asyncio.create_task(health.run())
+    if why == NO_WIFI:
+        await _end_wipe(services)
     from firmware.setup import set_up
 
     word = "safe" if why == SAFE_MODE else "button" if why == ASKED_FOR else "damaged" if problems else "new"

@@ -239,10 +239,17 @@ def test_a_wipe_takes_all_away(there: PageBoard) -> None:
     assert {topic.split("/")[0] for topic in retained(there.broker.port)} == {"optoprobe", "homeassistant"}
     assert (folder / "settings.json").exists()
     assert there.client.ask("POST", "/api/wipe", body={"name": "probe_page"}).status == 200
-    wait_until(lambda: bool(there.board.resets), START_S, "it does not restart")
+    said = "optoprobe: wiped; the broker keeps nothing"
+    wait_until(lambda: said in there.board.log, START_S, "it is not wiped")
     assert not retained(there.broker.port)
-    kept = {path.name for path in folder.iterdir() if path.is_file()}
-    assert "board.json" in kept and not [name for name in kept if name.endswith(".txt") or name == "settings.json"]
-    assert "optoprobe: wiped; the broker keeps nothing" in there.board.log
     wait_until(lambda: any("no Wi-Fi is set" in line for line in there.board.log), START_S, "it does not come back")
+    given = json.loads((folder / "settings.json").read_text())
+    assert set(given) <= {"setup_password"} and (folder / "board.json").exists() and not list(folder.glob("*.txt"))
     assert not there.client.is_there()
+    there.board.stop()
+    (folder / "energy.json").write_text("{}")
+    (folder / "wipe.due").write_text("")  # a power cut behind the settings' removal
+    there.board.start()
+    said = "optoprobe: wiped; no broker is set"
+    wait_until(lambda: said in there.board.log, START_S, "it does not go on")
+    assert not (folder / "energy.json").exists() and not (folder / "wipe.due").exists()

@@ -70,8 +70,10 @@ class PageClient:
         return Answer(0, {}, b"")
 
     def sign_in(self) -> "PageClient":
-        """Have a session."""
-        answer = self.ask("POST", "/api/login", body={"password": PASSWORD})
+        """Have a session. A busy machine may be too slow for the limit on a request."""
+        answer = Answer(0, {}, b"")
+        for _ in range(5):
+            answer = answer if answer.status else self.ask("POST", "/api/login", body={"password": PASSWORD})
         self.token = answer.object()["token"]
         self.cookie = answer.headers["set-cookie"].split(";")[0]
         return self
