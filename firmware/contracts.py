@@ -7,13 +7,25 @@ A module that needs a name of these imports it where only the checker looks, whi
         from firmware.contracts import ByteInterceptor
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 
 class OnTelegram(Protocol):
     """Called without arguments for each telegram in a listener's hand; may raise MemoryError."""
 
     def __call__(self) -> object: ...
+
+
+class SerialPort(Protocol):
+    """What a head wants of machine.UART."""
+
+    readinto: "Callable[[memoryview], int | None]"
+
+    def init(self, *_: Any, **settings: Any) -> object: ...
+    def any(self) -> int: ...
+    def write(self, data: bytes, /) -> object: ...
+    def txdone(self) -> bool: ...
 
 
 class ByteInterceptor(Protocol):

@@ -75,11 +75,18 @@ def load(path):
         raise BoardError("board: led must be an object with pin and active_low")
     rx = _pin(uart, "rx", True)
     tx = _pin(uart, "tx", True)  # left out, the driver takes its own, on some chips the flash's
+    direction = _pin(uart, "direction", False)
     led = data.get("led", {})
     led_pin = _pin(led, "pin", False)
     try:
         rx_pin = Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
-        head = Head(number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size, rx_pin)
+        parts = number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size, rx_pin
+        if direction is None:
+            head = Head(*parts)
+        else:
+            from firmware.hardware.transceiver import TransceiverHead
+
+            head = TransceiverHead(Pin(direction, Pin.OUT), *parts)
         signal = None if led_pin is None else Signal(Pin(led_pin, Pin.OUT), invert=bool(led.get("active_low")))
     except (ValueError, OSError) as error:
         raise BoardError("board: this chip has not got what %s names (%s): choose another board" % (path, error))

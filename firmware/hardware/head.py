@@ -12,6 +12,7 @@ from metering.line import MAX_SENT, Line
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
+    from firmware.contracts import SerialPort
     from metering.echo import Echo
 
 _CHUNK_BYTES = const(220)
@@ -33,7 +34,7 @@ class Head:
         self.polarity_flipped = False  # True: light is received the other way round than the board says
         self._inverted_tx = UART.INV_TX if invert_tx else 0
         self._buffer_bytes = buffer_bytes
-        self._uart = None
+        self._uart: SerialPort | None = None
         self.line = Line(9600)
         self.data = bytearray(MAX_SENT + _CHUNK_BYTES)
         self._chunk = memoryview(self.data)[:_CHUNK_BYTES]

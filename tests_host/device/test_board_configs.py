@@ -23,6 +23,10 @@ class Pin:
     def __init__(self, *arguments):
         self.made.append(arguments)
 
+    def value(self, level):
+        """Only an output's is set."""
+        assert level == 0
+
 
 class UART:
     INV_TX, INV_RX = 32, 4
@@ -30,6 +34,8 @@ class UART:
 
     def __init__(self, number, **settings):
         self.made.append((number, settings))
+
+    def readinto(self, buffer): ...
 
 
 class Signal:
@@ -75,6 +81,7 @@ def test_the_firmware_accepts_it(file, board):
     assert bool(settings["invert"] & UART.INV_RX) == uart["invert_rx"]
     assert bool(settings["invert"] & UART.INV_TX) == uart["invert_tx"]
     assert settings["rxbuf"] == uart["buffer_bytes"]
+    assert ((uart.get("direction"), Pin.OUT) in Pin.made) is ("direction" in uart)
     if "pin" in data.get("led", {}):
         assert led.invert == data["led"]["active_low"]
         assert Pin.made[-1] == (data["led"]["pin"], Pin.OUT)
@@ -85,14 +92,16 @@ def test_the_firmware_accepts_it(file, board):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_is_complete_and_names_its_sources(file):
     data = json.loads(file.read_text())
-    assert set(data["uart"]) == UART_KEYS  # none is left to its default
+    assert set(data["uart"]) - {"direction"} == UART_KEYS  # none is left to its default
     assert data["name"] and data["source"] and all(isinstance(line, str) and line for line in data["source"])
     assert data["confirmed"] is False, "once a real board has confirmed it, say in `source` who saw it, and change this"
     assert data["uart"]["id"] != 0, "MicroPython has its console on UART0, of some builds on the others too"
 
 
 @pytest.mark.parametrize(
-    "change", [{"rx": None}, {"rx": 99}, {"tx": True}, {"rx_pull": "sideways"}, {"id": 7}, {"buffer_bytes": 128}]
+    "change",
+    [{"rx": None}, {"rx": 99}, {"tx": True}, {"direction": 99}, {"rx_pull": "sideways"}, {"id": 7}]
+    + [{"buffer_bytes": 128}],
 )
 def test_a_wrong_one_is_refused_before_a_pin_is_touched(change, board, tmp_path):
     data = json.loads((runtime.REPO / "board_configs" / "virtual.json").read_text())

@@ -1,6 +1,7 @@
 """Modbus meters through the unmodified firmware in virtual time, by the map that deploy brings to the board."""
 
 import json
+import random
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from support.expected_messages import shown_of_codes
 from support.virtual_time import Probe
 
 from optoprobe import placed_files, simulated
+from optoprobe.source_tree import board_files
 from optoprobe.virtual.modbus_meter import ModbusMeter
 
 
@@ -50,6 +52,20 @@ def test_a_meter_comes_up_to_the_hub(tmp_path: Path, name: str, slug: str, maker
         told = probe.diagnostics()
         assert (told["protocol"], told["rejected"], told["held"], told["attempts_failed"]) == ("modbus", 0, 0, 0)
         assert set(meter.functions) <= {3, 4}
+
+
+def test_a_transceiver_sends_while_its_pin_is_high_and_hears_while_it_is_low(tmp_path: Path) -> None:
+    """Other tasks keep the loop for up to 50 ms; the meter answers 4 ms behind the question."""
+    meter = simulated.of("modbus").make("modbus", (), reaction_ms=4)
+    late = random.Random(485)
+    board = json.loads(board_files()["virtual"].read_text())
+    board["uart"]["direction"] = 19
+    settings = settings_in(tmp_path, meter, reads_a_day=8640)
+    with Probe(tmp_path, meter, settings, board=board, late_ms=lambda: late.randrange(50)) as probe:
+        probe.run_for(120)
+        told = probe.diagnostics()
+        assert told["telegrams"] >= 10 and (told["rejected"], told["attempts_failed"]) == (0, 0), told
+        assert probe._direction_pin.value() == 0
 
 
 def test_what_is_damaged_or_refused_is_counted_and_told(tmp_path: Path) -> None:

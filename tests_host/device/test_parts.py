@@ -7,6 +7,7 @@ boards (MicroPython), all at once so that the suite stays short.
 import asyncio
 import base64
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -463,6 +464,56 @@ def test_a_full_buffer_is_counted(head: Any) -> None:
     head._uart.waiting = 16384
     reads(head, b"x")
     assert head.overruns == 1
+
+
+class FakeTransceiverUart(FakeUart):
+    """Sends a byte in each txdone() that finds some left, and says what its pin was then."""
+
+    def write(self, data: bytes) -> int:
+        self.left = len(data)
+        return super().write(data)
+
+    def txdone(self) -> bool:
+        self.left = max(0, getattr(self, "left", 0) - 1)
+        return not self.left
+
+
+def test_a_transceivers_pin_is_high_until_the_last_bit_has_left(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.head, "UART", FakeTransceiverUart)
+    transceiver = importlib.import_module("firmware.hardware.transceiver")
+    levels: list[tuple[int, int]] = []  # level, bytes left
+
+    class Pin:
+        def value(self, level: int) -> None:
+            levels.append((level, getattr(getattr(head, "_uart", None), "_uart", SimpleNamespace(left=0)).left))
+
+    head: Any = None
+    now = SimpleNamespace(ms=0)
+    clock = SimpleNamespace(
+        ticks_ms=lambda: now.ms, ticks_add=lambda a, b: a + b, ticks_diff=lambda a, b: a - b, sleep_us=lambda us: None
+    )
+    monkeypatch.setattr(transceiver, "time", clock)
+    head = transceiver.TransceiverHead(Pin(), 1, 4, 5, False, False, 16384, SimpleNamespace(value=lambda: 1))
+    head.open(Line(9600))
+    head._uart._uart.left = 0
+    levels.clear()
+    asyncio.run(head.write(b"12345678"))
+    assert levels == [(1, 0), (0, 0)] and head._uart._uart.sent == b"12345678"
+
+    async def is_cancelled() -> None:
+        """300 baud: 8 bytes take 267 ms, of which all but 40 leave the loop to others."""
+        task = asyncio.create_task(head.write(b"12345678"))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    head.open(Line(300))
+    levels.clear()
+    asyncio.run(is_cancelled())
+    assert levels == [(1, 0)]
+    while head._uart._uart.left:
+        assert head.read() == 0
+    head.read()
+    assert levels == [(1, 0), (0, 0)]
 
 
 # --- outbox ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@
 `source` is a meter of tools/optoprobe/virtual, any Source of optical_server, or bytes, played in a loop. `invert`: the
 head's electronics turn the light round, so no light is a low pin. `phase_s`: for how long the meter has been there when
 the probe is switched on. `settings` lie over a Wi-Fi, a broker and the probe id "cellar"; None leaves the file that is
-there. `board` is what board.json holds, else that of the virtual board. `late_ms()` is asked how many ms later than it
+there. `board` is what board.json holds, else that of the virtual board; with a `direction`, nothing
+is sent while its pin is low, and nothing heard while it is high. `late_ms()` is asked how many ms later than it
 wished a sleeping task gets its turn, on a chip that has other things to do.
 
 What is real: all of firmware/ and lib/metering, fresh for every start and seen by nobody else (they are executed with
@@ -543,6 +544,8 @@ class Probe:
             (directory / "settings.json").write_text(json.dumps(_SETTINGS | (settings or {})))
         board = board or json.loads((runtime.REPO / "board_configs" / "virtual.json").read_text())
         (directory / "board.json").write_text(json.dumps(board))
+        self._direction = board["uart"].get("direction")
+        self._direction_pin: Any = None
         self.line = _OpticalMedium(noise, echo, clock_ppm, gap_ns)
         self.line.now_ns = -int(phase_s * NS)
         self.line.mount(source, line, invert, self.line.now_ns)
@@ -722,6 +725,7 @@ class Probe:
             ticks_diff=lambda later, earlier: (later - earlier + _TICKS // 2) % _TICKS - _TICKS // 2,
             ticks_add=lambda ticks, ms: (ticks + ms) % _TICKS,
             sleep_ms=self._sleep,
+            sleep_us=lambda us: self._sleep(-(-us // 1000)),
             sleep=lambda s: self._sleep(round(s * 1000)),
             time=lambda: _EPOCH_S + tasks.now_ms // 1000,
             gmtime=time.gmtime,
@@ -832,9 +836,13 @@ class Probe:
             def __init__(self, number: int, mode: int = 1, pull: int | None = None, invert: bool = False) -> None:
                 self._out = mode == Pin.OUT
                 self._value = 0
+                if number == probe._direction:
+                    probe._direction_pin = self
 
             def value(self, value: int | None = None) -> int | None:
                 if value is not None:
+                    if self is probe._direction_pin:
+                        now().received.clear()  # of what comes while we send nothing is heard
                     self._value = value
                 elif not self._out:
                     now()
@@ -868,7 +876,9 @@ class Probe:
                 return n
 
             def write(self, data: bytes) -> int:
-                now().head_sends(bytes(data))
+                pin = probe._direction_pin
+                if probe._direction is None or pin is not None and pin.value():
+                    now().head_sends(bytes(data))
                 return len(data)
 
             def txdone(self) -> bool:

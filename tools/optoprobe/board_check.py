@@ -120,6 +120,8 @@ def _named_pins(board: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     rgb = led.get("rgb", [])
     yield "uart.rx", board["uart"]["rx"]
     yield "uart.tx", board["uart"]["tx"]
+    if "direction" in board["uart"]:
+        yield "uart.direction", board["uart"]["direction"]
     if "button" in board:
         yield "button", board["button"]
     if led and led["pin"] not in rgb:

@@ -25,7 +25,7 @@ def _line(name: str, board: dict[str, Any]) -> str:
         f"{board['name']}. {board['about']}",
         board.get("chip", "-"),
         ", ".join(rx),
-        uart["tx"],
+        f"{uart['tx']}, direction {uart['direction']}" if "direction" in uart else uart["tx"],
         light,
         board.get("button", "-"),
         "yes" if board["confirmed"] else "not yet",

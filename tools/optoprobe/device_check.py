@@ -92,6 +92,8 @@ class _Part(metaclass=_Kind):
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
+    def value(self, *_: object) -> None: ...
+
 
 @contextlib.contextmanager
 def device_modules() -> Iterator[None]:
