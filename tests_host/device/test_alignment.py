@@ -639,7 +639,7 @@ def test_unplugged(tmp_path):
         (("--port", "/dev/ttyNONE9"), "there is no port /dev/ttyNONE9: plug the head in"),
         (("--port", "x", "--probe", "cellar"), "belong to --broker: leave them out"),
         (("--port", "x", "--line", "9600 8X1"), "give such as '9600 8N1'"),
-        (("--port", "x", "--protocol", "modbus"), "invalid choice: 'modbus'"),
+        (("--port", "x", "--protocol", "nobodys"), "invalid choice: 'nobodys'"),
         (("--broker", "localhost"), "needs --probe ID too"),
         (("--broker", "localhost:x", "--probe", "cellar"), "give HOST or HOST:PORT"),
         (("--broker", "localhost", "--probe", "a/b"), "give the probe's id"),
