@@ -17,7 +17,8 @@ from optoprobe import device_tree, runtime
 from optoprobe.source_tree import is_deployed
 from optoprobe.virtual.sml_meter import SmlMeter
 
-PARTS = ("pyproject.toml", "setup.py", "LICENSE", "boot.py", "main.py", "firmware", "board_configs", "lib", "tools")
+PARTS = ("pyproject.toml", "setup.py", "LICENSE", "boot.py", "main.py", "firmware", "board_configs", "modbus_maps")
+PARTS += ("lib", "tools")
 COMMANDS = ("demo", "decode", "capture", "deploy", "image", "read", "monitor", "simulate", "webflash")
 MOST_PACKAGES = 9  # pip and optoprobe among them
 
@@ -82,6 +83,10 @@ def test_it_says_its_version_and_has_types(stranger):
 def test_each_command_has_its_help(stranger, command):
     assert command in stranger.does("optoprobe", "--help")
     assert stranger.does("optoprobe", command, "--help").startswith(f"usage: optoprobe {command}")
+
+
+def test_the_register_maps_come_along(stranger):
+    assert "abb_b23, carlo_gavazzi_em340," in " ".join(stranger.does("optoprobe", "read", "--help").split())
 
 
 def test_the_page_of_webflash_comes_along(stranger):
