@@ -159,6 +159,8 @@ class Diagnostics:
         last_reported = None
         announcements = 0
         due_s = retry_s = 0
+        fault = ""
+        self._note("started: " + health.restart_cause)
         while True:
             if network.has_ended:  # where it cannot be begun, this ends too, and the chip restarts
                 network.start()
@@ -167,10 +169,15 @@ class Diagnostics:
                 is_lent = network.discovery.lend()  # what else is loaded for a moment waits: there is room for one
                 if network.has_news and not is_lent:
                     call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
+                    before, fault = fault, network.last_fault if network.failed_in_a_row else ""
+                    if fault and fault != before:
+                        self._note(fault)
                 news = self.notice(), network.discovery.announcements
                 uptime_s = health.uptime_s
                 if not is_lent and uptime_s >= retry_s and (news != last_reported or uptime_s >= due_s):
                     retry_s = uptime_s + _RETRY_S
+                    if news[0] and (last_reported is None or news[0] != last_reported[0]):
+                        self._note(news[0])
                     self._publish()
                     last_reported = news
                     due_s = uptime_s + (_DIAGNOSTICS_S if news[1] == announcements else _AGAIN_S)
@@ -185,6 +192,14 @@ class Diagnostics:
                 await asyncio.sleep_ms(_LEND_MS)
                 if network.discovery.wants_code():
                     break
+
+    def _note(self, sentence):
+        """Keep it in the log that outlasts a reset."""
+        uptime_s = self._services.health.uptime_s
+        try:
+            call("firmware.hardware.log_ring", lambda log_ring: log_ring.note(sentence, uptime_s))
+        except MemoryError:
+            gc.collect()
 
     def _publish(self):
         payload = bytearray()

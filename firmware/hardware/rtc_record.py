@@ -2,6 +2,7 @@
 
     0..5      health's: see firmware.hardware.health
     6..       two places of 320 bytes
+    646..     firmware.hardware.log_ring
 
 A place: number of the write (4 bytes), length (2), CRC-32 of these and the record (4), the record. All big-endian.
 """
@@ -31,7 +32,7 @@ class RtcRecord:
     def __init__(self):
         self._rtc = machine.RTC()
         memory = self._rtc.memory()
-        self._memory = bytearray(memory if len(memory) == _SIZE else _SIZE)
+        self._memory = bytearray(memory if len(memory) >= _SIZE else _SIZE)
         self._number = 0
         self._place = 0
         self.data = None
@@ -59,9 +60,15 @@ class RtcRecord:
         at = RTC_BYTES + place * _PLACE_BYTES
         self._memory[at + _HEADER_BYTES : at + _HEADER_BYTES + len(data)] = data
         struct.pack_into(">IHI", self._memory, at, number, len(data), _check(number, data))
-        memory = self._rtc.memory()
-        if len(memory) >= RTC_BYTES:
+        memory = memoryview(self._rtc.memory())
+        if len(memory) >= _SIZE and len(memory) != len(self._memory):
+            whole = bytearray(memory)
+            whole[RTC_BYTES:_SIZE] = memoryview(self._memory)[RTC_BYTES:_SIZE]
+            self._memory = whole
+        elif len(memory) >= RTC_BYTES:
             self._memory[:RTC_BYTES] = memory[:RTC_BYTES]
+            if len(memory) > _SIZE:
+                self._memory[_SIZE:] = memory[_SIZE:]
         self._rtc.memory(self._memory)
         self._number = number
         self._place = place

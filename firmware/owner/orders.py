@@ -1,4 +1,4 @@
-"""What the owner orders in a word: restart, search, read, wipe=NAME, or one setting as key=value. Loaded for a moment.
+"""What the owner orders in a word: restart, search, read, log, wipe=NAME, key=value of a setting. Loaded for a moment.
 
 A setting passes the check of firmware.settings or is refused with its sentence; it is saved whole or not at all, and
 holds from the restart behind it on. Where memory is too short for the check, that is made at the restart. A restart
@@ -54,6 +54,13 @@ def carry_out(payload, services, tell):
         refusal = _read_now(services)
         tell("read is refused: " + refusal if refusal else "read: the meter is asked now")
         return None
+    elif text == "log":
+        mailbox = services.network.mailbox
+        if mailbox.large_message:
+            tell("log is refused: a capture is still being sent")
+        else:
+            mailbox.large_message = call("firmware.hardware.log_ring", lambda ring: _log(ring, services))
+        return None
     elif key == "wipe" and value == services.announcer.probe_id:
         from firmware.owner.wipe import Wipe
 
@@ -66,9 +73,18 @@ def carry_out(payload, services, tell):
             return None
     else:
         controls = ", ".join([name + "=" for name in CONTROLS])
-        tell("an order is refused: it is none of restart, search, read, " + controls)
+        tell("an order is refused: it is none of restart, search, read, log, " + controls)
         return None
     return max(services.health.uptime_s + _SAY_S, _LEAST_UPTIME_S)
+
+
+def _log(ring, services):
+    """The log as a large message: what is kept now, made again for each try."""
+    kept = ring.kept()
+    size = 0
+    for piece in ring.pieces(kept):
+        size += len(piece)
+    return services.announcer.topic("log"), size, lambda: ring.pieces(kept)
 
 
 def _read_now(services):

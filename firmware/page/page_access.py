@@ -30,7 +30,7 @@ _BUSY_S = const(3)  # till another's password has been looked at
 LOGIN, SCRIPT = 0, 1  # who tries is counted apart: a script with an old password locks nobody out
 # Behind our name, where a router adds something to it.
 _DOMAINS = " local lan home internal box fritz.box speedport.ip home.arpa localdomain "
-_DATA = " /api/readings /api/status /metrics "
+_DATA = " /api/readings /api/status /api/log /metrics "
 _FILES = " /api/capture "
 _ACTIONS = " /api/logout /api/restart /api/search /api/alignment /api/capture /api/wipe "
 

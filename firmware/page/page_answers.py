@@ -12,6 +12,7 @@ from firmware import VERSION
 from firmware.page.page_members import NO_POINT, members
 from firmware.page.page_request import JSON, TEXT, Refused
 from metering.register import CUMULATIVE, INSTANTANEOUS
+from metering.unload import unload
 
 _CAPTURE_FILE = "capture.txt"
 _PIECE = const(128)
@@ -26,6 +27,8 @@ async def answer(door, exchange, session):
     path = exchange.path
     if path == "/metrics":
         await _send_metrics(door, exchange)
+    elif path == "/api/log":
+        await _send_log(exchange)
     elif path == "/api/capture":
         await _send_capture(door, exchange, exchange.query == "full")
     else:
@@ -105,6 +108,15 @@ async def _send_status(door, exchange, session):
     await exchange.send((capture % (_json(services.network.opened_s is not None), _json(is_busy), size)).encode())
     if session:
         await exchange.send(b', "token": "%s"' % session[1].encode())
+
+
+async def _send_log(exchange):
+    from firmware.hardware import log_ring
+
+    unload("firmware.hardware.log_ring")
+    await exchange.begin(200, JSON)
+    for piece in log_ring.pieces(log_ring.kept()):
+        await exchange.send(piece)
 
 
 def _json(truth):

@@ -73,6 +73,7 @@ async def _run(why):
         print("optoprobe: " + problem)
     if why == SAFE_MODE:
         sentence = _SAFE_MODE % (health.restart_cause, _ALONE_S // 60)
+        call("firmware.hardware.log_ring", lambda log_ring: log_ring.note(sentence, health.uptime_s))
         print("optoprobe: " + sentence)
     elif why == ASKED_FOR:
         print("optoprobe: set-up: asked for; metering goes on in %d minutes at the latest" % (_ALONE_S // 60))

@@ -646,6 +646,7 @@ def test_unplugged(tmp_path):
         (("--broker", "localhost", "--probe", "cellar", "--prefix", "#"), "give letters, digits"),
         (("--broker", "localhost", "--probe", "cellar", "--line", "9600 8N1"), "leave --protocol and --line out"),
         (("--broker", "localhost", "--probe", "cellar", "--password-file", "x"), "give --user too"),
+        (("--port", "x", "--log"), "--log belongs to --broker"),
         (("--broker", "localhost", "--probe", "c", "--user", "u", "--password-file", "/none"), "cannot be read (No "),
     ],
 )

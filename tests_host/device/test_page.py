@@ -75,6 +75,15 @@ def test_status_has_what_the_diagnostics_have(there: PageBoard) -> None:
     assert "token" not in there.client.ask("GET", "/api/status", basic(PASSWORD)).object()
 
 
+def test_the_log_tells_what_was_wrong(there: PageBoard) -> None:
+    for headers in ({}, basic(PASSWORD)):
+        answer = there.client.ask("GET", "/api/log", headers)
+        assert answer.status == 200
+        log = json.loads(answer.body)
+        assert ["started: power on", 1, 0, 0] in log and all(len(line) == 4 for line in log)
+    assert there.client.ask("GET", "/api/log", {"Cookie": ""}).status == 401
+
+
 def test_the_graph_has_the_power_in_whole_watts(device: Any) -> None:
     page_members = importlib.import_module("firmware.page.page_members")
     for live, watts in (

@@ -60,6 +60,8 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
         page.until("Number(document.getElementById('bar').getAttribute('aria-valuenow')) > 0", START_S)
         page.click("Ausrichten beenden")
         page.sees("Ausrichten beginnen", START_S)
+        page.click("Protokoll")
+        page.sees("started: power on (0 s nach einem Start)", START_S)
         page.click("English")
         page.sees("Start alignment")
         assert not page.value(NAMELESS)

@@ -5,6 +5,7 @@
     --broker   a head on a probe: the probe's alignment mode is switched on over MQTT, and what it says is shown
                ON or OFF, not retained  ──►  <prefix>/<probe>/alignment/set
                <prefix>/<probe>/alignment  ──►  {"score": 87, "best": 93, "words": "..."} once a second
+    --log      with --broker, instead: what was wrong with the probe lately, as it keeps it
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
     )
     where = add_where(parser, "of the port, such as '2400 8E1'")
     where.add_argument("--console", metavar="PORT", help="serial port of a probe: what it says, line by line")
+    parser.add_argument("--log", action="store_true", help="of a probe: what was wrong lately, over its last restarts")
     parser.add_argument(
         "--protocol",
         choices=decoding.protocol_names(),
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         with _interruptible():
             if args.console:
                 return _of_a_console(args)
+            if args.log:
+                return _log_of_a_probe(args, password)
             screen = _Screen()
             if args.port:
                 _of_a_port(args, screen)
@@ -90,6 +94,8 @@ def _say(text: str) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     check_where(args)
+    if args.log and (not args.broker or args.seconds):
+        raise CommandFailed("--log belongs to --broker and --probe, and needs no --seconds", 2)
     if not args.port and (args.protocol or args.line):
         raise CommandFailed("a probe knows its meter by itself: leave --protocol and --line out", 2)
 
@@ -172,6 +178,14 @@ def _of_a_probe(args: argparse.Namespace, password: str | None, screen: _Screen)
     probe = ProbeAlignment(address_of(args), args.user, password, args.probe, topic_of(args), args.tls_ca)
     with contextlib.closing(probe):
         probe.watch(screen.show, args.seconds)
+
+
+def _log_of_a_probe(args: argparse.Namespace, password: str | None) -> int:
+    from ..probe_log import ask_log
+
+    for line in ask_log(address_of(args), args.user, password, args.probe, topic_of(args), args.tls_ca):
+        print(line, flush=True)
+    return 0
 
 
 def _of_a_console(args: argparse.Namespace) -> int:
