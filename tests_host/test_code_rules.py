@@ -208,6 +208,7 @@ EXTRA = {
     "firmware/setup/setup_trial.py": {"umqtt"},  # a session that is tried, over network's sockets
     "firmware/mqtt/wifi_trial.py": {"_thread", "network"},  # the Wi-Fi for a moment, while its owner waits
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment
+    "firmware/hardware/log_ring.py": {"machine"},  # as rtc_record
     "firmware/hardware/rtc_record.py": {"machine"},  # RTC memory, as store has flash
     "firmware/mqtt/forget_topics.py": {"umqtt"},  # its exception: what a broker lets nobody read stays
     "firmware/mqtt/time_sync.py": {"ntptime"},  # network's, loaded where the time is needed
