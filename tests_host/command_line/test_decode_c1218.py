@@ -15,6 +15,7 @@ from metering.line import Line
 from optoprobe import Rejected, Telegram, cli, masking, runtime, sessions, transcript
 from optoprobe.capture_file import Capture, Segment
 from optoprobe.virtual.c1218_meter import C1218Meter, NesContents, framed, table_reply
+from optoprobe.virtual.c1219_contents import C1219Contents
 from optoprobe.virtual.serial_meter import SerialMeter
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "c1218"
@@ -76,6 +77,24 @@ def test_pieces_in_order_are_one_reply_and_what_comes_twice_is_one():
 def test_of_another_kind_of_meter_and_of_a_table_nobody_asked_for_nothing_is_told():
     assert told(conversation(bytes.fromhex("0000010000")))[0] == []
     assert told([line for line in conversation() if not line[0]])[0] == []
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_standard_tables_are_told_as_another_reader_read_them(is_whole):
+    contents = C1219Contents(clock=4)
+    tables = contents.tables(0)
+    lines, toggle = [(True, framed(b"\x20")), (False, framed(contents.ident))], TOGGLE
+    for table in (0, 23, 52, 1, 11, 12, 16, 22, 21):
+        for at, data in [(0, tables[table])] if is_whole else [(0, tables[table][:4]), (4, tables[table][4:])]:
+            asked = psem_request.read(table) if is_whole else psem_request.read_part(table, at, len(data))
+            lines += [(True, framed(asked, toggle)), (False, framed(table_reply(data), toggle))]
+            toggle ^= TOGGLE
+    (telegram,), rejected = told(lines)
+    assert rows_of(telegram) == contents.expected(23, 0) and telegram.meter_id == contents.number
+    assert telegram.timestamp == "2026-05-28T20:26:40Z" and [one.reason for one in rejected] == ["left out"]
+    without = [line for line in lines if line[1][6:9] not in (b"\x30\0\x10", b"\x3f\0\x10")]
+    telegrams, rejected = told(without)
+    assert telegrams == [] and "table 16: not in this recording" in rejected[-1].detail
 
 
 def test_any_transcript_gives_right_values_or_rejections():

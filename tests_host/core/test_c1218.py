@@ -25,7 +25,7 @@ from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.serial_meter import SerialMeter
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "c1218"
-READS = {0x20, 0x21, 0x30, 0x3F, 0x50, 0x51, 0x52}
+READS = {0x20, 0x21, 0x30, 0x3F, 0x50, 0x51, 0x52, 0x60}
 
 
 def rows(listener):
@@ -106,9 +106,11 @@ def test_every_request_reads():
     requests += [psem_request.security(password) for password in (b"", b"p" * 20)]
     requests += [psem_request.read(t) for t in (0, 7, 65535)]
     requests += [psem_request.read_part(t, o, 8) for t in (0, 7, 2071) for o in (0, 0xABCDEF)]
+    requests.append(psem_request.negotiate(128, 8))
     assert {request[0] for request in requests} == READS
     made = {name for name in vars(psem_request) if not name.startswith("_") and name != "const"}
-    assert made == {"IDENT", "TERMINATE", "LOGOFF", "refusal", "logon", "security", "read", "read_part", "table_data"}
+    encoders = {"IDENT", "TERMINATE", "LOGOFF", "logon", "security", "read", "read_part", "negotiate"}
+    assert made == encoders | {"refusal", "agreed", "table_data"}
     assert psem_request.read_part(0x1234, 0x56789A, 0xBCDE).hex() == "3f123456789abcde"
 
 
@@ -193,12 +195,12 @@ def test_a_refused_logon_is_told_in_words(code):
     assert not telegrams and psem_request.refusal(code) in conversation.explanation
 
 
-def test_of_another_kind_of_meter_nothing_is_published():
+def test_tables_of_nes_meters_are_believed_of_none_but_these():
     contents = NesContents()
     contents.ident = bytes.fromhex("0000010000")
     meter = C1218Meter(contents=contents)
     conversation, telegrams = read(meter)
-    assert not telegrams and conversation.failed["no values"] == 1 and set(meter.services) == {0x20, 0x21}
+    assert not telegrams and conversation.failed["no values"] == 1 and 0x3F not in meter.services
 
 
 @pytest.mark.parametrize("address", ["x", "65536", "1:elevenchars", "-1"])
@@ -246,7 +248,7 @@ def test_a_reply_without_end_is_given_up():
     with pytest.raises(StopIteration) as stop:
         while True:
             given = next(coming, b"") if steps.send(given)[0] == EXPECT else None
-    assert stop.value.value is False and link.reply == b"" and "not in order" in link.why
+    assert stop.value.value is False and link.reply == b"" and "too long" in link.why
 
 
 def test_a_verdict_forgets_the_sessions_without_one():

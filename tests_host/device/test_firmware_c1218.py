@@ -37,6 +37,16 @@ def test_a_meter_comes_up_to_the_hub(tmp_path: Path) -> None:
         assert PASSWORD not in str(probe.log)
 
 
+def test_standard_tables_come_up_to_the_hub(tmp_path: Path) -> None:
+    meter = simulated.of("c1218").make("c1218-tables-big", ())
+    with Probe(tmp_path, meter, {"protocol": "c1218", "interval_s": 10}) as probe:
+        assert probe.run_until(30, done=lambda: probe.of("/state")), (probe.log, probe.notice())
+        told = [shown_of_codes(sent.expected) for sent in probe.sent if sent.expected]
+        said = {key: Decimal(value) for key, value in probe.of("/state")[0].object().items()}
+        assert said in told and set(said) == {"energy_import", "energy_export", "reactive_energy_import"}
+        assert f"/{meter.number}/" in probe.of("/state")[0].topic and probe.notice() == ""
+
+
 def test_a_wrong_password_is_told_and_tried_once(tmp_path: Path) -> None:
     meter = C1218Meter(password=b"12345")
     with Probe(tmp_path, meter, {"protocol": "c1218", "meter_password": "54321"}) as probe:

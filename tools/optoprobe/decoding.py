@@ -252,7 +252,7 @@ def telegram(listener: Any) -> Telegram:
         listener.printed_id() or None,
         date_time_text(listener.date_time())
         if hasattr(listener, "date_time")
-        else _utc_text(time)
+        else utc_text(time)
         if kind in (TIMESTAMP, LOCAL_TIMESTAMP)
         else None,
         tuple(_registers(listener)),
@@ -313,7 +313,7 @@ def register_of(reading: Any, measures: str | None) -> Register:
     )
 
 
-def _utc_text(seconds: int | None) -> str | None:
+def utc_text(seconds: int | None) -> str | None:
     """Seconds since 1970 as ISO 8601 in UTC; None where there are none or they are past the year 9999."""
     if seconds is None:
         return None

@@ -1,18 +1,31 @@
 """Asking a meter in ANSI C12.18: a session that only reads. Packets: metering.c1218.psem_frame.
 
     20                        who are you?
+    60 bytes, packets         of no NES meter: longer replies may come
     50 user id, user          logon
     51 password               where one is set: sent once in a session, never a second time behind a refusal
-    3F table, offset, count   the tables of metering.c1218.nes_tables
+    3F table, offset, count   the tables of metering.c1218.nes_tables, of others those of c1219_tables
+    30 table                  of a meter that gives no parts of tables
     52, 21                    logoff, terminate
 
-A refused password is not tried again for four hours, then for a day each time, as meters lock. Of other meters than
-NES nothing is published yet: the scale of their registers stands in tables that are not decoded here.
+A refused password is not tried again for four hours, then for a day each time, as meters lock.
 """
 
 from metering.c1218 import nes_tables
 from metering.c1218.psem_link import PsemLink
-from metering.c1218.psem_request import IDENT, LOGOFF, TERMINATE, logon, read_part, refusal, security, table_data
+from metering.c1218.psem_request import (
+    IDENT,
+    LOGOFF,
+    TERMINATE,
+    agreed,
+    logon,
+    negotiate,
+    read,
+    read_part,
+    refusal,
+    security,
+    table_data,
+)  # fmt: skip
 from metering.compat import const
 from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
@@ -23,6 +36,11 @@ _PAUSES_S = (30, 60, 120, 300)
 _PASSWORD_PAUSE_S = const(14400)
 _LONG_PASSWORD_PAUSE_S = const(86400)
 _MOST_UNJUDGED = const(2)  # sessions in a row that the password was sent in and no verdict came
+_PACKET_BYTES = const(128)
+_PACKETS = const(8)
+_ALONE_BYTES = const(56)  # of data of a reply, where nothing was agreed upon
+_TABLE_BYTES = const(4)  # of a reply beside a table's bytes
+_MOST_PART = const(240)
 _MOST_USER = const(10)
 _MOST_PASSWORD = const(20)
 
@@ -34,7 +52,7 @@ _SENTENCES = (
     "the meter does not identify itself (%s): move the head, keep light away",
     "the meter's answers fail to come (%s): move the head, keep light away",
     "the meter refuses to go on: %s",
-    "the meter is not of the NES kind: the scale of its registers is not known here, so that nothing is published",
+    "the meter tells nothing that is certain: %s, so that nothing is published",
     "the meter refuses the password: %s. It is not tried again for hours, as meters lock",
     "the meter address of such a meter is its user id, 0 to 65535, or user id:user of ten characters at most; "
     "the password has twenty at most",
@@ -69,6 +87,7 @@ class Conversation:
         self._is_password_good = False
         self._unjudged = 0
         self._detail = ""
+        self._reply_bytes = _ALONE_BYTES
         self.pause_s = interval_s or _INTERVAL_S
         self.answers = False
         self.password_withheld = False
@@ -138,14 +157,20 @@ class Conversation:
     def _past_ident(self, ident):
         if self._password and self.password_withheld and not self._is_password_good:
             return None
-        if not nes_tables.is_nes(ident):
-            return "no values"
+        is_nes = nes_tables.is_nes(ident)
+        if not is_nes:
+            if not (yield from self._link.request(negotiate(_PACKET_BYTES, _PACKETS))):
+                self._detail = self._link.why or "nothing came"
+                return "bad data"
+            self._reply_bytes = max(_ALONE_BYTES, agreed(self._link.reply))
         outcome = yield from self._ask(logon(self._user_id, self._user))
         if outcome:
             return outcome
         if self._password:
             outcome = yield from self._secure()
-        if not outcome:
+        if not outcome and not is_nes:
+            outcome = yield from self._read_tables()
+        elif not outcome:
             self._listener.begin(nes_tables.number_of(ident))
             for table, count in nes_tables.WANTED:
                 failed = yield from self._take(table, count)
@@ -199,6 +224,46 @@ class Conversation:
         for reading in nes_tables.readings(table, data):
             self._listener.note(reading)
         return ""
+
+    def _read_tables(self):
+        """Of a meter whose tables say what they hold."""
+        from metering.c1218.c1219_tables import C1219Tables
+
+        listener = self._listener
+        tables = C1219Tables()
+        while tables.table >= 0:
+            outcome = yield from self._take_parts(tables)
+            if outcome:
+                return outcome
+        listener.name(tables.number)
+        listener.clock = tables.clock
+        for reading in tables.readings:
+            listener.note(reading)
+        self._detail = tables.why
+        return "" if tables.readings else "no values"
+
+    def _take_parts(self, tables):
+        number = tables.table
+        offset, count, step = tables.wanted()
+        start, end = offset, offset + count
+        data = bytearray()
+        while True:
+            part = min(end - start, (min(self._reply_bytes - _TABLE_BYTES, _MOST_PART) // step) * step)
+            failed = yield from self._ask(read_part(number, start, part) if count else read(number))
+            if failed == "service refused":
+                tables.take(None, 0, self._detail)
+                return ""
+            if failed:
+                return failed
+            got = table_data(self._link.reply)
+            if got is None or count and len(got) != part:
+                self._detail = "table %d" % number
+                return "bad data"
+            data.extend(got)
+            start += part
+            if start >= end:
+                tables.take(data, offset)
+                return ""
 
     def _note(self, reason):
         self.failures += 1

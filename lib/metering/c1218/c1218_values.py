@@ -3,7 +3,7 @@ of: metering.c1218.c1218_poll knows, and puts the values in here.
 """
 
 from metering.line import Line
-from metering.listener import NOTHING, Listener
+from metering.listener import NOTHING, TIMESTAMP, Listener
 
 
 class C1218Values(Listener):
@@ -18,6 +18,7 @@ class C1218Values(Listener):
         self._values = []
         self._is_offered = False
         self._id = ""
+        self.clock = None  # of the meter, seconds since 1970 UTC
 
     def feed(self, data, start, end):
         self.skipped = (self.skipped + end - start) & 0x3FFFFFFF
@@ -27,6 +28,11 @@ class C1218Values(Listener):
         """A meter is asked that says of itself that it is `number`, "" where it does not say."""
         self._values = []
         self._is_offered = False
+        self._id = number
+        self.clock = None
+
+    def name(self, number):
+        """It says so in one of its tables, later than begin()."""
         self._id = number
 
     def note(self, reading):
@@ -45,6 +51,8 @@ class C1218Values(Listener):
             return NOTHING
         self._is_offered = False
         self.n_values = len(self._values)
+        if self.clock is not None:
+            self.time_kind, self.time_value = TIMESTAMP, self.clock
         return self._accept(0)
 
     def readings(self):

@@ -70,7 +70,10 @@ class PsemLink:
                 if mark == self._last:
                     continue  # the same again: our 06 was lost
                 self._last = mark
-                if not self._fits(got, expected, len(parts)):
+                if len(parts) + len(got) > _MOST_BYTES:
+                    self.why = "its reply is too long"
+                    return False
+                if not _fits(got, expected):
                     self.why = "its packets are not in order"
                     return False
                 expected = got[3] - 1
@@ -81,13 +84,12 @@ class PsemLink:
                     return True
         return False
 
-    def _fits(self, got, expected, held):
-        """Is the packet the one that must come now?"""
-        control, sequence = got[2], got[3]
-        if held + len(got) > _MOST_BYTES:
-            return False
-        if expected < 0:
-            if control & MULTI:
-                return bool(control & FIRST) and 0 < sequence < _MOST_PACKETS
-            return not sequence
-        return control & (MULTI | FIRST) == MULTI and sequence == expected
+
+def _fits(got, expected):
+    """Is the packet the one that must come now?"""
+    control, sequence = got[2], got[3]
+    if expected < 0:
+        if control & MULTI:
+            return bool(control & FIRST) and 0 < sequence < _MOST_PACKETS
+        return not sequence
+    return control & (MULTI | FIRST) == MULTI and sequence == expected

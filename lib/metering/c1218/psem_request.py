@@ -1,4 +1,4 @@
-"""What is asked of a meter in ANSI C12.18: these seven services read, and no other is encoded here.
+"""What is asked of a meter in ANSI C12.18: these eight services read, and no other is encoded here.
 
 Source: ANSI C12.18-2006, 4.2. Writing (4F, 40) and procedures, which are writes to table 7, do not exist in this code.
 """
@@ -9,6 +9,7 @@ IDENT = b"\x20"
 TERMINATE = b"\x21"
 LOGOFF = b"\x52"
 
+_NEGOTIATE = const(0x60)  # without a rate: this one stays
 _READ = const(0x30)
 _READ_PART = const(0x3F)
 _LOGON = const(0x50)
@@ -46,6 +47,18 @@ def security(password):
     """`password` at most twenty bytes. A shorter one ends in zeros, as termineter 1.0.6 sends it: the standard does not
     say, and the captured one has all twenty. Whose meter wants blanks sets them with the password."""
     return bytes((_SECURITY,)) + (password + bytes(_PASSWORD_BYTES))[:_PASSWORD_BYTES]
+
+
+def negotiate(packet_bytes, packets):
+    """So long packets, head and CRC counted, and so many for a reply may come."""
+    return bytes((_NEGOTIATE, packet_bytes >> 8, packet_bytes & 0xFF, packets))
+
+
+def agreed(reply):
+    """Bytes of data that a reply to negotiate() lets come at once, 0 for none."""
+    if len(reply) < 4 or reply[0]:
+        return 0
+    return max(0, (reply[1] << 8 | reply[2]) - 8) * reply[3]
 
 
 def read(table):

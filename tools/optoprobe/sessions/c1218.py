@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from metering.c1218 import nes_tables
+from metering.c1218.c1219_tables import C1219Tables
 from metering.c1218.psem_frame import BEGIN, CRC_BYTES, FIRST, HEAD_BYTES, MOST_DATA, MULTI, found
 from metering.c1218.psem_request import refusal, table_data
 from metering.reading import Reading
 
-from ..decoding import Rejected, Telegram, register_of
+from ..decoding import Rejected, Telegram, register_of, utc_text
 from ..transcript import Burst
 
 _NAME = "c1218"
 _MOST_REPLY = 4096
 _IDENT, _READ, _READ_PART = 0x20, 0x30, 0x3F
+_REGISTERS = 23  # table
 _UNKNOWN = b"\xff"  # a request that came damaged: its reply says nothing
 
 
@@ -47,6 +49,7 @@ class _Session:
         self._is_nes = False
         self._number = ""
         self._readings: list[Reading] = []
+        self._tables: dict[int, tuple[int, bytes]] = {}  # of no NES meter: where its bytes begin, and these
 
     def take(self, burst: Burst, offset: int) -> Iterator[Telegram | Rejected]:
         if burst.damage:
@@ -109,15 +112,31 @@ class _Session:
                 self._tell(table, int.from_bytes(request[3:6], "big"), data)
 
     def _tell(self, table: int, start: int, data: bytes) -> None:
-        if self._is_nes and not start:
+        if not self._is_nes:
+            begin, before = self._tables.get(table, (0, b""))
+            is_next = before and start == begin + len(before)
+            self._tables[table] = (begin, before + data) if is_next else (start, data)
+        elif not start:
             wanted = dict(nes_tables.WANTED)
             if len(data) >= wanted.get(table, MOST_DATA + 1):
                 self._readings += nes_tables.readings(table, data)
 
     def end(self) -> Iterator[Telegram | Rejected]:
         """The session is over."""
+        clock = None
+        if _REGISTERS in self._tables:
+            tables = C1219Tables()
+            while tables.table >= 0:
+                begin, data = self._tables.get(tables.table, (0, None))
+                if begin and tables.table != _REGISTERS:
+                    data = None
+                tables.take(data, begin, "not in this recording, or not from its begin on")
+            self._readings, self._number = tables.readings, tables.number
+            clock = utc_text(tables.clock)
+            if tables.why:
+                yield Rejected(self._offset, "left out", tables.why, protocol=_NAME)
         if self._readings:
             rows = tuple(register_of(reading, None) for reading in self._readings)
-            yield Telegram(_NAME, self._offset, self._number or None, None, rows)
-        self._readings = []
+            yield Telegram(_NAME, self._offset, self._number or None, clock, rows)
+        self._readings, self._tables = [], {}
         self._number, self._is_nes = "", False

@@ -6,17 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..virtual.c1218_meter import QUIRKS, C1218Meter
+from ..virtual.c1219_contents import C1219Contents
 
 __all__ = ["METERS", "OPTIONS", "QUIRKS", "make", "settings"]
 METERS = {
     "c1218": "NES (ANSI C12.18)",
     "c1218-password": "NES (ANSI C12.18) with a password",
+    "c1218-tables": "ANSI C12.18 with standard tables (C12.19)",
+    "c1218-tables-big": "the same, high bytes first",
 }
 OPTIONS = ("password", "reaction_ms")
 _USER_ID, _USER, _PASSWORD = 2, b"reader", "25083711049526371042"
 
 
 def make(name: str, quirks: Iterable[str], *, seed: int = 1, password: str = "", **options: Any) -> C1218Meter:
+    if name.startswith("c1218-tables"):
+        options["contents"] = C1219Contents(seed=seed, is_big=name.endswith("big"))
     if not password and name != "c1218-password":
         return C1218Meter(seed=seed, quirks=quirks, **options)
     secret = (password or _PASSWORD).encode()
