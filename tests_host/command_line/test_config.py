@@ -235,6 +235,14 @@ def test_an_import_brings_the_certificates_that_lie_beside_it(capsys, board, sig
     assert code == 0 and "mqtt_ca.der, mqtt_cert.der, mqtt_key.der" in out
 
 
+def test_a_register_map_comes_with_its_setting_and_goes_with_it(capsys, board):
+    code, out, error = run(capsys, "--port", board.port, "--set", "protocol=modbus", "--set", "modbus_map=abb_b23")
+    assert (code, error) == (0, "") and on(board) == THERE | {"protocol": "modbus", "modbus_map": "modbus_map.json"}
+    assert "B23" in board.ask("print(open('modbus_map.json').read())")
+    code, out, _ = run(capsys, "--port", board.port, "--unset", "modbus_map")
+    assert code == 0 and "modbus_map.json" not in board.ask("import os; print(os.listdir())")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from optoprobe import cli, device_check, placed_files, register_map, simulated
+from optoprobe import cli, device_check, device_tree, placed_files, register_map, simulated, source_tree
 from optoprobe.virtual.serial_meter import SerialMeter
 
 KEY = register_map.KEY
@@ -31,6 +31,17 @@ def test_only_the_chosen_map_goes_onto_a_board_and_nothing_for_people(own):
     assert json.loads(files[register_map.FILE])["name"] == "my own"
     assert placed_files.placed({"protocol": "sml"}, own.parent)[1] == {}
     assert placed_files.placed({"protocol": "modbus"}, own.parent, is_all=False)[1] == {}
+
+
+def test_the_tree_of_a_board_holds_the_map(own):
+    """What deploy, flash and image bring."""
+    settings = own.parent / "settings.json"
+    settings.write_text(json.dumps(NAMED | {KEY: own.name}))
+    tree = own.parent / "tree"
+    files = device_tree.build(tree, source_tree.board_files()["virtual"], settings, compiled=False)
+    assert [file.name for file in files if "map" in file.name and file.suffix == ".json"] == [register_map.FILE]
+    assert json.loads((tree / "settings.json").read_text())[KEY] == register_map.FILE
+    assert json.loads((tree / register_map.FILE).read_text())["name"] == "my own"
 
 
 def test_in_a_file_of_settings_a_map_is_meant_from_there(own):
