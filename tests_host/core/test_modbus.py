@@ -203,6 +203,8 @@ def register(**keys):
         ([], "the map"),
         (changed(nmae=1), "nmae"),
         (changed(name=""), "name"),
+        (changed(name="x" * 41), "name"),
+        (changed(maker=7), "maker"),
         (changed(line="9600 7E1"), "line"),
         (changed(line="9601 8N1"), "line"),
         (changed(line=9600), "line"),

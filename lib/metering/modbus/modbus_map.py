@@ -25,6 +25,7 @@ from metering.modbus.modbus_frame import MOST_REGISTERS, READ_COILS, READ_HOLDIN
 
 MOST_VALUES = const(40)
 _LAST = const(0xFFFF)
+_MOST_TEXT = const(40)  # in names of entities and topics
 _MOST_EXPONENT = const(12)
 _WORDS = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "u64": 4, "f32": 2}
 _LINES = {"8E1": ("E", 1), "8N1": (None, 1), "8N2": (None, 2)}
@@ -85,8 +86,9 @@ class ModbusMap:
         _known(data, _KEYS, "the map")
         self.name = data.get("name")
         self.maker = data.get("maker", "")
-        if not isinstance(self.name, str) or not self.name or not isinstance(self.maker, str):
-            raise MapError("modbus map: name and maker must be texts")
+        for text, least in ((self.name, 1), (self.maker, 0)):
+            if not isinstance(text, str) or not least <= len(text) <= _MOST_TEXT:
+                raise MapError("modbus map: name and maker must be texts of up to %d characters" % _MOST_TEXT)
         self.line = line_of(data.get("line"))
         self.function = _number(data.get("function", READ_INPUT), READ_COILS, READ_INPUT, "function")
         if self.function < READ_HOLDING:
