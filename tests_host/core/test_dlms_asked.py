@@ -188,7 +188,7 @@ def test_no_byte_of_a_service_that_writes_can_be_made():
     with pytest.raises(ValueError, match="32"):
         xdlms.read([1] * 33)
     with pytest.raises(ValueError, match="proof"):
-        xdlms.prove(1, bytes(65))
+        xdlms.prove(1, bytes(97))
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,7 @@ def test_what_is_wrong_in_the_options_is_told_and_no_password_goes_out_then():
         ("auth=HIGHMD6", "auth is one of HIGH HIGHGMAC"),
         ("auth=HIGHMD5 secret=HEX", "hexadecimal"),
         ("auth=HIGHGMAC", "meter_key"),
-        ("auth=HIGHECDSA", "auth is one of"),
+        ("auth=HIGHECDSA", "signing_key=FILE"),
         ("security=BOTH auth=LOW", "meter_key"),
         ("ciphering=DEDICATED auth=LOW", "meter_key"),
         ("auth=HIGHSHA1 system_title=12", "16 hexadecimal"),

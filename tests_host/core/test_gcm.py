@@ -112,7 +112,7 @@ def test_aes_of_fips_197():
     assert buf == out[:48]
 
 
-@pytest.mark.parametrize("n", [0, 8, 15, 17, 24, 32])
+@pytest.mark.parametrize("n", [0, 8, 15, 17, 24, 31])
 def test_a_key_has_16_bytes(n):
     with pytest.raises(ValueError, match="16 bytes"):
         Gcm(bytes(n))

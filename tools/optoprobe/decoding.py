@@ -13,7 +13,7 @@ from typing import Any
 
 from metering import protocols
 from metering.detection.candidates import load_probes, signature
-from metering.dlms.meter_key import KEY_DIGITS, key_bytes
+from metering.dlms.meter_key import KEY_DIGITS, key_bytes, key_digits
 from metering.line import SWITCH, Line
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
@@ -191,6 +191,19 @@ def clean_key(name: str, key: str | None) -> bytes | None:
         ) from None
     if key is not None and cleaned is None:
         raise ValueError(f"{name} is empty; give {KEY_DIGITS} hexadecimal digits, as your network operator sent them")
+    return cleaned
+
+
+def clean_long_key(name: str, key: str | None) -> bytes | None:
+    """The 32 bytes of a `key` of AES-256, None for none. Raises ValueError, which never shows the key itself."""
+    if key is None:
+        return None
+    try:
+        cleaned = bytes.fromhex(key_digits(key))
+    except ValueError:
+        cleaned = b""
+    if len(cleaned) != KEY_DIGITS:
+        raise ValueError(f"{name}: give {2 * KEY_DIGITS} hexadecimal digits, as suite 2 has them")
     return cleaned
 
 

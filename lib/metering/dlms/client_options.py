@@ -14,6 +14,7 @@ _MOST = {
     "scan_rate_ms": 86400000,
     "reconnect_time": 86400,
 }
+_OF_COMPUTER = ("suite", "signing_key", "meter_certificate")
 _CHOICES = {
     "mode": "IEC, DLMS, DLMS-HDLC or DLMS-WRAPPER",
     "type": "LN or SN",
@@ -56,7 +57,7 @@ class Options:
             elif word in ("auth=NONE", "auth=LOW"):
                 self.has_password = value == "LOW"
                 self.auth = [word]
-            elif key in ("auth", "security", "ciphering", "system_title", "counter", "secret"):
+            elif key in ("auth", "security", "ciphering", "system_title", "counter", "secret") or key in _OF_COMPUTER:
                 self.security.append(word)
             elif key == "obis_job":
                 self.jobs = _jobs(value)

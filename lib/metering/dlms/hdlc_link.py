@@ -25,13 +25,14 @@ from metering.dlms.hdlc_station import (
     information_control,
     ready_control,
 )
-from metering.line import EXPECT, SEND
+from metering.line import EXPECT, MAX_SENT, SEND
 
 MAX_APDU = const(512)  # what a meter is told that we take
 REJECTED_FRAME = const(0x97)  # FRMR: the meter has lost the thread
 _GAP_MS = const(500)  # between two characters of a frame; the norm has 25, adapters and busy chips more
 _MOST_FRAMES = const(8)  # heard for one that is due
 _MOST_SEGMENTS = const(64)
+_FRAME_BYTES = const(14)  # of a frame, beside its information, with addresses of 4 and 1 bytes
 _FLAG = b"\x7e"
 
 
@@ -88,7 +89,8 @@ class HdlcLink:
         kind = yield from self._ask(self._frame_of(SNRM), (UA, DM))
         if kind == UA:
             try:
-                self._most_taken = agreed_sizes(self._heard, self._frame.info_at, self._frame.info_end)[1]
+                taken = agreed_sizes(self._heard, self._frame.info_at, self._frame.info_end)[1]
+                self._most_taken = min(taken, MAX_SENT - _FRAME_BYTES)
             except Malformed as error:
                 self.why = str(error)
                 return False

@@ -48,7 +48,6 @@ from metering.dlms.xdlms import (
 _INVOKE = const(0xC1)
 _DATA = const(1)
 _VALUE = const(2)
-_CHALLENGE_BYTES = const(16)
 _LEAST_CHALLENGE = const(8)
 _MOST_CHALLENGE = const(64)
 _SHORT_BY_TWO = b"\xaa\x10\x80\x10"  # Gurux's server in Python counts the challenge without its head
@@ -82,7 +81,13 @@ class _Answer(Association):
 
 
 class High:
-    """One meter's. `detail` says why it has failed; `wants_counter`: it should be asked first for the counter."""
+    """One meter's. `detail` says why it has failed; `wants_counter`: it should be asked first for the counter.
+
+    HighEcdsa and suites 1 and 2: metering.on_computer.signed_suites.
+    """
+
+    CHALLENGE_BYTES = 16
+    SESSION_KEY_BYTES = 16
 
     def __init__(self, link, context, max_apdu, options, cipher):
         """`options` SecurityOptions, `cipher` an OwnCipher or None."""
@@ -142,9 +147,9 @@ class High:
     def _request(self):
         """The AARQ; b"" where there is no counter for it, and the link is told."""
         mechanism, context = self._mechanism, self._context
-        self._own = os.urandom(_CHALLENGE_BYTES)
+        self._own = os.urandom(self.CHALLENGE_BYTES)
         cipher = self._cipher
-        dedicated = os.urandom(_AES_BYTES) if self._services == DEDICATED else b""
+        dedicated = os.urandom(self.SESSION_KEY_BYTES) if self._services == DEDICATED else b""
         if cipher:
             cipher.begin(dedicated)
         size = self._max_apdu - _OVERHEAD if self._is_ciphered else self._max_apdu
@@ -156,7 +161,7 @@ class High:
             except Unconvinced as error:
                 self._link.why = str(error)
                 return b""
-        has_title = cipher or mechanism == HIGH_SHA256
+        has_title = cipher or mechanism >= HIGH_SHA256
         secret = self._own if mechanism > LOW else self._secret
         secret = secret if mechanism else b""
         return request(context, mechanism, secret, size, self._title if has_title else b"", wanted)
@@ -229,11 +234,13 @@ class High:
         if end - at < 4 or buf[at] != 1 or buf[at + 1] or buf[at + 2] != OCTETS or buf[at + 3] != end - at - 4:
             raise Unconvinced("it brings no proof of its own")
         theirs = bytes(buf[at + 4 : end])
+        return "" if self._holds(theirs, challenge, title) else self._refused("its own proof does not hold")
+
+    def _holds(self, theirs, challenge, title):
+        """Is this the proof of who has the `title` and has made `challenge`?"""
         if self._mechanism == HIGH_GMAC:
-            is_good = self._cipher.holds(theirs, self._own)
-        else:
-            is_good = theirs == self._proof(self._own, challenge, title, self._title)
-        return "" if is_good else self._refused("its own proof does not hold")
+            return self._cipher.holds(theirs, self._own)
+        return theirs == self._proof(self._own, challenge, title, self._title)
 
     def _proof(self, challenge, other, title, others_title):
         """What proves the password to who has made `challenge`."""

@@ -1,4 +1,4 @@
-"""Ciphers what we ask and deciphers what is answered, suite 0 (DLMS UA 1000-2, 9.2.7.2; 9.5 for the tags).
+"""Ciphers what we ask and deciphers what is answered (DLMS UA 1000-2, 9.2.7.2; 9.5 for the tags).
 
     C8 CB 25 | length | SC | counter 4 | text [tag 12]      glo: GET, ACTION, READ; CC CF 2C answer
     D0 D3 45 | ..                                           ded: the same by a key of this session alone; D4 D7 4C
@@ -30,7 +30,6 @@ _GENERAL_GLO = const(0xDB)
 _GENERAL_DED = const(0xDC)
 _HEAD = const(5)  # SC and counter
 _TITLE = const(8)
-_BOTH = const(0x30)
 _LAST_COUNTER = const(0xFFFFFFFF)
 _UNDECIPHERED = const(5)  # service errors of an exception
 COUNTER_REFUSED = const(6)
@@ -45,6 +44,8 @@ class OwnCipher:
     def __init__(self, options, key, auth_key, reserve, step):
         self._title = options.title
         self._policy = options.policy
+        self._control = options.policy | options.suite
+        self._proves = bytes((AUTHENTICATED | options.suite,))
         self._services = options.services
         self._auth_key = auth_key or b""
         self._gcm = Gcm(key, bool(auth_key))
@@ -88,17 +89,17 @@ class OwnCipher:
     def proof(self, challenge):
         """Our proof by GMAC: 10, a counter, a tag."""
         counter = self.counter()
-        return b"\x10" + counter + self._tag(self._title, counter, challenge)
+        return self._proves + counter + self._tag(self._title, counter, challenge)
 
     def holds(self, proof, challenge):
         """Is this the meter's proof of the keys?"""
-        if len(proof) != 1 + 4 + TAG_BYTES or proof[0] != AUTHENTICATED or len(self.meter_title) != _TITLE:
+        if len(proof) != 1 + 4 + TAG_BYTES or proof[:1] != self._proves or len(self.meter_title) != _TITLE:
             return False
-        aad = b"\x10" + self._auth_key + challenge
+        aad = self._proves + self._auth_key + challenge
         return self._gcm.tag_holds(b"", 0, 0, self.meter_title, proof[1:_HEAD], aad, proof[_HEAD:])
 
     def _tag(self, title, counter, challenge):
-        aad = b"\x10" + self._auth_key + challenge
+        aad = self._proves + self._auth_key + challenge
         return self._gcm.make_tag(b"", 0, 0, title, counter, aad)[:TAG_BYTES]
 
     # -- what is said
@@ -132,14 +133,14 @@ class OwnCipher:
         if policy & ENCRYPTED:
             gcm.decrypt(text, 0, n, self._title, counter)
         if policy & AUTHENTICATED:
-            aad = bytes((policy,)) + self._auth_key
+            aad = bytes((self._control,)) + self._auth_key
             if not policy & ENCRYPTED:
                 aad += plain
                 n = 0
             tag = gcm.make_tag(text, 0, n, self._title, counter, aad)[:TAG_BYTES]
         n = _HEAD + len(text) + len(tag)
         length = bytes((n,)) if n < 0x80 else bytes((0x81, n))
-        return head + length + bytes((policy,)) + counter + bytes(text) + tag
+        return head + length + bytes((self._control,)) + counter + bytes(text) + tag
 
     # -- what is answered
 
@@ -193,7 +194,7 @@ class OwnCipher:
         if n != end - at or n <= _HEAD + (TAG_BYTES if self._policy & AUTHENTICATED else 0) or len(title) != _TITLE:
             raise Unconvinced("its ciphered answer has another length, or no system title")
         control = buf[at]
-        if control & ~_BOTH or control != self._policy:
+        if control != self._control:
             raise Unconvinced("its answer is ciphered in another way (0x%02X) than asked" % control)
         counter = bytes(buf[at + 1 : at + _HEAD])
         at += _HEAD

@@ -27,10 +27,12 @@ _AES_BYTES = const(16)
 
 
 class SecurityOptions:
-    """`mechanism` of metering.dlms.association; `policy` 0, AUTHENTICATED, ENCRYPTED or both; `services` GLOBAL,
-    GENERAL or DEDICATED; `title` 8 bytes; `counter_object`: E of 0.0.43.1.E.255, or NOT_ASKED; `secret`: the password,
-    as the meter knows it.
+    """`mechanism` of metering.dlms.association; `suite` 0; `policy` 0, AUTHENTICATED, ENCRYPTED or both; `services`
+    GLOBAL, GENERAL or DEDICATED; `title` 8 bytes; `counter_object`: E of 0.0.43.1.E.255, or NOT_ASKED; `secret`: the
+    password, as the meter knows it.
     """
+
+    suite = 0
 
     def __init__(self, words, password, key, auth_key, title):
         """`words`: a list such as ["auth=HIGHMD5"]. Keys of 16 bytes or None; `title`: 8 bytes, where no word says

@@ -34,7 +34,7 @@ BLOCK = const(5)
 MAX_ITEMS = const(32)  # asked in one request
 _PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
 _PROVE_BY_NAME = b"\x04\xfa\x58\x00\x09"  # method 8 of Association SN
-_MAX_PROOF = const(64)
+_MAX_PROOF = const(96)  # a signature by P-384
 
 _RESULTS = {
     1: "hardware fault",

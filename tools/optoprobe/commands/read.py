@@ -64,7 +64,9 @@ def add_parser(subparsers: Any) -> None:
         default=decoding.AUTO,
         help="what the meter speaks (auto: listen first, then ask)",
     )
-    parser.add_argument("--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits")
+    parser.add_argument(
+        "--key", metavar="HEX", help="key of encrypted telegrams, 32 hexadecimal digits (64 with suite=2)"
+    )
     parser.add_argument("--auth-key", metavar="HEX", help="their authentication key, 32 hexadecimal digits")
     parser.add_argument("--json", action="store_true", help="one JSON object a telegram, a line each")
     parser.add_argument("--every", metavar="S", type=seconds, help="read again every S seconds until Ctrl-C")
@@ -77,7 +79,7 @@ def add_parser(subparsers: Any) -> None:
         help="how a DLMS meter is asked, such as 'client_address=32 physical_address=17 mode=IEC'",
     )
     parser.add_argument(
-        "--auth", metavar="NAME", default="", help="how a DLMS meter is convinced: NONE, LOW, HIGH, HIGHMD5 .. HIGHGMAC"
+        "--auth", metavar="NAME", default="", help="how a DLMS meter is convinced: NONE, LOW, HIGH .. HIGHECDSA"
     )
     parser.add_argument(
         "--modbus-map", metavar="NAME", help=f"which registers a Modbus meter has: {register_map.choices()}"
@@ -134,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             _check_text("--address", args.address)
             password = password_of(args)
-            keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
+            clean = decoding.clean_long_key if "suite=2" in args.meter_options.split() else decoding.clean_key
+            keys = clean("--key", args.key), clean("--auth-key", args.auth_key)
             args.map = _map(args)
             line = _line(args)
         except ValueError as error:

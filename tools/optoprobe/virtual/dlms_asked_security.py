@@ -9,12 +9,15 @@ import hashlib
 import random
 from typing import NamedTuple
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from . import dlms_encoder as enc
 
-HIGH, MD5, SHA1, GMAC, SHA256 = 2, 3, 4, 5, 6
+HIGH, MD5, SHA1, GMAC, SHA256, ECDSA = 2, 3, 4, 5, 6, 7
 _GLO = {0xC8: 0xCC, 0xCB: 0xCF, 0x25: 0x2C}
 _DED = {0xD0: 0xD4, 0xD3: 0xD7, 0x45: 0x4C}
 _UNDECIPHERED, _COUNTER_REFUSED = b"\xd8\x01\x05", b"\xd8\x01\x06"
@@ -23,7 +26,9 @@ _PROVE_BY_NAME = b"\x05\x01\x04\xfa\x58\x00\x09"
 
 
 class Demands(NamedTuple):
-    """`policy`: the control byte of all that is said, 0 in the clear."""
+    """`policy`: the control byte of all that is said, without the suite; 0 in the clear. `signs` the meter's key and
+    `signed_by` the client's, both of one curve.
+    """
 
     mechanism: int
     password: bytes = b""
@@ -32,6 +37,9 @@ class Demands(NamedTuple):
     policy: int = 0
     title: bytes = b"OPT\x00\x00\x00\x10\x07"
     counter: int = 4000  # the client's that it has heard last
+    suite: int = 0
+    signs: ec.EllipticCurvePrivateKey | None = None
+    signed_by: ec.EllipticCurvePublicKey | None = None
 
 
 class MeterSecurity:
@@ -61,7 +69,7 @@ class MeterSecurity:
             plain = self._opened(data[2:], self.demands.key)
         elif self.demands.policy:
             plain = None
-        self._dedicated = plain[3:19] if plain and plain[1] else b""
+        self._dedicated = plain[3 : 3 + plain[2]] if plain and plain[1] else b""
         return plain
 
     def challenge(self, theirs: bytes) -> bytes:
@@ -79,7 +87,7 @@ class MeterSecurity:
         if not by_name and (apdu[:1] != b"\xc3" or apdu[3:14] != _PROVE[1:]):
             return b"\xd8\x01\x02"
         proof = apdu[8:] if by_name else apdu[15:]
-        if proof != self._proof(self._ours, self._theirs, self.client_title, self.demands.title, proof):
+        if not self._is_proof(proof):
             self.wrong += 1
             return b"\x0c\x01\x01\x03" if by_name else b"\xc7\x01" + apdu[2:3] + b"\x03\x00"
         self.waits_for_proof = False
@@ -87,6 +95,21 @@ class MeterSecurity:
         if by_name:
             return b"\x0c\x01\x00" + enc.octets(own)
         return b"\xc7\x01" + apdu[2:3] + b"\x00\x01\x00" + enc.octets(own)
+
+    def _is_proof(self, proof: bytes) -> bool:
+        """Of the client's."""
+        demands, by, to = self.demands, self.client_title, self.demands.title
+        if demands.mechanism != ECDSA:
+            return proof == self._proof(self._ours, self._theirs, by, to, proof)
+        assert demands.signed_by is not None
+        n = len(proof) // 2
+        pair = int.from_bytes(proof[:n], "big"), int.from_bytes(proof[n:], "big")
+        try:
+            signed = by + to + self._ours + self._theirs
+            demands.signed_by.verify(utils.encode_dss_signature(*pair), signed, _ecdsa(demands.signed_by.curve))
+        except InvalidSignature:
+            return False
+        return n == (demands.signed_by.curve.key_size + 7) // 8
 
     def _proof(self, challenge: bytes, other: bytes, by: bytes, to: bytes, heard: bytes) -> bytes:
         """`heard`: what is to be compared, b"" of the meter's own."""
@@ -100,11 +123,17 @@ class MeterSecurity:
             return hashlib.sha1(challenge + password, usedforsecurity=False).digest()
         if demands.mechanism == SHA256:
             return hashlib.sha256(password + by + to + challenge + other).digest()
+        if demands.mechanism == ECDSA:
+            assert demands.signs is not None
+            signature = demands.signs.sign(by + to + challenge + other, _ecdsa(demands.signs.curve))
+            n = (demands.signs.curve.key_size + 7) // 8
+            return b"".join(part.to_bytes(n, "big") for part in utils.decode_dss_signature(signature))
         if heard and not self._admits_proof(heard[1:5]):
             return b""
         counter = heard[1:5] if heard else self._next_counter()
-        aad = b"\x10" + demands.auth_key + challenge
-        return b"\x10" + counter + AESGCM(demands.key).encrypt(by + counter, b"", aad)[:12]
+        head = bytes((0x10 | demands.suite,))
+        aad = head + demands.auth_key + challenge
+        return head + counter + AESGCM(demands.key).encrypt(by + counter, b"", aad)[:12]
 
     def _admits_proof(self, counter: bytes) -> bool:
         """A proof is made before the service that carries it is ciphered: its counter is the lower one."""
@@ -162,7 +191,7 @@ class MeterSecurity:
 
     def _opened(self, data: bytes, key: bytes) -> bytes | None:
         control, counter, text = data[0], data[1:5], data[5:]
-        if control != self.demands.policy or not self._admits(counter):
+        if control != self.demands.policy | self.demands.suite or not self._admits(counter):
             return None
         nonce, aad = self.client_title + counter, bytes((control,)) + self.demands.auth_key
         gcm = AESGCM(key)
@@ -177,7 +206,7 @@ class MeterSecurity:
         return plain
 
     def _sealed(self, head: bytes, plain: bytes, key: bytes) -> bytes:
-        control, counter = self.demands.policy, self._next_counter()
+        control, counter = self.demands.policy | self.demands.suite, self._next_counter()
         nonce, aad = self.demands.title + counter, bytes((control,)) + self.demands.auth_key
         gcm = AESGCM(key)
         if not control & 0x20:
@@ -185,3 +214,7 @@ class MeterSecurity:
         else:
             text = gcm.encrypt(nonce, plain, aad)[: len(plain) + (12 if control & 0x10 else 0)]
         return head + enc.ber_length(len(text) + 5) + bytes((control,)) + counter + text
+
+
+def _ecdsa(curve: ec.EllipticCurve) -> ec.ECDSA:
+    return ec.ECDSA(hashes.SHA256() if curve.key_size == 256 else hashes.SHA384())
