@@ -198,6 +198,7 @@ EXTRA = {
     "lib/metering/on_computer/library_crc.py": {"binascii", "fastcrc"},  # a board never loads these
     "lib/metering/on_computer/printed_runs.py": {"re"},
     "lib/metering/on_computer/library_gcm.py": {"cryptography", "hmac"},
+    "lib/metering/on_computer/signed_suites.py": {"cryptography"},
     "firmware/contracts.py": {"typing"},  # no device has it
     "firmware/mqtt/outbox.py": {"_thread"},  # allocate_lock() only: two threads meet here, none is started
     "firmware/mqtt/sockets.py": {"socket"},  # the sockets that network hands to umqtt

@@ -8,8 +8,6 @@ Keys of AES are given, never agreed upon: that would be an ACTION. Nothing is co
 signature by P-256 in Python would take it seconds.
 """
 
-from pathlib import Path
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -108,7 +106,8 @@ def _public(data):
 
 def _read(name, file, load):
     try:
-        found = load(Path(file).read_bytes())
+        with open(file, "rb") as opened:
+            found = load(opened.read())
     except OSError as error:
         raise ValueError("%s: %s cannot be read (%s)" % (name, file, error.strerror)) from None
     except Exception:  # of many kinds; its text may show what is in the file
