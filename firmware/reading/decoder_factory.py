@@ -52,11 +52,15 @@ def build_decoder(reading, protocol, line, is_polled):
         if settings["reads_a_day"]:
             conversation.pause_s = max(conversation.pause_s, _DAY_S // settings["reads_a_day"])
         conversation.answers = bool(is_polled)
-        if conversation_class.takes_options and (reading.options or settings["meter_key"]):
+        if conversation_class.takes_options:
+            from firmware.reading.kept_answers import load_answers, save_answers
+
+            conversation.keep_by(load_answers, save_answers)
             if settings["meter_key"]:
                 from firmware.reading.own_counters import STEP, reserve, system_title
 
                 keys = settings["meter_key"], settings["meter_auth_key"]
                 conversation.take_keys(keys[0], keys[1], system_title(), reserve, STEP)
-            conversation.take_options(reading.options)
+            if reading.options or settings["meter_key"]:
+                conversation.take_options(reading.options)
     return Decoder(listener, conversation, counters)

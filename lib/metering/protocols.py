@@ -12,7 +12,7 @@ A row is five words: its name, and below `metering` the modules of
                        `explanation`, a sentence for the owner, "" when all is well; heeds `password_withheld`
                        Where it has take_map(data), the setting modbus_map names a file that holds `data`, a JSON object
                        `takes_options`: has it take_options(text), for the setting meter_options, and before it
-                       take_keys(key, auth_key, title, reserve, step) for meter_key?
+                       take_keys(key, auth_key, title, reserve, step) for meter_key, and keep_by(load, save)?
                        Where it has a FAREWELL, a computer that stops reading sends these bytes: the meter is let go
     its probe          what a search must know of it, small, and loaded only while a meter is looked for:
                        signature(data, n, begun)  may data[:n] (n <= 256) be of a telegram of mine? `begun`: data[0]

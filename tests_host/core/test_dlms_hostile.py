@@ -9,10 +9,10 @@ import random
 import sys
 
 import pytest
+from support.dlms_attempt import attempt
 
 from metering.dlms.asked_values import AskedValues
 from metering.dlms.client import Conversation
-from metering.line import EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 
 RUNS = int(os.environ.get("OPTOPROBE_DLMS_HOSTILE", "300"))
@@ -24,7 +24,6 @@ WAYS = {
     "sign-on": ({"sign_on": True, "quirks": ("segments",)}, "mode=IEC " + JOBS),
     "wrapper": ({"wrapped": True}, "mode=DLMS-WRAPPER " + JOBS),
 }
-MOST_ACTIONS = 3000
 READ_ONLY = {0x60, 0x62, 0xC0, 0x05}  # AARQ, release, GET, READ
 
 
@@ -55,40 +54,6 @@ class Hostile(AskedDlmsMeter):
         if kind == 2:
             return said[:k] + bytes((draw.randrange(256),)) + said[k + 1 :]
         return said + (said if kind == 3 else bytes(draw.randrange(700)))
-
-
-def attempt(conversation, meter):
-    """Drive one read_out() without a line, from the meter's second 0: (messages sent, seconds it took)."""
-    actions = conversation.read_out()
-    answer, heard, sent = None, b"", []
-    now_s = 0.0
-    for _ in range(MOST_ACTIONS):
-        try:
-            action = actions.send(answer)
-        except StopIteration:
-            return sent, now_s
-        answer = None
-        now_s += 0.1
-        if action[0] == SEND:
-            assert len(action[1]) <= MAX_SENT
-            sent.append(bytes(action[1]))
-            for value in action[1]:
-                meter.receive(value, now_s)
-            while (said := meter.poll(now_s + 9, now_s)) is not None:
-                heard += said.data
-        elif action[0] == EXPECT:
-            part = heard[:256]
-            taken = (action[1](part, len(part)) if part else 0) or len(part)
-            now_s += (action[2] if not part else 0) / 1000
-            answer, heard = heard[:taken], heard[taken:]
-        elif action[0] == LISTEN:
-            answer = action[1].next_event()
-        elif action[0] == SWITCH:
-            heard = b""
-        else:
-            assert action[0] == WAIT
-            now_s += action[1] / 1000
-    raise AssertionError("the conversation has no end")
 
 
 def size_of(thing, seen):

@@ -46,8 +46,11 @@ def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
             heard = meter.security.heard_counters
             assert heard == sorted(heard, key=heard.index) and len(set(heard)) == len(heard) > 60
             assert json.loads((tmp_path / "own_counter.json").read_text()) == [heard[0] + 4096]
+            n_refused = len(meter.refused)
+            assert n_refused and "x" in json.loads((tmp_path / "asked.json").read_text())[0][2]
             probe.restart()
             probe.run_for(20)
+            assert len(meter.refused) == n_refused  # what it refuses is not asked for again
             assert probe.of("/live")[-1].at_s > probe.started_s and len(set(heard)) == len(heard)
             assert min(heard[-20:]) > max(heard[:60])
             meter.events.remove("left properly, 0 values read")

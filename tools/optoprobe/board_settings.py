@@ -22,7 +22,7 @@ SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "met
 SECRETS += ("device_password", "setup_password")
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
 STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", "capture.txt", "restart.txt")
-STATE += ("change.json", "announced.json", "wipe.due", *FILES.values())
+STATE += ("change.json", "announced.json", "asked.json", "wipe.due", *FILES.values())
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted

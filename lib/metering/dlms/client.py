@@ -20,8 +20,8 @@ from metering.dlms.axdr import Malformed
 from metering.dlms.getter import LOST, Getter
 from metering.dlms.hdlc_link import MAX_APDU, HdlcLink
 from metering.dlms.hdlc_station import ANSWER_LLC
-from metering.line import EXPECT, LISTEN, SWITCH, WAIT
-from metering.listener import NOTHING, TELEGRAM
+from metering.line import LISTEN, SWITCH, WAIT
+from metering.listener import TELEGRAM
 from metering.reading import Reading
 from metering.unload import unload
 
@@ -41,15 +41,13 @@ _USUAL = (
     b"\x20\x07\x00\x34\x07\x00\x48\x07\x00\x1f\x07\x00\x33\x07\x00\x47\x07\x00\x0d\x07\x00\x0e\x07\x00"
 )
 
-_UNKNOWN = const(0)  # of a register
+_UNKNOWN = const(0)  # of a register, as metering.dlms.meter_memory has them
 _SCALED = const(1)
 _REFUSED = const(2)
 
 _LATER = const(2)  # a data-access-result: temporary failure
 _ODD = const(251)  # a data-access-result of our own: data of another type
 _DONE = "done"  # of a way in that has brought the values
-_MOST_PIECES = const(64)  # of 256 bytes
-_BLOCK_GAP_MS = const(1700)  # t_a of IEC 62056-21
 _NO_UNIT = const(255)
 
 _INTERVAL_S = const(60)
@@ -84,22 +82,20 @@ _SENTENCES = (
 )
 
 
-def _never(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
-
-
 class Wanted:
-    """The registers that are read, the usual ones or those of `jobs`, and what is known of each."""
+    """The registers that are read, the usual ones or those of `jobs`, and what is known of each. `memory`: where that
+    lasts over restarts, as keep_by() has it, or None."""
 
-    def __init__(self, jobs):
+    def __init__(self, jobs, memory=None):
         self.jobs = jobs
+        self.memory = memory
         self.n = len(jobs) // 7 if jobs else len(_USUAL) // 3
         self.states = bytearray(self.n)
         self.exponents = bytearray(self.n)
         self.units = bytearray(self.n)
         self.kinds = bytearray(len(jobs) // 7)  # classes of the jobs, 0: not known
         self.has_clock = True  # that it tells
+        self.is_kept = False  # over a restart, which of them are refused
         self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
 
     def code(self, k):
@@ -114,6 +110,7 @@ class Wanted:
         if self._refusal_s <= 0:
             self._refusal_s = _REFUSAL_S
             self.has_clock = True
+            self.is_kept = False
             for k in range(self.n):
                 if self.states[k] == _REFUSED:
                     self.states[k] = _UNKNOWN
@@ -154,6 +151,11 @@ class Conversation:
         (metering.dlms.own_cipher). take_options() is to come behind it."""
         self._keys = key, auth_key, title, reserve, step
 
+    def keep_by(self, load, save):
+        """What the meter has told of itself lasts over restarts: load() gives what save(list) was given last, or None.
+        take_options() is to come behind it."""
+        self._wanted.memory = load, save
+
     def take_options(self, text):
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
         self._link = self._link_by(text)
@@ -166,7 +168,7 @@ class Conversation:
 
         wanted = self._wanted
         codes = [wanted.code(k) for k in range(wanted.n)]
-        return ShortNameGetter(self._link, codes + [_NUMBER, _LOGICAL_NAME, _TIME])
+        return ShortNameGetter(self._link, codes + [_NUMBER, _LOGICAL_NAME, _TIME], wanted.memory)
 
     def _link_by(self, text):
         from metering.dlms.client_options import Options
@@ -187,7 +189,7 @@ class Conversation:
         if not options.has_password:
             self._password = b""
         if options.jobs:
-            self._wanted = Wanted(options.jobs)
+            self._wanted = Wanted(options.jobs, self._wanted.memory)
         given = options.numbers.get
         meter, client = options.addresses(bool(self._password))
         timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), 100)
@@ -265,38 +267,14 @@ class Conversation:
         if not self._has_sign_on:
             yield SWITCH, self._listener.line or self._listener.LINES[0]
             return ""
-        from metering.dlms.mode_e import SignOn
+        from metering.dlms.mode_e import SignOn, take_block
 
         sign_on = SignOn(self._address)
         yield from sign_on.run()
         self.answers = self.answers or sign_on.outcome not in ("no answer", "no identification")
         if sign_on.read_out:
-            return (yield from self._take_read_out(sign_on.read_out))
+            return _DONE if (yield from take_block(self._listener, sign_on.read_out)) else "bad read-out"
         return sign_on.outcome
-
-    def _take_read_out(self, begin):
-        """What comes in place of HDLC is a data block (NORAX 3): `begin` of it has come; a reason, or _DONE."""
-        from metering.protocols import load
-
-        block = load("iec62056-21")()
-        block.needs_check = True
-        heard = begin
-        for _ in range(_MOST_PIECES):
-            at = 0
-            while at < len(heard):
-                at += block.feed(heard, at, len(heard))
-                event = block.next_event()
-                if event == TELEGRAM:
-                    self._listener.begin(block.meter_id().encode(), block.sealed)
-                    for reading in block.readings():
-                        self._listener.note(reading)
-                    return _DONE
-                if event != NOTHING:
-                    return "bad read-out"
-            heard = yield EXPECT, _never, _BLOCK_GAP_MS, _BLOCK_GAP_MS
-            if not heard:
-                break
-        return "bad read-out"
 
     def _note(self, outcome):
         self.failures += 1
@@ -390,7 +368,11 @@ class Conversation:
             return "bad data"
         if number != self._number:
             self._number = number
-            self._wanted = Wanted(self._wanted.jobs)
+            self._wanted = wanted = Wanted(self._wanted.jobs, self._wanted.memory)
+            if wanted.memory:
+                from metering.dlms.meter_memory import recall_refused
+
+                recall_refused(wanted.memory, wanted, number)
         listener.begin(number)
         n_read = 0
         wanted = self._wanted
@@ -404,10 +386,15 @@ class Conversation:
                 continue
             if result:
                 wanted.states[k] = _REFUSED
+                wanted.is_kept = False
             else:
                 n_read += 1
         if not n_read:
             return "nothing readable"
+        if wanted.memory and not wanted.is_kept:
+            from metering.dlms.meter_memory import keep_refused
+
+            keep_refused(wanted.memory, wanted, number)
         if not wanted.has_clock:
             return ""
         result = yield from self._getter.get(_CLOCK, _TIME, _VALUE)

@@ -12,6 +12,7 @@ between the meter's last answer in the one and its first in the other.
 
 from metering.compat import const
 from metering.line import EXPECT, SEND, SWITCH, WAIT, Line
+from metering.listener import NOTHING, TELEGRAM
 
 _SIGN_ON = Line(300, 7, "E")
 _ANSWER_MS = const(4000)  # t_r is 1,500, the first character takes 33, and an echo may hold it back
@@ -22,6 +23,8 @@ _CONFIRMATION_MS = const(1500)
 _CONFIRMATION = const(6)
 _ACK = const(0x06)
 _STX = const(0x02)
+_MOST_PIECES = const(64)  # of 256 bytes
+_BLOCK_GAP_MS = const(1700)  # t_a
 
 
 def _line_end(buffer, n):
@@ -80,3 +83,34 @@ class SignOn:
             return False
         self.outcome = ""
         return True
+
+
+def _never(buffer, n):
+    """For EXPECT: until there is a silence."""
+    return 0
+
+
+def take_block(listener, begin):
+    """Generator of line actions: what comes in place of HDLC is a data block (NORAX 3), of which `begin` has come.
+    Has it come whole, and are its values noted in `listener`?"""
+    from metering.protocols import load
+
+    block = load("iec62056-21")()
+    block.needs_check = True
+    heard = begin
+    for _ in range(_MOST_PIECES):
+        at = 0
+        while at < len(heard):
+            at += block.feed(heard, at, len(heard))
+            event = block.next_event()
+            if event == TELEGRAM:
+                listener.begin(block.meter_id().encode(), block.sealed)
+                for reading in block.readings():
+                    listener.note(reading)
+                return True
+            if event != NOTHING:
+                return False
+        heard = yield EXPECT, _never, _BLOCK_GAP_MS, _BLOCK_GAP_MS
+        if not heard:
+            break
+    return False

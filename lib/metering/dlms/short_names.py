@@ -21,12 +21,15 @@ _MOST_BLOCKS = const(256)
 
 
 class ShortNameGetter(Getter):
-    """`wanted`: a list of the OBIS codes that will be asked for."""
+    """`wanted`: a list of the OBIS codes that will be asked for. `names`: OBIS -> (class, base name). `memory`: as
+    metering.dlms.meter_memory has it, or None.
+    """
 
-    def __init__(self, link, wanted):
+    def __init__(self, link, wanted, memory=None):
         Getter.__init__(self, link)
-        self._wanted = wanted
-        self._names = {}  # OBIS -> (class, base name), once
+        self.wanted = wanted
+        self.names = {}
+        self._memory = memory
         self._is_known = False
         self._rest = bytearray()  # of the list, not taken apart yet
         self._left = -1  # entries to come, -1: how many is not known
@@ -36,13 +39,22 @@ class ShortNameGetter(Getter):
 
     def get(self, class_id, obis, attribute):
         if not self._is_known:
-            self._is_known = yield from self._read_list()
+            if self._memory:
+                from metering.dlms.kept_names import learn_names
+
+                self._is_known = yield from learn_names(self._memory, self)
+            else:
+                self._is_known = yield from self.read_list()
             if not self._is_known:
                 return LOST
-        found = self._names.get(obis)
+        found = self.names.get(obis)
         if found is None or found[0] != class_id:
             return _UNDEFINED
-        result = yield from self._read(read([found[1] + _STEP * (attribute - 1) & 0xFFFF]))
+        return (yield from self.get_named(found[1] + _STEP * (attribute - 1) & 0xFFFF))
+
+    def get_named(self, name):
+        """The same of the short `name` of an attribute."""
+        result = yield from self._read(read([name]))
         if result or self._answer.block < 0:
             return result
         return (yield from self._gather_blocks())
@@ -93,9 +105,9 @@ class ShortNameGetter(Getter):
             link.why = str(error)
             return LOST
 
-    def _read_list(self):
-        """Is the list read, to its end?"""
-        self._names = {}
+    def read_list(self):
+        """Generator of line actions: is the list read, to its end?"""
+        self.names = {}
         self._rest = bytearray()
         self._left = -1
         message = read([_OBJECT_LIST])
@@ -138,8 +150,8 @@ class ShortNameGetter(Getter):
             head = entry[:2] + entry[5:6] + entry[8:9] + entry[10:12]
             if head != b"\x02\x04\x12\x11\x09\x06" or entry[2] not in b"\x10\x12":
                 raise Malformed("its list of short names has another form")
-            if entry[12:] in self._wanted:
-                self._names[entry[12:]] = entry[6] << 8 | entry[7], entry[3] << 8 | entry[4]
+            if entry[12:] in self.wanted:
+                self.names[entry[12:]] = entry[6] << 8 | entry[7], entry[3] << 8 | entry[4]
             self._left -= 1
             at += _ENTRY
         self._rest = rest[at:]

@@ -13,6 +13,19 @@ from metering.dlms.client import Conversation
 from metering.line import EXPECT, LISTEN, SEND
 
 
+class Flash:
+    """What is kept of the meter; as firmware.reading.kept_answers has it."""
+
+    kept = None
+
+    def load(self):
+        return self.kept
+
+    def save(self, value):
+        print("keeps", value)
+        self.kept = value
+
+
 class Drawn:
     def urandom(self, n):
         return bytes(range(7, 7 + n))
@@ -20,6 +33,7 @@ class Drawn:
 
 def main():
     listener = AskedValues()
+    flash = Flash()
     conversation = Conversation(listener, "", "" if sys.argv[2] == "-" else sys.argv[2])
     if len(sys.argv) > 4:
         from metering.dlms import high
@@ -29,6 +43,7 @@ def main():
         keys = bytes(range(16)), bytes(range(0xD0, 0xE0))
         if is_keyed:
             conversation.take_keys(keys[0], keys[1], b"OPTtest1", lambda least: max(least, 1), 4096)
+    conversation.keep_by(flash.load, flash.save)
     conversation.take_options("" if sys.argv[1] == "-" else sys.argv[1])
     with open(sys.argv[3]) as lines:
         actions = conversation.read_out()

@@ -54,6 +54,9 @@ class AskedServices:
         self._blocks: list[bytes] = []
         self._block = 0
         self._selector = b"\x00"
+        self.firmware = "1.07"  # "": it tells none
+        self.first_name = 0x7000
+        self.names_read: list[int] = []
 
     @property
     def _is_public(self) -> bool:
@@ -145,11 +148,14 @@ class AskedServices:
 
     def _read_name(self, name: int, at_s: float) -> bytes:
         found = self._objects(at_s)
+        self.names_read.append(name)
+        if name == 0xFD08:  # reserved for the logical device name
+            return b"\x00" + found["0-0:42.0.0*255"][1][2]
         if name >= 0xFA00:
             listed = [
                 enc.structure(
                     (
-                        enc.number(enc.INT16, self._base_of(k) - (1 << 16 if self._base_of(k) >> 15 else 0)),
+                        enc.number(enc.INT16, self.base_of(k) - (1 << 16 if self.base_of(k) >> 15 else 0)),
                         enc.number(enc.UINT16, 12 if class_id == 15 else class_id),
                         enc.number(enc.UINT8, 0),
                         enc.octets(enc.obis_bytes(obis)),
@@ -159,15 +165,15 @@ class AskedServices:
             ]
             return b"\x00" + enc.array(listed) if name == 0xFA08 else b"\x01\x04"
         for k, (obis, (class_id, _)) in enumerate(found.items()):
-            attribute, odd = divmod(name - self._base_of(k), 8)
+            attribute, odd = divmod(name - self.base_of(k), 8)
             if 0 <= attribute < 8 and not odd and class_id != 15:
                 item = class_id.to_bytes(2, "big") + enc.obis_bytes(obis) + bytes((attribute + 1,))
                 return self._get(item, at_s)
         return b"\x01\x04"
 
-    @staticmethod
-    def _base_of(k: int) -> int:
-        return 0x7000 + 0x100 * k
+    def base_of(self, k: int) -> int:
+        """The short name of object `k`; another firmware has others."""
+        return self.first_name + 0x100 * k
 
     def _next_block(self, invoke: bytes) -> bytes:
         data = self._blocks.pop(0)
@@ -303,6 +309,8 @@ class AskedServices:
             if "odd" in self.quirks and unit == 35:
                 value = enc.float32(count / 10)
             found[obis] = (3, {2: value, 3: enc.scaler_unit(scaler, unit)})
+        if self.firmware:
+            found["1-0:0.2.0*255"] = (1, {2: enc.octets(self.firmware.encode())})
         until = EPOCH + timedelta(seconds=int(at_s))
         found[dlms_asked_profile.OBIS] = (7, dlms_asked_profile.attributes(until, self._selector))
         listed = [

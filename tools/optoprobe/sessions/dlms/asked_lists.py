@@ -198,12 +198,12 @@ class Asked(Conversation):
     def base_name(self, obis: bytes) -> int:
         """The short name of what attribute() has read."""
         getter: Any = self._getter
-        return int(getter._names[obis][1])
+        return int(getter.names[obis][1])
 
     def _new_getter(self) -> Any:
         getter: Any = super()._new_getter()
         if self.has_short_names:
-            getter._wanted = _Everything()
+            getter.wanted = _Everything()
         return getter
 
     def _read_all(self) -> Actions:
