@@ -3,13 +3,12 @@
 from typing import Any
 
 from metering.line import EXPECT, LISTEN, MAX_SENT, SEND, SWITCH, WAIT
-from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 
 MOST_ACTIONS = 3000
 
 
-def attempt(conversation: Any, meter: AskedDlmsMeter) -> tuple[list[bytes], float]:
-    """Drive one read_out() without a line, from the meter's second 0: (messages sent, seconds it took)."""
+def attempt(conversation: Any, meter: Any) -> tuple[list[bytes], float]:
+    """Drive one read_out() of a meter (AskedDlmsMeter, GuruxMeter) from its second 0: (messages sent, seconds)."""
     actions = conversation.read_out()
     answer: Any = None
     heard = b""
