@@ -1,5 +1,6 @@
 """The probe's own page: the unmodified firmware on the virtual board, asked through a real socket."""
 
+import ast
 import base64
 import gzip
 import hashlib
@@ -14,7 +15,7 @@ import pytest
 from support.broker import Listener, published, retained, wait_until
 from support.page_client import PASSWORD, START_S, PageBoard, PageClient, page_board
 
-from optoprobe import page_file, runtime
+from optoprobe import page_file, runtime, source_tree
 from optoprobe.virtual.board import BEYOND_BYTES, HARDWARE_BYTES, HEAP_BUDGET
 
 SECRETS = (PASSWORD, "secret of the Wi-Fi", "secret of the broker")
@@ -230,6 +231,26 @@ def test_every_text_stands_in_both_languages() -> None:
     used |= {word for pair in re.findall(r'\bt\([^()]*\? "(\w+)" : "(\w+)"\)', HTML) for word in pair}
     assert used == set(texts)
     assert all(first and second for first, second in map(json.loads, texts.values()))
+
+
+def test_each_sentence_that_is_translated_is_one_of_the_firmwares() -> None:
+    table = re.search(r"const SENTENCES = \[.*?\n(.*?)\n\];", HTML, re.DOTALL)
+    assert table is not None
+    pairs = [json.loads(line.strip().rstrip(",")) for line in table[1].splitlines()]
+    said = set()
+    for name in source_tree.device_modules():
+        for node in ast.walk(ast.parse(source_tree.source(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.add(re.sub("%[sd]", "%", node.value))
+    # what the firmware puts together of pieces
+    assert {"% % the connection", "the broker at %:%", "looking for the meter: ", "started: "} <= said
+    said |= {"% refuses or has closed the connection", "% has closed the connection", "the broker at %"}
+    said |= {"looking for the meter: %", "started: %"}
+    said |= {"the certificate of % " + words for words in said if words.startswith(("is ", "has "))}
+    for english, german in pairs:
+        assert english in said, english
+        assert english.count("%") == german.count("%") and german != english or english == "watchdog", english
+    assert len(pairs) == len({english for english, _ in pairs}) > 40
 
 
 def test_a_page_with_two_scripts_is_not_built() -> None:
