@@ -55,6 +55,13 @@ def test_a_wrong_password_is_told_and_tried_once(tmp_path: Path) -> None:
         assert "refuses the password" in probe.notice() and "not tried again for hours" in probe.notice()
 
 
+def test_a_meter_of_standard_tables_is_found_by_a_search(tmp_path: Path) -> None:
+    meter = simulated.of("c1218").make("c1218-tables", ())
+    with Probe(tmp_path, meter, {}) as probe:
+        assert probe.run_until(60, done=lambda: bool(probe.of("/state"))), probe.diagnostics()
+        assert probe.diagnostics()["protocol"] == "c1218"
+
+
 def test_a_search_says_no_password(tmp_path: Path) -> None:
     """Without one it says who gives it; with it the meter is found by what it answers, and read then."""
     meter = C1218Meter(password=b"12345")

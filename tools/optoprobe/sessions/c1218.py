@@ -117,8 +117,8 @@ class _Session:
             is_next = before and start == begin + len(before)
             self._tables[table] = (begin, before + data) if is_next else (start, data)
         elif not start:
-            wanted = dict(nes_tables.WANTED)
-            if len(data) >= wanted.get(table, MOST_DATA + 1):
+            wanted = [count for number, count in nes_tables.WANTED if number == table]
+            if wanted and len(data) >= wanted[0]:
                 self._readings += nes_tables.readings(table, data)
 
     def end(self) -> Iterator[Telegram | Rejected]:

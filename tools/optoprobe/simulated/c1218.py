@@ -13,7 +13,7 @@ METERS = {
     "c1218": "NES (ANSI C12.18)",
     "c1218-password": "NES (ANSI C12.18) with a password",
     "c1218-tables": "ANSI C12.18 with standard tables (C12.19)",
-    "c1218-tables-big": "the same, high bytes first",
+    "c1218-tables-big": "ANSI C12.18 with standard tables (C12.19), high bytes first",
 }
 OPTIONS = ("password", "reaction_ms")
 _USER_ID, _USER, _PASSWORD = 2, b"reader", "25083711049526371042"

@@ -56,6 +56,7 @@ class Contents(Protocol):
 
     def expected(self, table: int, now_s: float) -> list[tuple[str, str, str]]:
         """Code, value and unit that a reader makes of the table."""
+        ...
 
 
 class NesContents:
