@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from support.pty_board import PtyBoard
 
-from optoprobe import board_settings, cli, device_tree, source_tree
+from optoprobe import board_settings, certificates, cli, device_tree, source_tree
 from optoprobe.commands import config
 from optoprobe.device_check import settings_problems
 from optoprobe.virtual.own_ca import OwnCa
@@ -111,6 +111,19 @@ def test_a_factory_reset_forgets_what_is_the_owners(capsys, board):
     assert board.ask("import os; print(sorted(os.listdir()))").strip() == "['board.json']"
 
 
+def test_a_wipe_is_left_to_the_probe(capsys, board):
+    code, _, error = run(capsys, "--port", board.port, "--wipe")
+    assert code == 2 and "--wipe forgets" in error and on(board) == THERE
+    code, out, _ = run(capsys, "--port", board.port, "--wipe", "--yes")
+    assert code == 0 and "takes off its broker" in out and on(board) == THERE
+    files = board.ask("import os; print(sorted(os.listdir()))").strip()
+    assert files == str(["settings.json", board_settings.WIPE_DUE]) and board.stop() == ["reset"]
+    firmware = (source_tree.ROOT / "firmware" / "owner" / "wipe.py").read_text()
+    assert f'DUE_FILE = "{board_settings.WIPE_DUE}"' in firmware
+    by_setting = [*certificates.FILES.values(), board_settings.WIPE_DUE]
+    assert not [name for name in board_settings.STATE if name not in firmware and name not in by_setting]
+
+
 def test_a_misspelt_secret_is_not_exported(capsys, board, tmp_path):
     put(board, json.dumps(THERE | {"wifi_pasword": SECRETS[0], "mqtt_pass": SECRETS[1]}))
     code, out, _ = run(capsys, "--port", board.port, "--export", tmp_path / "mine.json")
@@ -158,6 +171,7 @@ def test_an_energy_total_in_rtc_memory_stays(capsys, board):
         (["--unset", "nothing_like_it"], "there is no setting nothing_like_it: see --help-settings"),
         (["--import", "/no/such/file"], "cannot be read"),
         (["--factory-reset", "--set", "wifi_ssid=x"], "--factory-reset goes alone"),
+        (["--wipe", "--unset", "wifi_ssid"], "--wipe goes alone"),
     ],
 )
 def test_what_is_not_accepted_never_reaches_a_board(capsys, monkeypatch, options, said):

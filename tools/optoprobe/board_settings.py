@@ -20,9 +20,10 @@ from .placed_files import FILES
 
 SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
 SECRETS += ("device_password", "setup_password")
+WIPE_DUE = "wipe.due"  # firmware.owner.wipe looks for it
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
 STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", "capture.txt", "restart.txt")
-STATE += ("change.json", "announced.json", "asked.json", "wipe.due", *FILES.values())
+STATE += ("change.json", "announced.json", "asked.json", WIPE_DUE, *FILES.values())
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
@@ -207,6 +208,11 @@ class Board:
     def factory_reset(self) -> list[str]:
         """Remove the owner's settings and all that was learnt; returns the files that were there."""
         return list(self.ask(_REMOVE % (STATE,)) or ())
+
+    def have_wiped(self) -> None:
+        """Leave the file for which the firmware wipes itself at its next start."""
+        with self._told():
+            self._line.fs_writefile(WIPE_DUE, b"")
 
     def ask(self, code: str, quiet_s: int = _TIMEOUT_S) -> Any:
         """What `code` gives to answer(), see ANSWER; it may say nothing for `quiet_s`."""

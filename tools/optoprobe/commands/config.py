@@ -43,7 +43,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--wcc-device", default="", metavar="ALIAS", help="which one, where there are several meters")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the settings but the secrets to a JSON file")
     parser.add_argument("--factory-reset", action="store_true", help=f"remove {', '.join(STATE)} from the board")
-    parser.add_argument("--yes", action="store_true", help="with --factory-reset: do not ask")
+    parser.add_argument(
+        "--wipe", action="store_true", help="have the probe do so, and take what its broker keeps of it off that first"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --factory-reset and --wipe: do not ask")
     parser.add_argument("--help-settings", action="store_true", help="show every setting and what it takes")
 
 
@@ -77,10 +80,11 @@ def _config(args: argparse.Namespace, rows: list[Row]) -> None:
     if problems:
         said = "; ".join(re.sub("is not accepted, .* is used;", "is not accepted:", text[10:]) for text in problems)
         raise ConfigError(f"{said}; nothing was written", 2)
-    if args.factory_reset:
-        if changes or unset or args.export:
-            raise ConfigError("--factory-reset goes alone", 2)
-        _factory_reset(args)
+    if args.factory_reset or args.wipe:
+        option = "--factory-reset" if args.factory_reset else "--wipe"
+        if changes or unset or args.export or args.factory_reset and args.wipe:
+            raise ConfigError(f"{option} goes alone", 2)
+        _forget(args, option)
         return
     with Board(args.port) as board:
         if changes or unset:
@@ -94,16 +98,23 @@ def _config(args: argparse.Namespace, rows: list[Row]) -> None:
         print(f"Written: {', '.join(sorted({*changes, *unset}))}. The probe restarts with it.")
 
 
-def _factory_reset(args: argparse.Namespace) -> None:
+def _forget(args: argparse.Namespace, option: str) -> None:
     if not args.yes:
         if not sys.stdin.isatty():
-            raise ConfigError("--factory-reset forgets the settings and an LED's energy total: say --yes", 2)
+            raise ConfigError(f"{option} forgets the settings and an LED's energy total: say --yes", 2)
         print("The probe forgets its settings, its meter and, of a meter that only blinks, the energy total.")
         if input("Type yes to go on: ").strip() != "yes":
             raise ConfigError("nothing was removed", 2)
     with Board(args.port) as board:
-        gone = board.factory_reset()
-    print(f"Removed: {', '.join(gone) or 'nothing was there'}. The probe restarts without settings.")
+        if args.wipe:
+            board.have_wiped()
+        else:
+            gone = board.factory_reset()
+    if args.wipe:
+        print("The probe restarts, takes off its broker what that keeps of it, and forgets its settings: within two")
+        print(f"minutes; optoprobe monitor --console {args.port} says what comes of it. Leave it its power.")
+    else:
+        print(f"Removed: {', '.join(gone) or 'nothing was there'}. The probe restarts without settings.")
 
 
 def _known(key: str, rows: list[Row]) -> Row:
