@@ -28,7 +28,7 @@ _PIECE_BYTES = const(1024)
 # worse than none: a third area takes all that is left. `auto` may end as any of them.
 _PAGE_KIB = const(26)  # beside that, where there is a page: its code, and one request
 _NEEDED_KIB = {"sml": 76, "blink": 110, "iec62056-21": 110, "dlms": 110, "dlms-client": 110, "auto": 110}
-_NEEDED_KIB.update({"mbus": 110, "kmp": 110, "modbus": 110, "c1218": 110})
+_NEEDED_KIB.update({"mbus": 110, "kmp": 110, "lis200": 110, "modbus": 110, "c1218": 110})
 
 
 def _object_in(path):

@@ -31,7 +31,7 @@ button,search,Search again,"pl_prs":"search","ic":"mdi:magnify"
 button,read,Read now,"pl_prs":"read","ic":"mdi:refresh"
 number,publish_interval_s,Publish interval,"min":0,"max":3600,"mode":"box","unit_of_meas":"s"
 number,pulses_per_kwh,Impulses per kWh,"min":1,"max":100000,"mode":"box","ic":"mdi:led-on"
-select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","dlms-client","kmp","mbus","modbus","c1218","blink"]
+select,protocol,Protocol,"ops":["auto","sml","iec62056-21","dlms","dlms-client","kmp","mbus","lis200","modbus","c1218","blink"]
 text,meter_key,Meter key,"mode":"password","max":64,"ic":"mdi:key"
 """
 

@@ -5,7 +5,7 @@ from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, looku
 # symbol as published -> device class; there is none for angles and for kVAh
 _CLASSES = (
     " W=power VA=apparent_power var=reactive_power kWh=energy kvarh=reactive_energy V=voltage A=current Hz=frequency"
-    " °C=temperature GJ=energy m³=volume m³/h=volume_flow_rate h=duration "
+    " °C=temperature GJ=energy m³=volume m³/h=volume_flow_rate h=duration bar=pressure "
 )
 
 

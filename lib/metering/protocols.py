@@ -48,6 +48,7 @@ ROWS = (
     "dlms-client dlms.asked_values dlms.client - dlms.dlms_knock\n"
     "kmp kmp.kmp_answer kmp.kmp_poll - kmp.kmp_knock\n"
     "mbus mbus.meter_reply mbus.mbus_poll - mbus.mbus_knock\n"
+    "lis200 iec62056_21.lis200_answer iec62056_21.lis200_poll - -\n"
     "modbus modbus.modbus_answer modbus.modbus_poll - -\n"
     "c1218 c1218.c1218_values c1218.c1218_poll - c1218.c1218_knock"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap

@@ -60,7 +60,16 @@ def _identification_end(buffer, n):
     return buffer.find(b"\n", at, n) + 1 if at >= 0 else 0
 
 
+def is_corrector(identification):
+    """Is it the identification (from the / on, plain or with parity bits) of a gas volume corrector that speaks
+    LIS-200: Els, and behind the baud character EK2, DL2 or TC2?"""
+    text = bytes([byte & 0x7F for byte in identification[:8]])
+    return text[1:4].lower() == b"els" and text[5:7] in (b"EK", b"DL", b"TC") and text[7:8] == b"2"
+
+
 def answered_by(answer):
-    """An identification is IEC 62056-21's, whatever it offers besides."""
+    """An identification is IEC 62056-21's, whatever it offers besides; but for those that speak LIS-200."""
     at = max(answer.rfind(b"/"), answer.rfind(b"\xaf"))
-    return "iec62056-21" if 0 <= at < len(answer) - _IDENTIFICATION and _identifies(answer, at) else ""
+    if not 0 <= at < len(answer) - _IDENTIFICATION or not _identifies(answer, at):
+        return ""
+    return "lis200" if is_corrector(answer[at:]) else "iec62056-21"

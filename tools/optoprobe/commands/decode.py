@@ -159,7 +159,7 @@ def _events_of_session(
     keys = decoding.clean_key("--key", args.key), decoding.clean_key("--auth-key", args.auth_key)
     events: list[Telegram | Rejected] = []
     for name in sessions.names() if args.protocol == decoding.AUTO else [args.protocol]:
-        events = list(sessions.reader(name)(bursts, *keys, dict(args.short_name or ())))
+        events = list(sessions.reader(name)(bursts, *keys, dict(args.short_name or ()))) or events
         if any(isinstance(event, Telegram) for event in events):
             break
     if args.protocol == decoding.AUTO and not any(isinstance(event, Telegram) for event in events):

@@ -321,7 +321,7 @@ class _Session:
             probe = protocols.load_probe(name)
             answer = self.line.drive(probe.question(self.args.address), self._on_telegram, self._on_progress)
             answered = probe.answered_by(answer)
-            if answered in names:
+            if answered and protocols.is_asked(answered):
                 return answered
         return names[0]
 
