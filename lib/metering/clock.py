@@ -9,7 +9,8 @@ def deviation_s(printed, now_s):
     """How many seconds the meter's clock is ahead of `now_s` (negative: behind), -450 to 449; None for no time of day.
 
     `printed` is hhmmss with or without colons (0.9.1), P1's YYMMDDhhmmss and its season letter, or LIS-200's
-    YYYY-MM-DD,hh:mm:ss. Whole quarters of an hour do not show: the meter's time zone is not known. `now_s` counts from any full hour of UTC.
+    YYYY-MM-DD,hh:mm:ss. Whole quarters of an hour do not show: the meter's time zone is not known. `now_s` counts from
+    any full hour of UTC.
     """
     digits = [byte - 0x30 for byte in printed.encode() if 0x30 <= byte <= 0x39]
     if len(digits) in (12, 14):
