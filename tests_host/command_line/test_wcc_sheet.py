@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from support.pty_board import PtyBoard
+from support.virtual_time import Probe
 
 from optoprobe import cli, wcc_sheet
 from optoprobe.board_settings import problems_of
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 
 PASSWORD = "71043298"
 DEVICES = (
@@ -83,6 +85,19 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
 def test_an_elgama_is_asked_as_its_model_is(tmp_path: Path, given: dict[str, str], settings: dict[str, str]) -> None:
     found = wcc_sheet.read([sheet(tmp_path, device(device_alias="e", protocol="ELGAMA", **given))])
     assert found == (settings, []) and problems_of(found.settings) == []
+
+
+@pytest.mark.parametrize("model", ["0", "1"])
+def test_what_is_taken_over_reads_a_meter_that_prints_at_9600(tmp_path: Path, model: str) -> None:
+    """EPQM, LZQM and EPQS by the maker's manual (5.2a, page 14): mode C, up to 9600 baud, asked by number."""
+    file = sheet(tmp_path, device(device_alias="e", protocol="ELGAMA", meter_model=model, id="00123456"))
+    settings = wcc_sheet.read([file]).settings
+    meter = IecMeter("C", offered="5", flag="EGM", ident="EPQS", address="123456", needs_address=True, full=True)
+    with Probe(tmp_path / "board", meter, dict(settings)) as probe:
+        assert probe.run_until(60, done=lambda: bool(probe.of("/state"))), probe.log
+        assert meter.line.baud in (300, 9600) and "ack 050" in meter.events
+        told = probe.of("/state")[0].object()
+        assert (told["meter_number"], told["energy_import"]) == ("123456", "14798.112"), told
 
 
 def test_a_serial_number_is_the_address_there_too(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from metering.line import Line
 from optoprobe import runtime
 from optoprobe.commands.decode import bytes_of_hex_text
 from optoprobe.virtual.blink_meter import remote
+from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_encoder import AUTHENTICATED, protect
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.line import NS, Transmitter
@@ -554,3 +555,26 @@ def compare(capture: Capture, probe: Probe) -> None:
             assert text in decoded.get(names[key], ()), (key, names[key], text, decoded.get(names[key]))
             n += 1
     assert bool(n) is capture.tells
+
+
+@pytest.mark.parametrize("letters", ["ACE", "ITR"])
+def test_an_itron_that_prints_nothing_is_asked_by_dlms(tmp_path: Path, letters: str) -> None:
+    """Its identification does not offer mode E, as ACE6000 and SL7000 may not."""
+
+    class Itron(AskedDlmsMeter):
+        def _say(self, at_s: float, data: bytes, *more: Any, **others: Any) -> None:
+            super()._say(at_s, data.replace(b"/OPT5\\2ASKED", b"/" + letters.encode() + b"5ASKED"), *more, **others)
+
+    meter = Itron(sign_on=True)
+    with Probe(tmp_path, meter, {}) as probe:
+        assert probe.run_until(180, done=lambda: bool(probe.of("/state"))), (probe.log, probe.notice())
+        assert probe.diagnostics()["protocol"] == "dlms-client"
+
+
+def test_an_unknown_meter_that_prints_nothing_ends_in_the_capture(tmp_path: Path) -> None:
+    class Mute(IecMeter):
+        def _send_block(self, at_s: float, *, reaction: bool = True) -> None:
+            self._fall_idle(at_s)
+
+    with Probe(tmp_path, Mute("C", flag="XYZ"), {}) as probe:
+        assert probe.run_until(180, done=lambda: "Capture" in probe.notice()), (probe.log, probe.notice())

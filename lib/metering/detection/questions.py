@@ -30,7 +30,7 @@ def ask(detection, idle_lit):
         if not asking.wake_up:  # else its conversation asks, which knows how to wake it
             answer = yield from in_polarity(probe.question(asking.address), idle_lit, detection)
             name = probe.answered_by(answer)
-            asking.offers_mode_e = answer.find(b"\\2") >= 0 or answer.find(b"\\\xb2") >= 0  # 32 with its parity
+            asking.offers_mode_e = _may_speak_mode_e(bytes([byte & 0x7F for byte in answer]))
         probe = None
         if name:
             explanation = (yield from _read_out(detection, idle_lit, name, answer)) or explanation
@@ -38,6 +38,11 @@ def ask(detection, idle_lit):
             return ""
         detection.say(explanation or "dark: no light comes from the meter, and it does not answer")
     return explanation
+
+
+def _may_speak_mode_e(answer):
+    """Does an identification in `answer` offer HDLC (\\2), or is it of a maker whose meters speak it unsaid (Itron)?"""
+    return answer.find(b"\\2") >= 0 or answer.find(b"/ACE") >= 0 or answer.find(b"/ITR") >= 0
 
 
 def _read_out(detection, idle_lit, name, answer):

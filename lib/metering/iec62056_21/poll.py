@@ -65,6 +65,7 @@ _SENTENCES = (
     "%s: it is read as a whole",
 )
 _MODE_E = b"\\2"  # in an identification: HDLC is spoken
+_UNKNOWN = ": what it sends can be recorded (Capture)"
 _SPEAKS_DLMS = ": it speaks DLMS (mode E), set protocol dlms-client and meter_options mode=IEC"
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
 
@@ -324,7 +325,7 @@ class Conversation:
                 self.explanation = ""
         detail = reader.detail if outcome == "bad data" else ()
         if outcome == "no data":
-            detail = _SPEAKS_DLMS if self.offers_mode_e else ""
+            detail = _SPEAKS_DLMS if self.offers_mode_e else _UNKNOWN
         return self._note(outcome, detail)
 
     def read_registers(self, addresses):
