@@ -50,6 +50,12 @@ def test_a_meter_is_read_and_let_go(options: str, more: dict) -> None:
     assert meter.events == ["left properly, 2 values read"]
 
 
+def test_a_register_that_is_refused_is_told() -> None:
+    code, out, err = read(AskedDlmsMeter(), JOBS + ",1.0.9.9.9.255")
+    assert code == 0 and len(json.loads(out)["readings"]) == 2
+    assert "the meter gives no 1.0.9.9.9.255 (object undefined)" in err and err.count("\n") == 1
+
+
 def test_a_wrong_password_ends_it_with_a_sentence_after_one_try() -> None:
     meter = AskedDlmsMeter(password=PASSWORD)
     code, out, err = read(meter, JOBS, "87654321")

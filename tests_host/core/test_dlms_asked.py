@@ -120,7 +120,9 @@ def answer(result, diagnostic, provider=False, initiate=b"\x08\x00\x06\x5f\x1f\x
         (1, 13, False, "refused for good: authentication failed"),
         (2, 1, False, "refused for now: no reason given"),
         (1, 77, False, "refused for good: diagnostic 77"),
-        (1, 2, True, "refused for good: diagnostic 2 of the provider"),
+        (1, 7, False, "refused for good: title, qualifier or invocation not recognised (7)"),
+        (1, 2, True, "refused for good: no common version of the association's protocol"),
+        (1, 7, True, "refused for good: diagnostic 7 of the provider"),
         (9, 0, False, "refused (result 9)"),
     ],
 )

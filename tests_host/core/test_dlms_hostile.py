@@ -96,4 +96,4 @@ def test_whatever_a_meter_answers(way):
     conversation._getter.forget()
     for _ in range(2):  # and it reads on: another meter may have been thought to be there
         attempt(conversation, AskedDlmsMeter(**ways))
-    assert conversation._listener._values and not conversation.explanation
+    assert conversation._listener._values and conversation.explanation == conversation._wanted.told

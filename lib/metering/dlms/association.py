@@ -44,12 +44,12 @@ _DIAGNOSTICS = {
     0: "",
     1: "no reason given",
     2: "application context not supported",
-    3: "calling title not recognised",
     11: "authentication mechanism not recognised",
     12: "authentication mechanism required",
     13: "authentication failed",
     14: "authentication required",
 }
+_OF_PROVIDER = {0: "", 1: "no reason given", 2: "no common version of the association's protocol"}
 
 
 def initiate(context, mechanism, max_pdu, dedicated=b"", is_general=False):
@@ -151,7 +151,9 @@ class Association:
         """In words: "accepted", or how and why it is refused."""
         known = 0 <= self.result < len(_RESULTS)
         text = _RESULTS[self.result] if known else "refused (result %d)" % self.result
-        why = "" if self.by_provider else _DIAGNOSTICS.get(self.diagnostic)
-        if why is None or self.by_provider and self.diagnostic:
+        why = _OF_PROVIDER.get(self.diagnostic) if self.by_provider else _DIAGNOSTICS.get(self.diagnostic)
+        if why is None and not self.by_provider and 3 <= self.diagnostic <= 10:
+            why = "title, qualifier or invocation not recognised (%d)" % self.diagnostic
+        if why is None:
             why = "diagnostic %d%s" % (self.diagnostic, " of the provider" if self.by_provider else "")
         return "%s: %s" % (text, why) if why else text

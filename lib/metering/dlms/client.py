@@ -96,6 +96,7 @@ class Wanted:
         self.kinds = bytearray(len(jobs) // 7)  # classes of the jobs, 0: not known
         self.has_clock = True  # that it tells
         self.is_kept = False  # over a restart, which of them are refused
+        self.told = ""  # a sentence on the last that is not to be had, though it is wanted by name, or answers oddly
         self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
 
     def code(self, k):
@@ -111,6 +112,7 @@ class Wanted:
             self._refusal_s = _REFUSAL_S
             self.has_clock = True
             self.is_kept = False
+            self.told = ""
             for k in range(self.n):
                 if self.states[k] == _REFUSED:
                     self.states[k] = _UNKNOWN
@@ -259,7 +261,7 @@ class Conversation:
         if outcome:
             self._note(outcome)
         elif has_read:
-            self.explanation = ""
+            self.explanation = self._wanted.told
         return has_read
 
     def _way_in(self):
@@ -387,6 +389,10 @@ class Conversation:
             if result:
                 wanted.states[k] = _REFUSED
                 wanted.is_kept = False
+                if wanted.jobs or result == _ODD:
+                    from metering.dlms.job_register import refusal
+
+                    wanted.told = refusal(wanted.code(k), result)
             else:
                 n_read += 1
         if not n_read:

@@ -40,6 +40,8 @@ def recall_refused(memory, wanted, number):
     refused = part[2] if len(part) == 3 and isinstance(part[2], str) else ""
     if len(refused) == wanted.n and part == _part_of(wanted, number, refused.encode()):
         wanted.is_kept = True
+        if wanted.jobs and "x" in refused:
+            wanted.told = "the meter has refused registers of obis_job: they are asked for again after a day"
         for k in range(wanted.n):
             if refused[k] == "x" and wanted.states[k] == _UNKNOWN:
                 wanted.states[k] = _REFUSED

@@ -50,6 +50,7 @@ _RESULTS = {
     16: "no long reading in progress",
     19: "block number invalid",
     250: "other reason",
+    251: "data of an odd type",
 }
 
 

@@ -242,6 +242,8 @@ class _Session:
             self._let_go()
             raise
         self._progress.wipe()
+        if self.telegrams and self._conversation is not None and self._conversation.explanation:
+            _say(f"{_sentence(self._conversation.explanation)}.")
         return 0 if self.telegrams else 1
 
     # --- what is tried ---
