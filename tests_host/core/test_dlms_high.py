@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+from support.unreliable_meter import Unreliable
 
 from metering.dlms import association, high, own_cipher, xdlms
 from metering.dlms.asked_values import AskedValues
@@ -438,43 +439,6 @@ def test_a_flash_that_cannot_be_written_stops_what_needs_a_counter():
 
 
 # --- whatever the line and the meter do -------------------------------------------------------------------------------
-
-
-class Unreliable(AskedDlmsMeter):
-    """Loses, doubles, cuts and garbles what it says, and says what it likes where it is `hostile`."""
-
-    def __init__(self, draw, rate, hostile, **more):
-        super().__init__(**more)
-        self.draw, self.rate, self.hostile = draw, rate, hostile
-
-    def _say(self, at_s, data, behind=None, ends=False):
-        draw = self.draw
-        if draw.random() < self.rate:
-            kind = draw.randrange(4)
-            if kind == 0:
-                return
-            if kind == 1:
-                super()._say(at_s, data)
-            elif kind == 2:
-                data = data[: draw.randrange(len(data))] or b"\x00"
-            else:
-                k = draw.randrange(len(data))
-                data = data[:k] + bytes((data[k] ^ 1 << draw.randrange(8),)) + data[k + 1 :]
-        super()._say(at_s, data, behind, ends)
-
-    def _serve(self, apdu, at_s):
-        answer = super()._serve(apdu, at_s)
-        if not self.hostile or self.draw.random() < 0.7:
-            return answer
-        kind = self.draw.randrange(4)
-        if kind == 0:
-            return self.draw.randbytes(self.draw.randrange(1, 300))
-        if kind == 1:
-            return answer[: self.draw.randrange(1, len(answer) + 1)]
-        if kind == 2:
-            k = self.draw.randrange(len(answer))
-            return answer[:k] + bytes((self.draw.randrange(256),)) + answer[k + 1 :]
-        return answer + bytes(self.draw.randrange(700))
 
 
 def test_a_bad_line_or_a_hostile_meter_brings_right_values_or_a_named_failure():
