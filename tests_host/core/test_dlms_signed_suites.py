@@ -7,11 +7,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from gurux_dlms import GXByteBuffer, GXReplyData
 from gurux_dlms.ecdsa import GXPrivateKey, GXPublicKey
-from gurux_dlms.enums import Authentication, InterfaceType, ObjectType, Security
-from gurux_dlms.objects.enums import SecuritySuite
-from gurux_dlms.secure import GXDLMSSecureClient
+from gurux_dlms.enums import Authentication, ObjectType
+from support.gurux_client import convinced_client
 
 from metering.dlms.asked_values import AskedValues
 from metering.dlms.client import Conversation
@@ -119,13 +117,13 @@ def test_another_key_on_either_side_convinces_nobody(files, tmp_path):
 def test_gurux_convinces_the_simulated_meter_by_its_own_ecdsa(policy, capsys):
     wanted = demands(1, ECDSA, policy)
     meter = AskedDlmsMeter(demands=wanted, client=1)
-    client = _gurux(Authentication.HIGH_ECDSA, wanted)
+    client = convinced_client(meter, Authentication.HIGH_ECDSA)
     n = OURS[1].private_numbers().private_value
     point = METERS[1].public_key().public_bytes(
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
     )
     own = GXPrivateKey.fromRawBytes(n.to_bytes(32, "big"))
-    client.ciphering.signingKeyPair = (GXPublicKey.fromRawBytes(point), own)
+    client.gurux.ciphering.signingKeyPair = (GXPublicKey.fromRawBytes(point), own)
     _read(client, meter)
     capsys.readouterr()  # it prints its keys
 
@@ -135,46 +133,17 @@ def test_gurux_convinces_the_simulated_meter_by_its_own_ecdsa(policy, capsys):
 def test_gurux_is_ciphered_by_suites_1_and_2(suite, policy):
     wanted = demands(suite, GMAC, policy)
     meter = AskedDlmsMeter(demands=wanted)
-    _read(_gurux(Authentication.HIGH_GMAC, wanted), meter)
-
-
-def _gurux(level, wanted):
-    client = GXDLMSSecureClient(True, 1, 1, level, None, InterfaceType.HDLC)
-    ciphering = client.ciphering
-    ciphering.systemTitle = TITLE
-    ciphering.securitySuite = SecuritySuite(wanted.suite)
-    ciphering.security = Security(wanted.policy)
-    ciphering.invocationCounter = wanted.counter + 1
-    if wanted.key:
-        ciphering.blockCipherKey, ciphering.authenticationKey = wanted.key, wanted.auth_key
-    return client
+    _read(convinced_client(meter, Authentication.HIGH_GMAC), meter)
 
 
 def _read(client, meter):
-    now_s = 0.0
-
-    def ask(frames):
-        nonlocal now_s
-        reply = GXReplyData()
-        for frame in frames if isinstance(frames, list) else [frames]:
-            now_s += 1
-            for byte in bytes(frame):
-                meter.receive(byte, now_s)
-            said = b""
-            while (piece := meter.poll(now_s + 9, now_s + 9)) is not None:
-                said += piece.data
-            assert client.getData(GXByteBuffer(said), reply, GXReplyData()), said.hex()
-        return reply
-
-    client.parseUAResponse(ask(client.snrmRequest()).data)
-    client.parseAareResponse(ask(client.aarqRequest()).data)
-    client.parseApplicationAssociationResponse(ask(client.getApplicationAssociationRequest()).data)
+    client.associate()
     assert meter.is_associated
-    register = client.createObject(ObjectType.REGISTER)
+    register = client.gurux.createObject(ObjectType.REGISTER)
     register.logicalName = "1.0.1.8.0.255"
-    client.updateValue(register, 2, ask(client.read(register, 2)).value)
+    client.gurux.updateValue(register, 2, client.ask(client.gurux.read(register, 2)).value)
     assert register.value == meter.read[0][1]
-    ask(client.disconnectRequest())
+    client.ask(client.gurux.disconnectRequest())
 
 
 def test_what_is_wrong_is_one_sentence_and_no_key_is_shown(files, tmp_path):

@@ -1,11 +1,8 @@
 """Our simulated DLMS meter and a client that is not ours convince each other: gurux-dlms from PyPI, unmodified."""
 
-from typing import Any
-
 import pytest
-from gurux_dlms import GXByteBuffer, GXReplyData
-from gurux_dlms.enums import Authentication, InterfaceType, ObjectType, Security
-from gurux_dlms.secure import GXDLMSSecureClient
+from gurux_dlms.enums import Authentication, ObjectType
+from support.gurux_client import convinced_client
 
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_asked_security import GMAC, HIGH, MD5, SHA1, SHA256, Demands
@@ -21,43 +18,6 @@ LEVELS = {
 }
 
 
-class Client:
-    """Gurux's client with frames handed to and fro, a second for each."""
-
-    def __init__(self, meter: AskedDlmsMeter, demands: Demands) -> None:
-        level = LEVELS[demands.mechanism]
-        address = meter.client[0] >> 1
-        kind = InterfaceType.WRAPPER if meter.wrapper else InterfaceType.HDLC
-        self.gurux = GXDLMSSecureClient(True, address, 1, level, demands.password or None, kind)
-        ciphering = self.gurux.ciphering
-        ciphering.systemTitle = b"GRXtest1"
-        ciphering.security = Security(demands.policy)
-        ciphering.invocationCounter = demands.counter + 1
-        if demands.key:
-            ciphering.blockCipherKey, ciphering.authenticationKey = demands.key, demands.auth_key
-        self._meter = meter
-        self._now_s = 0.0
-
-    def ask(self, frames: Any) -> GXReplyData:
-        reply = GXReplyData()
-        for frame in frames if isinstance(frames, list) else [frames]:
-            self._now_s += 1
-            for byte in bytes(frame):
-                self._meter.receive(byte, self._now_s)
-            said = b""
-            while (piece := self._meter.poll(self._now_s + 9, self._now_s + 9)) is not None:
-                said += piece.data
-            assert self.gurux.getData(GXByteBuffer(said), reply, GXReplyData()), said.hex()
-        return reply
-
-    def associate(self) -> None:
-        if not self._meter.wrapper:
-            self.gurux.parseUAResponse(self.ask(self.gurux.snrmRequest()).data)
-        self.gurux.parseAareResponse(self.ask(self.gurux.aarqRequest()).data)
-        proof = self.ask(self.gurux.getApplicationAssociationRequest())
-        self.gurux.parseApplicationAssociationResponse(proof.data)
-
-
 # By short names it proves by a WRITE, where the standard, jDLMS and Gurux's own library in C have a READ.
 @pytest.mark.parametrize("ways", [{}, {"wrapped": True}], ids=["HDLC", "wrapper"])
 @pytest.mark.parametrize(
@@ -70,7 +30,7 @@ class Client:
 )
 def test_gurux_convinces_and_is_convinced_and_reads(demands: Demands, ways: dict[str, bool]) -> None:
     meter = AskedDlmsMeter(demands=demands, **ways)
-    client = Client(meter, demands)
+    client = convinced_client(meter, LEVELS[demands.mechanism])
     client.associate()
     assert meter.is_associated
     register = client.gurux.createObject(ObjectType.REGISTER)
