@@ -73,6 +73,7 @@ def test_wrong_options_are_told() -> None:
     [
         (("--tcp", "127.0.0.1:x"), "give HOST or HOST:PORT"),
         (("--tcp", "127.0.0.1", "--protocol", "sml"), "--tcp and sml do not belong together"),
+        (("--tcp", "127.0.0.1", "--meter-options", "mode=IEC"), "--tcp and mode=IEC do not belong together"),
         (("--tcp", "127.0.0.1:1"), "nothing can be reached at 127.0.0.1:1"),
     ],
 )

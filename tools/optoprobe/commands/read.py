@@ -167,6 +167,8 @@ def _line(args: argparse.Namespace) -> SerialLine:
         raise ValueError("--last is for --profile: leave it out, or name the profile")
     if not args.tcp:
         return SerialLine(args.port)
+    if "mode=IEC" in args.meter_options.split():
+        raise ValueError("--tcp and mode=IEC do not belong together: a connection has no rate to change, leave one out")
     if "mode=" not in args.meter_options:
         args.meter_options = f"mode=DLMS-WRAPPER {args.meter_options}"
     return TcpLine(args.tcp)
