@@ -6,7 +6,7 @@ from pathlib import Path
 from support.expected_messages import shown_of_codes
 from support.virtual_time import Probe
 
-from optoprobe import simulated
+from optoprobe import capture_file, simulated
 from optoprobe.virtual.c1218_meter import C1218Meter
 
 PASSWORD = "25083711049526371042"
@@ -45,6 +45,20 @@ def test_standard_tables_come_up_to_the_hub(tmp_path: Path) -> None:
         said = {key: Decimal(value) for key, value in probe.of("/state")[0].object().items()}
         assert said in told and set(said) == {"energy_import", "energy_export", "reactive_energy_import"}
         assert f"/{meter.number}/" in probe.of("/state")[0].topic and probe.notice() == ""
+
+
+def test_no_password_is_in_a_capture_of_a_head_that_sees_its_own_light(tmp_path: Path) -> None:
+    """Our 06 has come back, and is taken out, before the password is said: else that is taken for the meter's."""
+    meter = simulated.of("c1218").make("c1218-password", ())
+    with Probe(tmp_path, meter, simulated.of("c1218").settings(meter), echo=True) as probe:
+        assert probe.run_until(30, done=lambda: probe.of("/state")), probe.notice()
+        asked = meter.services[0x51]
+        probe.say("optoprobe/cellar/capture/set", "30")
+        assert probe.run_for(60, done=lambda: probe.of("/capture"))
+        parts = capture_file.parse(probe.of("/capture")[0].payload).parts()
+        data = b"".join(part.data for part in parts)
+        assert meter.services[0x51] > asked and b"\xee\x00" in data and meter.number.encode() in data
+        assert PASSWORD.encode()[:4] not in data and b"reader" not in data
 
 
 def test_a_wrong_password_is_told_and_tried_once(tmp_path: Path) -> None:

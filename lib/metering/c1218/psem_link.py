@@ -80,7 +80,9 @@ class PsemLink:
                 parts.extend(got[HEAD_BYTES:-CRC_BYTES])
                 if not got[3]:
                     self.reply = bytes(parts)
-                    yield WAIT, _TURN_MS
+                    # Our own 06 comes back from a passive head: read now, it is taken out. Behind it our next request
+                    # would be taken for the meter's, and that may be a password, which no capture may hold.
+                    yield EXPECT, answer_end, _TURN_MS, _TURN_MS
                     return True
         return False
 
