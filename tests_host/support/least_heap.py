@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from optoprobe import simulated
 from optoprobe.virtual.board import HARDWARE_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
@@ -64,6 +65,10 @@ CASES = {
     "dlms": Case(_encrypted, {"protocol": "dlms", "line": "9600 8N1", "meter_key": KEY}),
     "dlms-client": Case(lambda: AskedDlmsMeter(password="71043298"), ASKED),
     "dlms-gmac": Case(_convinced_by_keys, PROVEN),
+    "modbus": Case(
+        lambda: simulated.of("modbus").make("modbus", ()),
+        {"protocol": "modbus", "modbus_map": "eastron_sdm630", "interval_s": 5},
+    ),
     "dlms-found": Case(_encrypted, {"protocol": "auto", "meter_key": KEY}),
 }
 

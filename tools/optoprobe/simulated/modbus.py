@@ -8,13 +8,14 @@ from typing import Any
 from .. import register_map
 from ..virtual.modbus_meter import QUIRKS, ModbusMeter
 
-__all__ = ["METERS", "OPTIONS", "QUIRKS", "make", "settings"]
+__all__ = ["HEAP_BYTES", "METERS", "OPTIONS", "QUIRKS", "make", "settings"]
 METERS = {
     "modbus": "Eastron SDM630 (Modbus)",
     "modbus-em340": "Carlo Gavazzi EM340 (Modbus)",
     "modbus-b23": "ABB B23 (Modbus)",
 }
 OPTIONS = ("reaction_ms",)
+HEAP_BYTES = 16 * 1024  # 83.8 KiB in all will do (docs/figures.md)
 _MAPS = {"modbus": "eastron_sdm630", "modbus-em340": "carlo_gavazzi_em340", "modbus-b23": "abb_b23"}
 
 
