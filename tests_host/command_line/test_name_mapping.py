@@ -47,7 +47,7 @@ def test_nothing_but_names_changes_and_no_two_names_become_one_in_a_file(on_esp3
 
 
 def test_attributes_are_one_to_one_over_the_device() -> None:
-    """A name that files of several rooms know has one other name in all of them, and nobody else has that."""
+    """A name that several files know as an attribute has one other name in all of them."""
     mapped = device_tree.name_map(False)
     became: dict[str, set[str]] = {}
     for path, source in SOURCES.items():
@@ -56,6 +56,59 @@ def test_attributes_are_one_to_one_over_the_device() -> None:
             if isinstance(before, ast.Attribute) and isinstance(after, ast.Attribute):
                 became.setdefault(before.attr, set()).add(after.attr)
     assert {name: found for name, found in became.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("on_esp32", [False, True])
+def test_no_two_members_of_an_object_become_one(on_esp32: bool) -> None:
+    """Of each class with all that it extends, whichever files these stand in."""
+    table = device_tree.name_map(on_esp32)._of
+    members: dict[str, set[tuple[str, str]]] = {}  # class -> (our name, what it has become)
+    bases: dict[str, set[str]] = {}
+    for path, source in SOURCES.items():
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            bases.setdefault(node.name, set()).update(ast.unparse(base).split(".")[-1] for base in node.bases)
+            names = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
+            names |= {n.name for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+            members.setdefault(node.name, set()).update((name, table[path].get(name, name)) for name in names)
+    checked = 0
+    for name in members:
+        ancestors = {name}
+        for _ in range(5):
+            ancestors |= {base for ancestor in ancestors for base in bases.get(ancestor, ())}
+        has = set().union(*(members.get(ancestor, set()) for ancestor in ancestors))
+        assert len({before for before, _ in has}) == len({after for _, after in has}), name
+        checked += len(ancestors) > 1
+    assert checked > 15
+
+
+def test_a_name_is_used_again_where_no_object_and_no_file_has_both() -> None:
+    sources = {
+        "firmware/first.py": "class Base:\n    def __init__(self):\n        self.field_of_base = 1\n",
+        "firmware/other.py": "class Other:\n    def __init__(self):\n        self.field_of_other = 1\n",
+        "firmware/child.py": "from firmware.first import Base\n\n\nclass Child(Base):\n"
+        "    def look(self):\n        self.field_of_child = 1\n",
+        "firmware/stray.py": "def mark(thing):\n    thing.field_of_nobody = 1\n",
+    }
+    mapped = NameMap(sources, kept=())
+    became = {
+        name: next(table[name] for table in mapped._of.values() if name in table)
+        for name in ("field_of_base", "field_of_other", "field_of_child", "field_of_nobody")
+    }
+    assert became["field_of_base"] != became["field_of_child"]  # one object may have both
+    assert became["field_of_other"] in (became["field_of_base"], became["field_of_child"])
+    assert list(became.values()).count(became["field_of_nobody"]) == 1  # its object may be any
+
+
+def test_what_extends_a_class_of_somebody_elses_shares_no_name() -> None:
+    sources = {
+        "firmware/fault.py": "class Fault(Exception):\n    def __init__(self):\n        self.field_of_fault = 1\n",
+        "firmware/other.py": "class Other:\n    def __init__(self):\n        self.field_of_other = 1\n",
+    }
+    mapped = NameMap(sources, kept=())
+    fault, other = mapped._of["firmware/fault.py"], mapped._of["firmware/other.py"]
+    assert fault["field_of_fault"] != other["field_of_other"]
 
 
 def test_the_names_used_stand_in_the_flash_of_a_computers_micropython(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ module names stay as they are. Tracebacks are translated back by the table (`tra
 
 The world is closed: only names that the device's own files define are mapped, and only where no other meaning exists.
 
-    attributes, methods, class members     one to one over all files that may hold the same object: the whole device, or
-                                           one family where no other file knows the name
+    attributes, methods, class members     one to one over all files that know the name or hold a class that its owner
+                                           extends or is extended by: no file and no object has two names become one.
+                                           Where the owner is not seen (x.name = 1), one to one over the whole device,
+                                           or over one family where no other file knows the name
     functions, classes, globals, arguments one to one within each file that holds the name
     never                                  names in stock_names.txt, of modules, of boot.py and main.py, dunders, and
                                            private constants, which mpy-cross removes anyway; the texts of a file that
@@ -72,6 +74,9 @@ class _File:
         self.members: set[str] = set()  # attributes and what stands in a class's body
         self.others: set[str] = set()  # functions, classes, globals, arguments
         self.constants: set[str] = set()  # private ones
+        self.owners: dict[str, set[str]] = {}  # member -> classes of this file that have it
+        self.bases: dict[str, set[str]] = {}  # class of this file -> the classes it extends
+        self.strays: set[str] = set()  # members that are set or deleted on something else than self
         nodes = _nodes(source)
         assert isinstance(nodes[0], ast.Module)
         self._define(nodes[0].body, self.others)
@@ -82,14 +87,27 @@ class _File:
     def _look_at(self, node: ast.AST) -> None:
         if isinstance(node, ast.Attribute):
             self.members.add(node.attr)
+            if not isinstance(node.ctx, ast.Load) and getattr(node.value, "id", "") != "self":
+                self.strays.add(node.attr)
         elif isinstance(node, ast.arg):
             self.others.add(node.arg)
         elif isinstance(node, ast.ClassDef):
             self._define(node.body, self.members)
+            self._own(node)
         elif isinstance(node, ast.FormattedValue):
             raise MappingError(f"{self.path} line {node.lineno} has names inside an f-string: use % there")
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict" and node.keywords:
             raise MappingError(f"{self.path} line {node.lineno} makes keys of names with dict(): write them as texts")
+
+    def _own(self, node: ast.ClassDef) -> None:
+        """Note what the class has, and what it extends."""
+        bases = {getattr(base, "id", getattr(base, "attr", "?")) for base in node.bases}
+        self.bases[node.name] = self.bases.get(node.name, set()) | bases
+        names: set[str] = set()
+        self._define(node.body, names)
+        names |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)}
+        for name in names:
+            self.owners.setdefault(name, set()).add(node.name)
 
     def _define(self, body: list[ast.stmt], names: set[str]) -> None:
         """Collect what the statements of a module or a class define there."""
@@ -151,6 +169,38 @@ def _room(path: str) -> str:
     return below[0] if len(below) > 1 or below and below[0] in _FLAT_FAMILIES else ""
 
 
+class _Relatives:
+    """The files that hold classes which extend one another, however far: they may hold one object."""
+
+    def __init__(self, files: Mapping[str, _File]) -> None:
+        self._files = files
+        self._of: dict[str, set[str]] = {}  # class -> itself and its relatives
+        for file in files.values():
+            for name, bases in file.bases.items():
+                together = set().union(*(self._of.get(other, {other}) for other in (name, *bases)))
+                for other in together:
+                    self._of[other] = together
+        self._where: dict[str, set[str]] = {}
+        for path, file in files.items():
+            for name in file.bases:
+                self._where.setdefault(name, set()).add(path)
+
+    def files_of(self, word: str, where: Iterable[str]) -> set[str] | None:
+        """Those of the member `word`, which stands in the files `where`; None where nobody knows whose it is."""
+        if any(word in file.strays for file in self._files.values()):
+            return None
+        owners: set[str] = set().union(*(self._files[path].owners.get(word, set()) for path in where))
+        if not owners and not any(word in self._files[path].others for path in where):
+            return None
+        found = set(where)
+        for owner in owners:
+            for relative in self._of[owner]:
+                if relative not in self._where:  # somebody else's: what it has is not seen
+                    return None
+                found |= self._where[relative]
+        return found
+
+
 class NameMap:
     """The mapping of a device's files.
 
@@ -196,12 +246,15 @@ class NameMap:
         spare = (a + b for a, b in itertools.product(string.ascii_letters, string.ascii_letters + string.digits))
         targets += [word for word in spare if word not in taboo and not keyword.iskeyword(word)]
         assigned = self._definitions_of_attributes(sources)
+        relatives = _Relatives(files)
         for word in sorted((word for word in mine if word in members and word in assigned), key=order.__getitem__):
             its = {rooms[path] for path in where[word]}
-            within = [path for path in files if len(its) > 1 or "" in its or rooms[path] in its | {""}]
+            within = relatives.files_of(word, where[word])
+            if within is None:
+                within = {path for path in files if len(its) > 1 or "" in its or rooms[path] in its | {""}}
             self._assign(word, where[word], within, targets)
         for word in sorted((word for word in mine if word not in members), key=order.__getitem__):
-            self._assign(word, where[word], where[word], targets)
+            self._assign(word, where[word], set(where[word]), targets)
         for path, file in files.items():
             for line, text in file.texts_as_names(sources[path]):
                 if text in self._of[path]:
@@ -221,10 +274,9 @@ class NameMap:
                     found.add(node.id)
         return found
 
-    def _assign(self, word: str, where: list[str], within: list[str], targets: list[str]) -> None:
-        files = set(within)
+    def _assign(self, word: str, where: list[str], within: set[str], targets: list[str]) -> None:
         for target in targets:
-            if files.isdisjoint(self._taken.get(target, ())):
+            if within.isdisjoint(self._taken.get(target, ())):
                 break
         else:
             raise MappingError(f"no name is left for {word}")
