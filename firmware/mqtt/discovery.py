@@ -2,7 +2,6 @@
 it changes, and when the hub says that it has started.
 
 The code that composes it (firmware.mqtt.homeassistant and its neighbours, 4 KB at a time) is in memory only as long.
-A probe that looks for its meter has it from the start, until it is used once: a search may leave no room to load it.
 The network's thread cannot load it, as an import takes more stack than it has: the loop does, and lends it.
 
     thread: something is due --> wanted --> loop: lend() --> lent --> thread: it announces, or the session ends
@@ -55,10 +54,6 @@ class DiscoveryPublisher:
         self._lent = None  # and (for what, send(), sensors()): the code lent
         self._again_s = 0  # uptime when the loop may try to load it
         self.announcements = 0
-        self._kept = [None, None]  # type: list  # the code for both until it is used: a search may leave no room for it
-        if settings.get("protocol") == "auto" and self._form != "off":
-            self._kept = [self._load(False), self._load(True)]
-            _unload()
 
     # --- the loop's side ---
 
@@ -128,8 +123,7 @@ class DiscoveryPublisher:
             return False
         if self._form != "off":
             wanted = _PROBE if meter is None else _METER
-            kept = self._kept[wanted - 1]
-            lent = (wanted,) + kept if kept else self._lent
+            lent = self._lent
             if lent is None or lent[0] != wanted:
                 if self._wanted != wanted:
                     self._lent = None
@@ -138,8 +132,7 @@ class DiscoveryPublisher:
                 return uptime_s - self._wanted_s < _LENT_S
             gc.collect()
             lent[1](self._session, self._announcer, meter, lent[2])
-            lent = kept = None
-            self._kept[wanted - 1] = None
+            lent = None
             self.end()
         self._announced = meter
         if self._is_due:
