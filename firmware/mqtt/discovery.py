@@ -19,6 +19,7 @@ _HUB_READY_S = const(2)  # a hub that has just said online needs a moment; up to
 _HUB_LEAST_S = const(30)  # between two announcements that it asks for
 _SUBSCRIBED_MS = const(500)  # it subscribes to a new entity's topics 150 ms after the announcement
 _AGAIN_S = const(5)  # after a shortage of memory
+_PUT_OFF_S = const(60)  # after one of announcing: values are worth more
 _LENT_S = const(10)  # messages wait for so long to be behind their announcement, where memory is short
 
 _CODE = (
@@ -53,6 +54,7 @@ class DiscoveryPublisher:
         self._wanted_s = 0  # uptime since when,
         self._lent = None  # and (for what, send(), sensors()): the code lent
         self._again_s = 0  # uptime when the loop may try to load it
+        self._put_off_s = 0  # and before which nothing is announced
         self.announcements = 0
 
     # --- the loop's side ---
@@ -101,7 +103,10 @@ class DiscoveryPublisher:
         self._lent = None
 
     def poll(self):
-        """Announce, where it is time. Returns whether messages should wait for it."""
+        """Announce, where it is time. Returns whether messages should wait for it.
+
+        Raises MemoryError, where there is too little for it; it is tried again later, and messages do not wait for that.
+        """
         uptime_s = self._health.uptime_s
         if self._session.hub_has_started:
             self._session.hub_has_started = False
@@ -122,6 +127,8 @@ class DiscoveryPublisher:
                 return True  # a meter may have come meanwhile
             return False
         if self._form != "off":
+            if uptime_s < self._put_off_s:
+                return False
             wanted = _PROBE if meter is None else _METER
             lent = self._lent
             if lent is None or lent[0] != wanted:
@@ -131,7 +138,9 @@ class DiscoveryPublisher:
                     self._wanted = wanted
                 return uptime_s - self._wanted_s < _LENT_S
             gc.collect()
+            self._put_off_s = uptime_s + _PUT_OFF_S  # if it fails
             lent[1](self._session, self._announcer, meter, lent[2])
+            self._put_off_s = 0
             lent = None
             self.end()
         self._announced = meter

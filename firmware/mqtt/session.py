@@ -85,6 +85,7 @@ class MqttSession:
         self._pinged_at = 0
         self._large = None  # the large message begun,
         self._large_tries = 0  # and how often
+        self.is_cut = False  # is part of a packet sent, and the rest not?
         self.number = 0  # of sessions begun
         self.refused_topic = None
 
@@ -110,6 +111,7 @@ class MqttSession:
         client.connect()
         self._pinged_at = self._sockets.connection().received_at
         self.number += 1
+        self.is_cut = False
         self.refused_topic = None
         self._subscribe()
         self.say_online()
@@ -199,6 +201,7 @@ class MqttSession:
     def publish_pieces(self, topic, size, pieces, header=b"\x31"):
         """A PUBLISH of `size` bytes that never stand in memory whole (MQTT 3.1.1, 3.3); `header` 30: not retained."""
         self.begin_step(_LARGE_MS)
+        self.is_cut = True
         connection = self._client.sock
         connection.write(header)
         left = 2 + len(topic) + size
@@ -215,6 +218,7 @@ class MqttSession:
         connection.flush()
         if size:  # what follows would be taken for the rest
             raise ValueError
+        self.is_cut = False
 
 
 class Network:
@@ -304,7 +308,7 @@ class Network:
         session.keep_alive()
         if not self.wifi.is_joined():
             raise OSError(errno.ENOTCONN)
-        waits = self.discovery.poll()
+        waits = self._announce()
         session.publish_large()
         message = None if waits else self._outbox.pop_unsent()
         session.publish(message)
@@ -317,6 +321,22 @@ class Network:
             if self.mailbox.time_sync:
                 self.mailbox.time_sync.poll(self.settings["ntp_host"], uptime_s)
             time.sleep_ms(_IDLE_MS)
+
+    def _announce(self):
+        """Tell the hub of what is new. Returns whether messages should wait for it.
+
+        Where there is no memory for it the session goes on, unless a packet was cut: ending it would not give any back.
+        """
+        try:
+            return self.discovery.poll()
+        except MemoryError as error:
+            if self.session.is_cut:
+                raise
+            self.discovery.end()
+            self.failures += 1
+            self.fault = error, False
+            self.has_news = True
+            return False
 
     def _note_failure(self, error):
         self.failures += 1

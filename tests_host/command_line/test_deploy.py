@@ -55,9 +55,9 @@ def sources():
 
 
 def compiled():
-    """The files on a board that are made of them, and the page."""
+    """The files on a board that are made of them, and those that are none."""
     families = ("dlms", "iec62056_21", "detection", "kmp", "mbus", "modbus", "c1218")
-    found = ["probe/page.gz", "probe/setup.gz"]
+    found = ["probe/page.gz", "probe/setup.gz", "probe/probe_entities.txt"]
     for path in sources():
         name = path.parent.name if path.stem == "__init__" else path.stem
         family = f"{path.parent.name}/" if path.parent.name in families else ""
@@ -99,7 +99,8 @@ def test_sources_instead_of_bytecode_and_nothing_left_of_the_other(tmp_path):
     device_tree.build(tmp_path, {"uart": {}}, None)
     files = device_tree.build(tmp_path, {"uart": {}}, None, compiled=False)
     there = [file.as_posix() for file in files if len(file.parts) > 1]
-    assert there == [*(path.as_posix() for path in sources()), "probe/page.gz", "probe/setup.gz"]
+    beside = ["firmware/mqtt/probe_entities.txt", "probe/page.gz", "probe/setup.gz"]
+    assert sorted(there) == sorted([*(path.as_posix() for path in sources()), *beside])
     assert not list(tmp_path.rglob("*.mpy")) and not (tmp_path / "settings.json").exists()
 
 

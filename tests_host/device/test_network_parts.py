@@ -238,12 +238,52 @@ def test_what_is_lent_goes_with_the_session_and_with_another_subject(hub: Any, d
     assert hub.publisher._lent is None and not hub.publisher.lend()
 
 
-def test_a_probe_that_looks_for_its_meter_keeps_the_code(hub: Any, device: Any) -> None:
+def test_a_probe_that_looks_for_its_meter_is_lent_it_as_any_other(hub: Any) -> None:
     hub = hub(protocol="auto")
-    announced_meter(device, hub)
     hub.publisher.begin()
-    assert hub.at(1) and hub.at(1) and hub.at(1) and not hub.at(1)
-    assert hub.told == [PROBE, METER] and not hub.publisher.lend()
+    assert hub.at(1) and hub.publisher._lent is None and hub.publisher.wants_code()  # nothing stands beside the search
+
+
+def test_what_there_is_no_memory_to_announce_is_put_off_and_messages_go_on(
+    hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = hub()
+    hub.publisher.begin()
+    announce = hub.session.publish_pieces
+
+    def short(*_: Any) -> None:
+        raise MemoryError
+
+    hub.session.publish_pieces = short
+    assert hub.at(1) and hub.publisher.lend()
+    with pytest.raises(MemoryError):
+        hub.at(1)
+    hub.publisher.end()
+    hub.session.publish_pieces = announce
+    assert not hub.at(2) and not hub.at(60) and not hub.publisher.wants_code()
+    assert hub.at(61) and hub.publisher.lend() and hub.at(61)
+    assert hub.told == [PROBE]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_session_outlives_a_shortage_of_announcing_unless_a_packet_was_cut(
+    thread: Any, clock: Clock, is_cut: bool
+) -> None:
+    published = []
+
+    def poll() -> bool:
+        thread.session.is_cut = is_cut
+        raise MemoryError
+
+    thread.open = lambda: None
+    thread.discovery.poll = poll
+    session = thread.session
+    session.listen = session.keep_alive = session.publish_large = lambda: None
+    session.publish = published.append
+    thread.wifi.is_joined = lambda: True
+    run(thread, clock, 5)
+    assert thread.failures > 0 and isinstance(thread.fault[0], MemoryError) and thread.has_news
+    assert (len(thread.tries_s) > 1) is is_cut and bool(published) is not is_cut
 
 
 def test_without_discovery_nothing_is_lent(hub: Any, device: Any) -> None:

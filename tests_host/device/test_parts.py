@@ -651,6 +651,19 @@ def test_unit_and_classes_of_a_register(
     assert (component.get("ent_cat") == "diagnostic") is (key in ("serial_number", "public_key", "obis_1_0_96_50_2_6"))
 
 
+def test_a_text_of_entities_that_is_torn_or_missing_costs_no_more_than_its_lines(
+    device: Any, announcer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path(device.homeassistant_probe._FILE).read_text()
+    torn = tmp_path / "probe_entities.txt"
+    monkeypatch.setattr(device.homeassistant_probe, "_FILE", str(torn))
+    assert announced(device, announcer, None)["cmps"] == {}
+    assert capsys.readouterr().out.endswith("probe_entities.txt is missing: deploy the probe anew\n")
+    torn.write_text(whole[: whole.index("uptime_s") + 3] + "\n\n. short\n" + whole[-40:])
+    components = announced(device, announcer, None)["cmps"]
+    assert "seen" in components and "uptime_s" not in components
+
+
 def test_what_the_hub_would_call_unknown(device: Any, announcer: Any) -> None:
     """Until somebody places the head or looks for the meter there is neither score nor sentence: both have a word."""
     components = announced(device, announcer, None)["cmps"]

