@@ -105,7 +105,7 @@ class DiscoveryPublisher:
     def poll(self):
         """Announce, where it is time. Returns whether messages should wait for it.
 
-        Raises MemoryError, where there is too little for it; it is tried again later, and messages do not wait for that.
+        Raises MemoryError where there is too little; it is tried again later, and messages do not wait for that.
         """
         uptime_s = self._health.uptime_s
         if self._session.hub_has_started:

@@ -413,13 +413,13 @@ def test_who_wants_a_session_before_gets_it_again_where_it_fails(net: Any, threa
     ],
 )
 def test_a_fault_has_a_sentence(net: Any, error: Exception, was_session: bool, words: str) -> None:
-    said = net.fault_sentence._sentence(error, was_session, SETTINGS)
+    said = net.fault_sentence.sentence_of(error, was_session, SETTINGS)
     assert words in said and "secret" not in said
 
 
 @pytest.mark.parametrize(("code", "words"), [(1, "protocol version"), (4, "user or password"), (9, "answers oddly")])
 def test_a_refusal_has_a_sentence(net: Any, code: int, words: str) -> None:
-    assert words in net.fault_sentence._sentence(net.umqtt.MQTTException(code), False, SETTINGS)
+    assert words in net.fault_sentence.sentence_of(net.umqtt.MQTTException(code), False, SETTINGS)
 
 
 def test_a_fault_is_printed_once_and_nothing_when_it_is_over(
