@@ -140,6 +140,15 @@ def test_a_register_that_is_not_told_beyond_doubt_is_left_out_and_why_is_said(ch
     assert rows(beside.readings) == [("1-0:2.8.0*255", "1234567", "Wh")] and said in beside.why
 
 
+def test_a_summation_without_a_source_is_passed_over():
+    contents = C1219Contents([ENERGY, ENERGY._replace(code="")])
+    decoder, _ = decoded(contents, lambda t: t.update({22: b"\xff\x00"}))
+    assert rows(decoder.readings) == contents.expected(23, 0) and not decoder.why
+    decoder, asked = decoded(contents, lambda t: t.update({22: b"\xff\xff"}))
+    assert not decoder.readings and "names no source" in decoder.why and asked[-1] == 22
+    assert "does not exist" in decoded(contents, lambda t: t.update({22: b"\x02\x00"}))[0].why
+
+
 def test_two_that_count_the_same_are_left_out():
     decoder, _ = decoded(C1219Contents([ENERGY, ENERGY]))
     assert not decoder.readings and "count the same" in decoder.why

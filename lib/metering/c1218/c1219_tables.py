@@ -19,6 +19,7 @@ from metering.compat import const
 from metering.reading import Reading
 
 _MOST_SUMMATIONS = const(32)
+_NO_SOURCE = const(255)
 _IDS = (0, 1, 5, 21, 22, 11, 16, 12, 23, 52)
 _NAMEPLATE_ELECTRIC = const(2)
 # NI_FORMAT -> bytes of a number; 0 FLOAT64, 1 FLOAT32 have none here: a binary fraction is no exact decimal
@@ -121,7 +122,8 @@ class C1219Tables:
         self._form = self._clock_form = 0
         self._start = 0  # of the summations in table 23
         self._selected = b""  # source of each summation
-        self._summations = self._sources = self._units = 0
+        self._summations = self._units = 0
+        self._last = 0  # the highest of the sources
         self._links = b""
         self._kinds = ()  # (C of the code, exponent, unit) of each summation, None where it is left out
 
@@ -138,7 +140,7 @@ class C1219Tables:
         if table == 11:
             return 0, 8, 8
         if table == 16:
-            return 0, max(self._selected) + 1, 1
+            return 0, self._last + 1, 1
         if table == 12:
             return 0, 4 * self._units, 4
         if table == 23:
@@ -189,15 +191,18 @@ class C1219Tables:
             self._selected = bytes(data[: self._summations])
             if len(self._selected) < self._summations:
                 return "table 22 is too short"
+            self._last = max([source if source != _NO_SOURCE else -1 for source in self._selected])
+            if self._last < 0:
+                return "table 22 names no source"
         elif table == 11:
             if n < 8:
                 return "table 11 is too short"
-            self._units, self._sources = data[1], data[7]
-            if max(self._selected) >= self._sources:
+            self._units = data[1]
+            if self._last >= data[7]:
                 return "table 22 names a source that does not exist"
         elif table == 16:
-            self._links = bytes(data[: max(self._selected) + 1])
-            if len(self._links) <= max(self._selected):
+            self._links = bytes(data[: self._last + 1])
+            if len(self._links) <= self._last:
                 return "table 16 is too short"
             self._units = min(self._units, len(self._links))
             if not self._units:
@@ -236,6 +241,8 @@ class C1219Tables:
         return digits.lstrip("0")
 
     def _kind(self, source, units):
+        if source == _NO_SOURCE:
+            return None
         link = self._links[source]
         at = 0
         for k in range(source):
