@@ -40,7 +40,7 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
         page.sees("Falsches Passwort.", START_S)
         page.value(f"document.getElementById('password').value = '{PASSWORD}'")
         page.value("document.querySelector('#login button').click()")
-        page.sees("Energy import", START_S)
+        page.sees("Energie Bezug", START_S)
         page.sees("Keine Verbindung zum Broker.", START_S)
         power = page.until("document.getElementById('power').textContent", START_S)
         assert power.endswith(" W")
@@ -68,9 +68,17 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
             ("protocol is refused: dark", "protocol wird abgelehnt: dunkel"),
         ):
             assert page.value(f"told({text!r})").startswith(german)
+        for key, german in (
+            ("voltage_l1", "Spannung L1"),
+            ("power_import_max_t2", "Leistung Bezug Maximum T2"),
+            ("reactive_power_q1", "Blindleistung Q1"),
+            ("obis_1_0_96_90_2_1", "By code"),
+        ):
+            assert page.value(f"named({key!r}, 'By code')") == german
         assert page.value("told('a sentence (of tomorrow)')") == "a sentence (of tomorrow)"
         page.click("English")
         page.sees("Start alignment")
+        page.sees("Energy import")
         assert not page.value(NAMELESS)
         page.value("window.prompt = () => 'another'")
         page.click("Wipe the probe")
