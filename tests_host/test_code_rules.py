@@ -191,6 +191,7 @@ EXTRA = {
     "lib/metering/protocols.py": {"sys"},  # the registry asks whether a module is loaded
     "lib/metering/unload.py": {"sys", "gc"},  # drops modules
     "lib/metering/dlms/aes.py": {"cryptolib", "cryptography"},  # AES itself: the board's, or the computer's
+    "lib/metering/mbus/answer_cipher.py": {"cryptolib", "cryptography"},  # the same, of blocks and chained
     "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
     "lib/metering/dlms/high.py": {"hashlib", "os"},  # what proves a password, and the challenge's random bytes
     "lib/metering/dlms/security_options.py": {"hashlib"},  # which hashes this MicroPython has

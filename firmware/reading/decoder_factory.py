@@ -11,7 +11,7 @@ _MOST_ASKED_BAUD = const(38400)  # of M-Bus; 19200 of IEC 62056-21, whose P1 pus
 
 class Decoder:
     """What hears a meter: `listener`, `conversation` (None where the meter is not asked), `counters` (firmware.store;
-    None where nothing is encrypted).
+    None where none are kept).
     """
 
     def __init__(self, listener, conversation, counters):
@@ -34,10 +34,12 @@ def build_decoder(reading, protocol, line, is_polled):
     if line is not None:
         listener.line = line
     counters = conversation = None
-    if listener.takes_keys:
+    if listener.keeps_counters:
         from firmware.store import Counters
 
         counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
+    elif listener.takes_keys:
+        listener.set_keys(settings["meter_key"])
     conversation_class = None if is_polled is False else protocols.load_conversation(protocol)
     if conversation_class:
         conversation = conversation_class(

@@ -124,7 +124,9 @@ def test_reals_are_exact() -> None:
         (0x02, mbus.day(2023, 2, 29), None),
         (0x02, mbus.day(2023, 4, 31), None),
         (0x04, mbus.minute(2024, 5, 1, 24, 0), None),
-        (0x03, bytes(3), None),
+        (0x03, b"\x3b\x07\x17", "23:07:59"),
+        (0x03, b"\x3c\x07\x17", None),
+        (0x03, b"\xff\xff\xff", None),
     ],
 )
 def test_time(dif: int, data: bytes, value: str | None) -> None:

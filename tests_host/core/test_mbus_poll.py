@@ -146,6 +146,22 @@ def test_what_cannot_be_read_is_said(body, reason, said):
     assert reader.conversation.failed[reason] == 1 and said in reader.conversation.explanation
 
 
+def test_a_meter_that_has_lost_its_way_is_reset_once():
+    reader = Reader(MbusMeter(quirks=["lost"]))
+    assert reader.read_out(2) == 2 and reader.all_right() and reader.meter.resets == 1
+    assert [frame for frame in reader.bench.sent if frame[:1] == b"\x68"] == [bytes.fromhex("6803036853fe50a116")]
+
+
+@pytest.mark.parametrize("body", [mbus.header(21436587, "OPT", medium=4, status=0x10), b"\x78", b"\x78\x0f\x01"])
+def test_an_answer_with_nothing_but_status_is_a_read_out_without_values(body):
+    class Bare(MbusMeter):
+        def _answer(self, at_s):
+            self._answers.append((at_s, mbus.frame(body), False))
+
+    reader = Reader(Bare())
+    assert reader.read_out() == 1 and reader.told == [([], [])] and reader.conversation.failures == 0
+
+
 def test_who_does_not_answer_is_asked_ever_more_rarely():
     steps = Conversation(MeterReply()).run()
     action, pauses = next(steps), []
@@ -237,7 +253,7 @@ def test_of_two_damaged_answers_nothing_wrong_is_told():
 
 
 def test_it_is_read_only():
-    """Whatever comes, what is sent is SND_NKE, REQ_UD2, a selection by number, or the wake-up."""
+    """Whatever comes, what is sent is SND_NKE, REQ_UD2, a selection by number, or the wake-up: to errors, an application reset."""
     answers = (b"", b"\xe5", mbus.frame(b"\x78" + mbus.record(0x04, "13", bytes(4)) + b"\x1f"), b"\x68\x03")
     sent = set()
     for address, heard in itertools.product(("", "7", "12345678"), itertools.product(answers, repeat=4)):

@@ -6,6 +6,7 @@ from support.core_on_micropython import install, printed, printed_by_cpython
 
 from optoprobe.virtual import mbus_encoder as mbus
 from optoprobe.virtual.mbus_encoder import bcd, record
+from optoprobe.virtual.mbus_meter import KEY
 
 
 def answers() -> bytes:
@@ -22,6 +23,10 @@ def answers() -> bytes:
     ]
     frames = [mbus.frame(mbus.header(87654321, "XYZ", medium=4) + row) for row in rows]
     frames.append(mbus.frame(mbus.fixed(12345678, (1, -135), (0x29, 0x3E), medium=7, status=1)))
+    for row in rows[:3]:
+        body = mbus.header(87654321, "XYZ", medium=4) + row
+        frames += [mbus.frame(mbus.encrypted5(body, KEY)), mbus.frame(mbus.encrypted7(body, KEY, 5))]
+        frames.append(mbus.frame(mbus.encrypted7(body, bytes(16), 5)))
     frames += [mbus.frame(b"\x72" + rng.randbytes(11) + b"\0" + rng.randbytes(60)) for _ in range(30)]
     return frames[0][:40] + b"\xe5\x68\x68" + b"".join(frames) + frames[1][:-1]
 
@@ -29,7 +34,7 @@ def answers() -> bytes:
 def test_both_runtimes_say_the_same(tmp_path):
     core = install(tmp_path / "core")
     (tmp_path / "answers.bin").write_bytes(answers())
-    out = printed(core, "mbus_answers.py", 64, tmp_path / "answers.bin")
-    assert out == printed_by_cpython("mbus_answers.py", 64, tmp_path / "answers.bin")
-    assert out.count("telegram ") >= 8 and "rejected structure" in out
+    out = printed(core, "mbus_answers.py", 64, tmp_path / "answers.bin", KEY.hex())
+    assert out == printed_by_cpython("mbus_answers.py", 64, tmp_path / "answers.bin", KEY.hex())
+    assert out.count("telegram ") >= 14 and out.count("rejected key wrong") == 3 and "rejected structure" in out
     assert "Straße 7" in out and "volume, maximum, storage 67, tariff 9, subunit 3" in out

@@ -57,7 +57,7 @@ class Dlms(CompactingListener):
 
     NAME = "dlms"
     name_may_follow = True
-    takes_keys = True
+    takes_keys = keeps_counters = True
     LINES = (Line(9600), Line(2400, 8, "E"), Line(2400), Line(115200))
     SOURCE = "DLMS UA 1000-2; IEC 62056-46; EN 13757"
     REASONS = (

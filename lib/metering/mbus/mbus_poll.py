@@ -7,6 +7,7 @@
                      <--   68 ... the answer, see metering.mbus.meter_reply
     10 7B A CS 16    -->          the same frame count bit: the same answer again, to be held against the first
     10 5B A CS 16    -->          the other one: the next telegram, where the last one said that there is more
+    68 ... 53 A 50 CS 16 -->      an application reset, once, where the first answer is an error
 
 Such meters live on a battery, and many count how often they are read: one read-out an hour, unless the owner wants
 more, and one every six hours where nothing answers. Reading only: no data is ever sent but a meter's own number.
@@ -37,15 +38,19 @@ _ANYBODY = const(254)
 _SELECTED = const(253)
 _MOST_PRIMARY = const(250)
 _NUMBER_DIGITS = const(8)
+_SELECT = const(0x52)
+_RESET = const(0x50)
 
-_REASONS = ("no answer", "no identification", "bad data", "encrypted", "error of the meter", "password refused")
+_CANNOT_READ = ("encrypted", "error of the meter", "key wrong")
+_REASONS = ("no answer", "no identification", "bad data") + _CANNOT_READ + ("password refused",)
 _SENTENCES = (
     "the meter does not answer: hold the head over its eye; some want a wake-up, a key pressed on the meter, "
     "or their number (meter address)",
     "the meter answers, but nothing that is M-Bus: move the head, keep light away",
     "the meter's answers came damaged, or changed from one to the next: move the head, keep light away",
-    "the meter encrypts what it tells over its eye: only its operator can switch that off",
+    "the meter encrypts what it tells over its eye: enter the key that its operator gives out as meter_key",
     "the meter answers with an error: it may have been read too often today",
+    "what the meter encrypts is not opened by meter_key: enter the key that its operator gives out",
 )
 _WRONG_ADDRESS = "the meter address of an M-Bus meter is 1 to 250, or its number of eight digits: correct the setting"
 
@@ -56,10 +61,17 @@ def _short(control, address):
 
 def _selection(number):
     """The frame that selects the meter whose number is the text `number`; F stands for any digit."""
-    body = bytearray((0x53, _SELECTED, 0x52))
+    body = bytearray()
     for i in range(6, -1, -2):
         body.append(int(number[i : i + 2], 16))
     body.extend(b"\xff\xff\xff\xff")  # any maker, version and medium
+    return _long(_SELECTED, _SELECT, body)
+
+
+def _long(address, ci, data):
+    """SND_UD: of the two that are known here neither changes what a meter counts or keeps."""
+    body = bytearray((0x53, address, ci))
+    body.extend(data)
     frame = bytearray((0x68, len(body), len(body), 0x68))
     frame.extend(body)
     frame.append(sum(body) & 0xFF)
@@ -150,8 +162,12 @@ class Conversation:
                 break
             self._line += 1
         control = _REQUEST | _COUNT_BIT
-        for _ in range(_MOST_TELEGRAMS):
+        for n in range(_MOST_TELEGRAMS):
             reason = yield from self._take_twice(_short(control, self._address))
+            if reason == "error of the meter" and not n:
+                yield SEND, _long(self._address, _RESET, b"")
+                yield EXPECT, _ack, _ACK_MS, _GAP_MS
+                reason = yield from self._take_twice(_short(control, self._address))
             if reason:
                 return self._failed(reason)
             if not listener.more:
@@ -207,7 +223,7 @@ class Conversation:
                     break
                 self.answers = True
         listener.abandon()
-        if reason in ("encrypted", "error of the meter"):
+        if reason in _CANNOT_READ:
             self.answers = True
             return reason
         if reason:

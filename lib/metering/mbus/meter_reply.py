@@ -9,7 +9,8 @@
 
 The checksum has eight bits: one damaged frame of 256 passes it. So the whole frame must make sense down to its last
 byte, or nothing of it is told; and whoever can ask twice holds one answer against the next (hold()): of two whose
-bytes are the same but for values, those that are equal in both are told. An encrypted answer is named and not read.
+bytes are the same but for values, those that are equal in both are told. An encrypted answer is named, and read where
+there is the meter's key: metering.mbus.answer_cipher, which also knows the layer of its own (CI 90) before the header.
 """
 
 from metering.compat import SLICES_ARE_CHEAP, const, hex_text, signed
@@ -30,6 +31,8 @@ _SHORT = const(0x7A)
 _NONE = const(0x78)
 _FIXED = const(0x73)
 _ERROR = const(0x70)
+_LAYER = const(0x90)
+_CI_AT = const(6)
 _FIXED_BYTES = const(16)
 _MODE = const(0x1F)  # of the configuration field: 0 is in the clear, what follows are ciphers or may be
 _FIRST_NO_MODE = const(16)  # from here on none is known: older meters have other things in these bytes
@@ -82,18 +85,30 @@ class MeterReply(Listener):
         "no answer",
         "error of the meter",
         "encrypted",
+        "key wrong",
         "structure",
         "changed",
     )
     sealed = False
     vouched = False
+    takes_keys = True
 
     def __init__(self, size=BUFFER_SIZE):
         Listener.__init__(self, size)
         self._at = self._end = 0  # of the records
         self._ci = 0
+        self._ci_at = _CI_AT
+        self._cipher = None
         self._is_to_hold = False
-        self._held = b""  # the answer before, from its C to the byte before its checksum
+        self._held = b""  # the answer before, from its header's CI to the byte before its checksum
+
+    def set_keys(self, key, auth_key=None):
+        """The meter's key, 16 bytes or None; write-only. There is no second one here."""
+        self._cipher = None
+        if key is not None:
+            from metering.mbus.answer_cipher import AnswerCipher
+
+            self._cipher = AnswerCipher(key)
 
     def hold(self):
         """Keep the next good answer, and tell of the one behind it what both say."""
@@ -169,38 +184,51 @@ class MeterReply(Listener):
         """Judge what the frame up to `end`, its checksum, holds."""
         buf = self._buf
         whole = end + 2
-        ci = self._ci = buf[6]
+        ci_at = _CI_AT
         if buf[4] & _REPLY_BITS != _REPLY:
             return self._reject("no answer", "control byte %02x" % buf[4], whole)
+        if buf[ci_at] == _LAYER:
+            if self._cipher is None:
+                return self._reject("encrypted", "CI 90", whole)
+            ci_at = self._cipher.read_layer(buf, ci_at, end)
+            if not ci_at:
+                return self._reject("structure", "CI 90", whole)
+        ci = self._ci = buf[ci_at]
+        self._ci_at = ci_at
         if ci == _ERROR:
             return self._reject("error of the meter", "code %02x" % buf[7] if end > 7 else "without a code", whole)
         head = 12 if ci == _LONG else 4 if ci == _SHORT else 0 if ci == _NONE else 8 if ci == _FIXED else -1
         if head < 0:
             return self._reject("structure", "CI %02x" % ci, whole)
-        at = 7 + head
-        if at > end or ci == _FIXED and end - 7 != _FIXED_BYTES:
-            return self._reject("structure", "%d bytes behind CI %02x" % (end - 7, ci), whole)
-        if ci in (_LONG, _FIXED):
-            self.number = hex_text(bytes((buf[10], buf[9], buf[8], buf[7]))).upper()
-        if ci == _LONG:
-            self.letters = quantities.maker_letters(buf[11] | buf[12] << 8)
-            self.version = buf[13]
-            self.medium = buf[14]
-        if ci in (_LONG, _SHORT):
+        n = end - ci_at - 1
+        at = end - n + head
+        if at > end or ci == _FIXED and n != _FIXED_BYTES:
+            return self._reject("structure", "%d bytes behind CI %02x" % (n, ci), whole)
+        if head:
             self.status = buf[at - 3]
+        if head > 4:
+            self.number = hex_text(bytes((buf[ci_at + 4], buf[ci_at + 3], buf[ci_at + 2], buf[ci_at + 1]))).upper()
+        if ci == _LONG:
+            self.letters = quantities.maker_letters(buf[ci_at + 5] | buf[ci_at + 6] << 8)
+            self.version = buf[ci_at + 7]
+            self.medium = buf[ci_at + 8]
+        elif ci == _FIXED:
+            self.medium = _FIXED_MEDIA[buf[at - 2] >> 6 | (buf[at - 1] >> 6) << 2]
+        if ci in (_LONG, _SHORT):
             mode = buf[at - 1] & _MODE
             if 0 < mode < _FIRST_NO_MODE:
-                return self._reject("encrypted", "mode %d" % mode, whole)
-        elif ci == _FIXED:
-            self.status = buf[12]
-            self.medium = _FIXED_MEDIA[buf[13] >> 6 | (buf[14] >> 6) << 2]
+                reason = "encrypted"
+                if ci == _LONG and self._cipher is not None:
+                    at, reason = self._cipher.open(buf, ci_at, at, end)
+                if reason:
+                    return self._reject(reason, "mode %d" % mode, whole)
         self._at = at
         self._end = end
         try:
             if self._is_to_hold:
                 for _ in self._records():
                     pass
-                self._held = bytes(buf[4:end])
+                self._held = bytes(self._view[ci_at:end])
                 self._is_to_hold = False
                 self._skip_noise(whole)
                 return NOTHING
@@ -225,24 +253,26 @@ class MeterReply(Listener):
     def _has_same_form(self):
         """Are held and new answer equal but for values and access number?"""
         buf, held = self._buf, self._held
-        if len(held) != self._end - 4:
+        begin = self._ci_at
+        if len(held) != self._end - begin:
             return False
-        free = {_LONG: 15, _SHORT: 7, _FIXED: 11}.get(self._ci)
-        at = 4
+        free = begin + (9 if self._ci == _LONG else 1 if self._ci == _SHORT else 5 if self._ci == _FIXED else 0)
+        at = begin
         for record in self._records():
             for i in range(at, record.at):
-                if buf[i] != held[i - 4] and i != free:
+                if buf[i] != held[i - begin] and i != free:
                     return False
             at = record.end
         for i in range(at, self._end):
-            if buf[i] != held[i - 4]:
+            if buf[i] != held[i - begin]:
                 return False
         return True
 
     def _has_changed(self, record):
         """Has the record another value than in the answer before?"""
         held = self._held
-        return bool(held) and self._buf[record.at : record.end] != held[record.at - 4 : record.end - 4]
+        begin = self._ci_at
+        return bool(held) and self._buf[record.at : record.end] != held[record.at - begin : record.end - begin]
 
     def _records(self):
         return self._counters() if self._ci == _FIXED else self._walk()
@@ -253,9 +283,9 @@ class MeterReply(Listener):
     def _counters(self):
         """The two counters of a fixed structure, as Records."""
         buf = self._buf
-        first = buf[13] & 0x3F
+        first = buf[self._at - 2] & 0x3F
         for k in range(2):
-            code = buf[13 + k] & 0x3F
+            code = buf[self._at - 2 + k] & 0x3F
             record = Record()
             record.storage = 1 if self.status & _NOT_CURRENT else 0
             if k and code == quantities.SAME_BUT_HISTORIC:

@@ -48,16 +48,26 @@ FB = """00 5 Wh energy
 18 5 kg mass
 1A -1 % relative humidity
 1C = - ?
+20 0 ft³ volume
+21 -1 ft³ volume
+22 = - ?
 28 5 W power
-2A = - ?
+2A -1 ° angle of voltages
+2B -1 ° angle of current
 2C -3 Hz frequency
 30 8 J/h power
 32 = - ?
 34 0 VA apparent power
 38 = - ?
+58 -3 °F flow temperature
+5C -3 °F return temperature
+60 -3 °F temperature difference
+64 -3 °F external temperature
+68 = - ?
+70 -3 °F temperature limit
 74 -3 °C temperature limit
 78 -3 W highest power
-80 = - ?"""  # table 14
+80 = - ?"""  # table 14; in degrees Fahrenheit up to the edition of 2004
 
 FD = """00 -3 - credit
 04 -3 - debit
@@ -93,6 +103,7 @@ FD = """00 -3 - credit
 34 = s,min,h,d,months,years period of tariff
 3A = - dimensionless
 3B = - ?
+3C = s,min,h,d period of transmission
 40 -9 V voltage
 50 -12 A current
 60 = - reset counter
@@ -105,7 +116,9 @@ FD = """00 -3 - credit
 6C = h,d,months,years battery operating time
 70 = - date of battery change
 71 = dBm signal level
-72 = - ?"""  # table 12
+72 = - ?
+74 = d remaining battery time
+75 = - ?"""  # table 12
 
 
 # Units of the COSEM enumeration (IEC 62056-6-2, 4.3.2) that a reading's code tells

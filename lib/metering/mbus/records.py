@@ -3,7 +3,8 @@
     DIF | DIFE ... | VIF | VIFE ... | data      DIF: 80 DIFE follows, 40 storage, 30 function, 0F kind of data
                                                 DIFE: 80 another follows, 40 sub-unit, 30 tariff, 0F storage
 
-Left out on purpose: times of type M, wireless data containers, the second table of VIFEs. What has no meaning here,
+Left out on purpose: times of type M, of which no public text tells the form, wireless data containers, the second
+table of VIFEs. What has no meaning here,
 or is marked as no value (a digit A to F, a time's invalid bit, a record's error), has value None: nothing is guessed.
 """
 
@@ -44,7 +45,7 @@ _QUALIFIED = (
 _COUNTS = (0x41, 0x49)  # of these the data is a number of times
 
 _NAN = const(0xFF)
-_BINARY_TIMES = (2, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
+_BINARY_TIMES = (2, 3, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
 
 
 class Malformed(Exception):
@@ -356,10 +357,16 @@ def _add(record):
 
 
 def _time(record, buf):
-    """Set value and date of a time: type G in 2 bytes, F in 4, I in 6 (annex A). None where it is marked or no date."""
+    """Set value and date of a time: type G in 2 bytes, F in 4, I in 6; of type J in 3, a time of day, the value alone
+    (annex A). None where it is marked as invalid or as any, or is no date.
+    """
     at = record.at
     n = record.end - at
     hour = minute = second = century = 0
+    if n == 3:
+        if buf[at] < 60 and buf[at + 1] < 60 and buf[at + 2] < 24:
+            record.value = "%02d:%02d:%02d" % (buf[at + 2], buf[at + 1], buf[at])
+        return
     if n == 2:
         day_at = at
     elif n == 4:

@@ -94,12 +94,12 @@ def with_heads(base, reading_of):
             if self._noted is None:
                 yield from base.published_readings(self) if is_current else base.readings(self)
                 return
-            medium, held, buf = self.medium, self._held, self._buf
+            medium, held, buf, begin = self.medium, self._held, self._buf, self._ci_at
             new = reading_of.__new__
             for head, value, exponent, at in self._noted:
                 if is_current and not head.is_current:
                     continue
-                if held and buf[at : at + head.size] != held[at - 4 : at - 4 + head.size]:
+                if held and buf[at : at + head.size] != held[at - begin : at - begin + head.size]:
                     continue
                 fields = head.readings.get(medium)
                 if fields is None:

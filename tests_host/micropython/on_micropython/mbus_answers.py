@@ -1,6 +1,6 @@
 """Hear M-Bus answers in a file, in chunks, and print what came out, so that two runtimes can be compared. Runs on both.
 
-mbus_answers.py CHUNK_BYTES FILE
+mbus_answers.py CHUNK_BYTES FILE [KEY]
 """
 
 import sys
@@ -31,6 +31,8 @@ def drain(listener):
 def main():
     buffer = bytearray(int(sys.argv[1]))
     listener = MeterReply()
+    if len(sys.argv) > 3:
+        listener.set_keys(bytes([int(sys.argv[3][i : i + 2], 16) for i in range(0, 32, 2)]))
     with open(sys.argv[2], "rb") as stream:
         while True:
             n = stream.readinto(buffer)

@@ -49,7 +49,7 @@ def _hidden(frame: bytes | bytearray, record: Record, numbers: Numbers) -> bytes
         return _DAYS[len(octets)]
     if record.is_tail or record.name == "?":
         return bytes(len(octets))
-    if isinstance(record.value, str):
+    if isinstance(record.value, str) and not (record.is_time and not record.is_variable):
         text = octets[::-1]
         numbers.note(text)
         return blank(text)[::-1]

@@ -25,4 +25,6 @@ def settings(meter: MbusMeter) -> dict[str, object]:
     found: dict[str, object] = {"protocol": "mbus", "interval_s": 10}
     if meter.line.parity is None:
         found["wake_up"] = True
+    if meter.key:
+        found["meter_key"] = meter.key.hex()
     return found

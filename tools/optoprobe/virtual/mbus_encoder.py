@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import struct
 
+from cryptography.hazmat.primitives import cmac
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 RSP_UD = 0x08
 HEAT, GAS, WARM_WATER, WATER = 4, 3, 6, 7
 
@@ -29,6 +32,42 @@ def header(
 
 def short_header(*, access: int = 7, status: int = 0, configuration: int = 0) -> bytes:
     return b"\x7a" + struct.pack("<BBH", access, status, configuration)
+
+
+def encrypted5(body: bytes, key: bytes) -> bytes:
+    """CI 72, header and records as header() makes them, encrypted in mode 5 (EN 13757-7, 7): from 2F 2F on."""
+    plain = _padded(body[13:])
+    configuration = struct.pack("<H", 5 << 8 | len(plain) // 16 << 4)
+    iv = body[5:7] + body[1:5] + body[7:9] + body[9:10] * 8
+    return body[:11] + configuration + _cbc(key, iv, plain)
+
+
+def encrypted7(body: bytes, key: bytes, counter: int, *, mac_bytes: int = 8, with_length: bool = False) -> bytes:
+    """The same in mode 7, behind a layer with the message counter and a MAC (EN 13757-7, 6)."""
+    plain = _padded(body[13:])
+    rest = struct.pack("<I", counter) + body[1:5] + bytes((7,)) * 7
+    configuration = struct.pack("<HB", 7 << 8 | len(plain) // 16 << 4, 0x10)
+    header = body[:11] + configuration + _cbc(_cmac(key, bytes((0,)) + rest), bytes(16), plain)
+    control = bytes((0x20 | {0: 0, 2: 3, 4: 4, 8: 5, 12: 6, 16: 7}[mac_bytes],))
+    length = struct.pack("<H", len(header)) if with_length else b""
+    mac = _cmac(_cmac(key, bytes((1,)) + rest), control + rest[:4] + length + header)[:mac_bytes]
+    flags = 0x28 | (0x04 if mac_bytes else 0) | (0x10 if with_length else 0)
+    layer = bytes((0, flags)) + control + rest[:4] + mac + length
+    return bytes((0x90, len(layer))) + layer + header
+
+
+def _padded(records: bytes) -> bytes:
+    return b"\x2f\x2f" + records + b"\x2f" * (-(2 + len(records)) % 16)
+
+
+def _cbc(key: bytes, iv: bytes, plain: bytes) -> bytes:
+    return Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor().update(plain)
+
+
+def _cmac(key: bytes, data: bytes) -> bytes:
+    made = cmac.CMAC(algorithms.AES(key))
+    made.update(data)
+    return made.finalize()
 
 
 def fixed(number: int, counters: tuple[int, int], units: tuple[int, int], *, medium: int, status: int = 0) -> bytes:

@@ -20,8 +20,12 @@ QUIRKS = {
     "flipping": "two bits of each third answer are turned, so that the sum holds",
     "lossy": "each fourth answer lacks a byte",
     "moving": "its flow is another in each answer",
+    "lost": "answers with an error until its application is reset",
+    "mode5": "encrypts its answers (mode 5)",
+    "mode7": "encrypts its answers and proves them (mode 7)",
 }
 NUMBER = 21_436_587
+KEY = bytes.fromhex("c1a5e5d0c0de0f2b9d71364857a6b3f2")  # of those that encrypt
 _ADDRESS = 5
 _ACK = b"\xe5"
 _WAKE_BYTES = 400  # of 55, of the 528 that 2.2 s at 2400 baud hold
@@ -59,8 +63,10 @@ class MbusMeter:
         self.line = self._asleep if "sleepy" in self._quirks else self._awake
         self._reaction_s = reaction_ms / 1000
         self.number = NUMBER + seed
+        self.key = KEY if self._quirks & {"mode5", "mode7"} else None
         self.access = 7
         self.woken = 0
+        self.resets = 0  # of its application
         self.n_answers = 0
         self.said: list[Row] = []
         self._heard = bytearray()
@@ -162,6 +168,10 @@ class MbusMeter:
 
     def _long(self, frame: bytes, at_s: float) -> None:
         body = frame[4:-2]
+        if body[:1] + body[2:] == b"\x53\x50" and body[1] in (_ADDRESS, _ANYBODY) and sum(body) & 0xFF == frame[-2]:
+            self.resets += 1
+            self._answers.append((at_s + self._reaction_s, _ACK, False))
+            return
         if body[:3] != b"\x53\xfd\x52" or sum(body) & 0xFF != frame[-2]:
             return
         asked, mine = body[3:7].hex(), mbus.bcd(self.number, 4).hex()
@@ -177,7 +187,14 @@ class MbusMeter:
         self.n_answers += 1
         self.access = (self.access + 1) & 0xFF
         medium = {"heat": mbus.HEAT, "water": mbus.WATER, "gas": mbus.GAS}[self._kind]
-        frame = bytearray(mbus.frame(mbus.header(self.number, "OPT", medium=medium, access=self.access) + records))
+        body = mbus.header(self.number, "OPT", medium=medium, access=self.access) + records
+        if "mode5" in self._quirks:
+            body = mbus.encrypted5(body, KEY)
+        elif "mode7" in self._quirks:
+            body = mbus.encrypted7(body, KEY, self.n_answers)
+        if "lost" in self._quirks and not self.resets:
+            body = b"\x70\x09"
+        frame = bytearray(mbus.frame(body))
         if "flipping" in self._quirks and self.n_answers % 3 == 0:  # one up, one down in the same place
             frame[21] ^= 0x01
             frame[22] ^= 0x01
