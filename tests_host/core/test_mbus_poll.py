@@ -253,7 +253,7 @@ def test_of_two_damaged_answers_nothing_wrong_is_told():
 
 
 def test_it_is_read_only():
-    """Whatever comes, what is sent is SND_NKE, REQ_UD2, a selection by number, or the wake-up: to errors, an application reset."""
+    """What is sent is SND_NKE, REQ_UD2, a selection by number, the wake-up, and to errors an application reset."""
     answers = (b"", b"\xe5", mbus.frame(b"\x78" + mbus.record(0x04, "13", bytes(4)) + b"\x1f"), b"\x68\x03")
     sent = set()
     for address, heard in itertools.product(("", "7", "12345678"), itertools.product(answers, repeat=4)):
