@@ -53,7 +53,8 @@ ROWS = (
     "c1218 c1218.c1218_values c1218.c1218_poll - c1218.c1218_knock"
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
-_SHARED = "power_direction mbus characters checksum compacting_listener"  # common files that nothing but a family loads
+# Common files that nothing but a family loads
+_SHARED = "power_direction mbus characters checksum compacting_listener asked_seldom"
 
 _LISTENER = const(1)
 _CONVERSATION = const(2)

@@ -9,15 +9,13 @@ Such meters live on a battery, and each question costs some of it: one read-out 
 and one every six hours where nothing answers. Reading only: no other command exists here.
 """
 
+from metering.asked_seldom import AskedSeldom
 from metering.compat import const
 from metering.kmp.kmp_answer import WANTED
 from metering.kmp.kmp_frame import REGISTERS, SERIAL_NUMBER, answer_end, question
-from metering.line import EXPECT, LISTEN, SEND, SWITCH, WAIT
+from metering.line import EXPECT, LISTEN, SEND, SWITCH
 from metering.listener import REJECTED, TELEGRAM
 
-_INTERVAL_S = const(3600)
-_LEAST_PAUSE_S = const(10)
-_PAUSES_S = (30, 120, 600, 3600, 21600)
 _ANSWER_MS = const(1500)
 _GAP_MS = const(100)  # ten characters
 _ATTEMPTS = const(2)  # for each answer: the first question may only wake the eye
@@ -38,7 +36,7 @@ def _registers_wanted():
     return bytes(body)
 
 
-class Conversation:
+class Conversation(AskedSeldom):
     """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
 
     `interval_s` between read-outs, 0: an hour. Such meters know no address, no password and no other wake-up.
@@ -46,33 +44,13 @@ class Conversation:
 
     NAME = "kmp"
     REASONS = _REASONS
-    takes_options = False
+    SENTENCES = _SENTENCES
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
-        self._listener = listener
-        self._line = 0  # of the listener's LINES: the one that was answered last
-        self.pause_s = interval_s or _INTERVAL_S
-        self.answers = False
-        self.password_withheld = False
-        self.failures = self.failed_in_a_row = 0
-        self.failed = dict.fromkeys(self.REASONS, 0)
-        self.explanation = ""
-
-    def run(self):
-        """Generator of line actions, without end."""
-        self.failed_in_a_row = 0
-        while True:
-            if (yield from self.read_out()):
-                self.failed_in_a_row = 0
-                pause_s = max(self.pause_s, _LEAST_PAUSE_S)
-            else:
-                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
-                self.failed_in_a_row += 1
-            yield WAIT, pause_s * 1000
+        AskedSeldom.__init__(self, listener, interval_s)
 
     def read_out(self, answer=b""):
-        """Generator of line actions: one attempt. Returns True when the registers came. `answer` is not looked at: no
-        search asks."""
+        """Generator of line actions: one attempt. Returns True when the registers came."""
         listener = self._listener
         listener.abandon()
         self.answers = False
@@ -107,12 +85,6 @@ class Conversation:
                 event = yield LISTEN, listener, 0, 0
             if event == TELEGRAM or listener.numbers_told != told:
                 return True
-        return False
-
-    def _failed(self, reason):
-        self.failures += 1
-        self.failed[reason] += 1
-        self.explanation = _SENTENCES[_REASONS.index(reason)]
         return False
 
 

@@ -13,13 +13,11 @@ Such meters live on a battery, and many count how often they are read: one read-
 more, and one every six hours where nothing answers. Reading only: no data is ever sent but a meter's own number.
 """
 
+from metering.asked_seldom import AskedSeldom
 from metering.compat import const
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SEND, SWITCH, WAIT, Line
 from metering.listener import REJECTED, TELEGRAM
 
-_INTERVAL_S = const(3600)
-_LEAST_PAUSE_S = const(10)
-_PAUSES_S = (30, 120, 600, 3600, 21600)
 _ACK_MS = const(600)
 _ANSWER_MS = const(1500)  # 330 bits and 50 ms by the standard; meters have been seen to take a second
 _GAP_MS = const(250)
@@ -101,7 +99,7 @@ def _rest(buffer, n):
     return 0
 
 
-class Conversation:
+class Conversation(AskedSeldom):
     """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
 
     `address` 1 to 250, the eight digits of the meter's number (F for any digit), or "" for whichever it is; `wake_up`
@@ -110,12 +108,11 @@ class Conversation:
 
     NAME = "mbus"
     REASONS = _REASONS
-    takes_options = False
+    SENTENCES = _SENTENCES
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
-        self._listener = listener
+        AskedSeldom.__init__(self, listener, interval_s)
         self._wake_up = wake_up
-        self._line = 0  # of the listener's LINES: the one that was answered last
         self._select = b""
         self._address = -1
         if not address:
@@ -125,29 +122,10 @@ class Conversation:
             self._address = _SELECTED
         elif not address.strip("0123456789") and 0 < int(address) <= _MOST_PRIMARY:
             self._address = int(address)
-        self.pause_s = interval_s or _INTERVAL_S
-        self.answers = False
-        self.password_withheld = False
-        self.failures = self.failed_in_a_row = 0
-        self.failed = dict.fromkeys(self.REASONS, 0)
-        self.explanation = ""
         listener.vouched = listener.sealed = True  # each answer comes twice
 
-    def run(self):
-        """Generator of line actions, without end."""
-        self.failed_in_a_row = 0
-        while True:
-            if (yield from self.read_out()):
-                self.failed_in_a_row = 0
-                pause_s = max(self.pause_s, _LEAST_PAUSE_S)
-            else:
-                pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
-                self.failed_in_a_row += 1
-            yield WAIT, pause_s * 1000
-
     def read_out(self, answer=b""):
-        """Generator of line actions: one attempt. Returns True when every telegram of the meter came. `answer` is not
-        looked at: no search asks."""
+        """Generator of line actions: one attempt. Returns True when every telegram of the meter came."""
         listener = self._listener
         listener.abandon()
         self.answers = False
@@ -229,12 +207,6 @@ class Conversation:
         if reason:
             return "bad data"
         return "no identification" if self.answers else "no answer"
-
-    def _failed(self, reason):
-        self.failures += 1
-        self.failed[reason] += 1
-        self.explanation = _SENTENCES[_REASONS.index(reason)]
-        return False
 
 
 CONVERSATION = Conversation
