@@ -16,8 +16,6 @@ from metering.compat import const
 try:
     from cryptolib import aes
 except ImportError:  # CPython
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
     aes = None
 
 _BLOCK = const(16)
@@ -44,12 +42,16 @@ _TO_PROVE = b"\1"
 def _encrypted_block(key, block):
     if aes:
         return aes(key, _ECB).encrypt(block)
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(block)
 
 
 def _decrypted(key, iv, data):
     if aes:
         return aes(key, _CBC, iv).decrypt(data)
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     return Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor().update(data)
 
 
