@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+from argparse import Namespace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.command_line import start
 
+from optoprobe.commands.read import _Session, _SpeaksAnother
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.tcp_meter import TcpMeter
@@ -81,6 +85,17 @@ def test_what_is_no_meter_on_the_network_is_a_sentence(words: tuple[str, ...], s
     process: subprocess.Popen[str] = start("read", *words)
     out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_a_meter_that_sends_no_block_and_is_anothers_by_its_identification_is_asked_so() -> None:
+    session = _Session(Namespace(protocol="auto", every=None), None, "", (None, None))  # type: ignore[arg-type]
+    told: dict[str, Any] = {"NAME": "iec62056-21", "failures": 1, "failed": {"no data": 1}, "explanation": ""}
+    session._conversation = SimpleNamespace(**told, identification=b"/Els6EK270\r\n")
+    with pytest.raises(_SpeaksAnother, match="lis200"):
+        session._on_progress(b"")
+    session._conversation = SimpleNamespace(**told, identification=b"/ISK5MT174\r\n")
+    session._failures_told = 0
+    session._on_progress(b"")
 
 
 def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:

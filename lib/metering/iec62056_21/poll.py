@@ -210,9 +210,14 @@ class Conversation:
         self.explanation = ""
 
     @property
+    def identification(self):
+        """The identification line heard last, without parity bits."""
+        return bytes([byte & 0x7F for byte in self._exchange.identification])
+
+    @property
     def offers_mode_e(self):
         """Does the identification heard last say that HDLC is spoken?"""
-        return _MODE_E in bytes([byte & 0x7F for byte in self._exchange.identification])
+        return _MODE_E in self.identification
 
     @property
     def pause_s(self):

@@ -105,6 +105,7 @@ def _forget(args: argparse.Namespace, option: str) -> None:
         print("The probe forgets its settings, its meter and, of a meter that only blinks, the energy total.")
         if input("Type yes to go on: ").strip() != "yes":
             raise ConfigError("nothing was removed", 2)
+    gone: list[str] = []
     with Board(args.port) as board:
         if args.wipe:
             board.have_wiped()

@@ -199,6 +199,10 @@ class _SpeaksModeE(Exception):
     """The meter that is asked by IEC 62056-21 sends no data block, and says that it speaks DLMS."""
 
 
+class _SpeaksAnother(Exception):
+    """The same, but its identification is of protocol `args[0]`."""
+
+
 class _NoAnswer(Exception):
     """There will be no reading; the text is a sentence without its full stop."""
 
@@ -260,6 +264,11 @@ class _Session:
         _say(f"nothing is understood: asking by {name} on {self.line.name} ...")
         try:
             self._ask(name)
+        except _SpeaksAnother as another:
+            self._progress.wipe()
+            _say(f"it sends no data block: asking by {another} ...")
+            self._failures_told = 0
+            self._ask(str(another))
         except _SpeaksModeE:
             self._progress.wipe()
             asked = behind_a_sign_on()
@@ -325,7 +334,7 @@ class _Session:
             probe = protocols.load_probe(name)
             answer = self.line.drive(probe.question(self.args.address), self._on_telegram, self._on_progress)
             answered = probe.answered_by(answer)
-            if answered and protocols.is_asked(answered):
+            if answered in names:
                 return answered
         return names[0]
 
@@ -410,6 +419,10 @@ class _Session:
             if self.args.protocol == decoding.AUTO and getattr(conversation, "offers_mode_e", False):
                 if conversation.failed["no data"]:
                     raise _SpeaksModeE
+            elif self.args.protocol == decoding.AUTO and hasattr(conversation, "identification"):
+                name = protocols.load_probe(conversation.NAME).answered_by(conversation.identification)
+                if conversation.failed["no data"] and name not in ("", conversation.NAME):
+                    raise _SpeaksAnother(name)
             rests = getattr(conversation, "is_resting", False)  # it will not ask for hours
             if not self.telegrams and (rests or conversation.failures >= _ATTEMPTS):
                 raise _NoAnswer(self._why_nothing())

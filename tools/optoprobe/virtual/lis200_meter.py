@@ -89,6 +89,7 @@ class Lis200Meter(IecMeter):
         )
         self._seed = seed
         self._locked = "locked" in own
+        assert isinstance(self._programming_mode, _Lis200Mode)
         self._programming_mode.quirks = own
         if "damaged" in own:
             self._talk.say_and_keep = self._damaging(self._talk.say_and_keep)
