@@ -20,6 +20,7 @@ import pytest
 from optoprobe import simulated
 from optoprobe.virtual.board import HARDWARE_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.c1218_meter import C1218Meter
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_asked_security import GMAC, Demands
 from optoprobe.virtual.dlms_meter import DlmsMeter
@@ -57,6 +58,10 @@ def _convinced_by_keys() -> AskedDlmsMeter:
     return AskedDlmsMeter(demands=Demands(GMAC, policy=0x30, **keys))
 
 
+def _nes() -> C1218Meter:
+    return C1218Meter(user_id=2, user=b"reader", password=b"25083711")
+
+
 CASES = {
     "sml": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "sml"}),
     "found": Case(lambda: MeterSource(SmlMeter(1, quirks=LONG)), {"protocol": "auto"}),
@@ -69,6 +74,7 @@ CASES = {
         lambda: simulated.of("modbus").make("modbus", ()),
         {"protocol": "modbus", "modbus_map": "eastron_sdm630", "interval_s": 5},
     ),
+    "c1218": Case(_nes, simulated.of("c1218").settings(_nes())),
     "dlms-found": Case(_encrypted, {"protocol": "auto", "meter_key": KEY}),
 }
 
