@@ -16,7 +16,9 @@ _AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
 _LOOK_MS = const(500)
 _LEND_MS = const(50)  # how soon the network's thread is lent the code it wants
 _TOLD_S = const(180)
-_WIPE_LOOKS = const(20)  # 10 s of the button
+_SET_UP_LOOKS = const(6)  # 3 s of the button
+_WIPE_LOOKS = const(20)  # 10 s of it
+_AWAY_S = const(600)
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
 
@@ -92,11 +94,19 @@ class App:
         tell = diagnostics.tell
         announcements = 0
         restart_s = None
-        held = 0
+        held = away_s = 0
         while True:
+            was_held = held
             held = self._held(held)
             if held == _WIPE_LOOKS:
                 restart_s = self._order(("wipe=" + services.announcer.probe_id).encode(), restart_s)
+            elif not held and _SET_UP_LOOKS <= was_held < _WIPE_LOOKS:
+                self._set_up("button")
+            if services.network.wifi.is_joined():
+                away_s = services.health.uptime_s
+            elif services.health.uptime_s - away_s >= _AWAY_S:
+                away_s = services.health.uptime_s
+                self._set_up("away")
             if restart_s is not None and services.health.uptime_s >= restart_s:
                 call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.BY_OWNER))
             if announcements != services.network.discovery.announcements:
@@ -125,6 +135,15 @@ class App:
         if self._button is None or self._button.value():
             return 0
         return looks + 1
+
+    def _set_up(self, why):
+        """Open the set-up beside metering, where there is room for both."""
+        tell = self.diagnostics.tell
+        try:
+            call("firmware.setup.setup_beside", lambda beside: beside.begin(self.services, why, tell))
+        except MemoryError:
+            gc.collect()
+            tell("set-up is refused: memory has run out, restart the probe and try again")
 
     def _order(self, payload, restart_s):
         """The uptime in s of the next restart behind that order, `restart_s` before; None for none."""

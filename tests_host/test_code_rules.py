@@ -207,6 +207,7 @@ EXTRA = {
     "firmware/setup/access_point.py": {"network"},  # the probe's own Wi-Fi
     "firmware/setup/name_server.py": {"socket"},
     "firmware/setup/set_up.py": {"socket"},
+    "firmware/setup/setup_beside.py": {"network"},  # is its access point open? The driver rests between two tries
     "firmware/setup/setup_trial.py": {"umqtt"},  # a session that is tried, over network's sockets
     "firmware/mqtt/wifi_trial.py": {"_thread", "network"},  # the Wi-Fi for a moment, while its owner waits
     "firmware/hardware/health.py": {"a computed name"},  # call(): code that is loaded for a moment

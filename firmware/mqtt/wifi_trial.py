@@ -83,12 +83,18 @@ class WifiTrial:
         if self._given is None and wifi.is_joined():
             self._scan(wlan)
             return
-        if not (network.settings["wifi_ssid"] and network.settings["mqtt_host"]):  # no thread
-            self._scan_or_join(wlan, wifi)
-            return
+        left_ms = _PARK_MS
+        while network.wifi.hurries:  # another's trial goes on
+            left_ms -= _STEP_MS
+            if left_ms < 0:
+                return
+            time.sleep_ms(_STEP_MS)
+        wifi = network.wifi
         parked = network.wifi = _Parked(self._health)
         try:
             left_ms = _PARK_MS
+            if not (network.settings["wifi_ssid"] and network.settings["mqtt_host"]):  # no thread
+                parked.is_there = True
             while not parked.is_there and left_ms > 0:
                 left_ms -= _STEP_MS
                 time.sleep_ms(_STEP_MS)

@@ -4,15 +4,17 @@ import importlib
 import json
 import os
 import random
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.broker import Listener, wait_until
 from support.page_client import PageClient
 
+from optoprobe import device_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.optical_server import MeterSource, OpticalServer
@@ -20,6 +22,7 @@ from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
 
 WAIT_S = 120
+HEAP_BYTES = 200 * 1024
 QUERY = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x00\x00\x01\x00\x01"
 ADDRESS = bytes((192, 168, 4, 1))
 
@@ -29,6 +32,14 @@ def setup(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     parts = {name: importlib.import_module(f"firmware.setup.{name}") for name in ("name_server", "setup_form")}
     return SimpleNamespace(answer=parts["name_server"].answer, form=parts["setup_form"])
+
+
+@pytest.fixture
+def beside(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    station = SimpleNamespace(active=lambda *_: False, disconnect=lambda: None)
+    network = SimpleNamespace(STA_IF=0, AP_IF=1, WLAN=lambda interface: station)
+    monkeypatch.setitem(sys.modules, "network", network)  # type: ignore[arg-type]
+    return importlib.import_module("firmware.setup.setup_beside")
 
 
 def test_every_name_is_the_probes_and_any_bytes_are_bounded(setup: Any) -> None:
@@ -116,3 +127,126 @@ def test_a_new_probe_is_set_up_and_reads(tmp_path: Path) -> None:
                 assert kept == (before | set_now if result == "kept" else before)
             listener.wait_for("/live", WAIT_S)
         assert b"secret pass" not in b"".join(client.seen) and not any("secret pass" in line for line in board.log)
+
+
+# --- beside metering -------------------------------------------------------------------------------------------------
+
+BESIDE = """
+import asyncio
+import boot
+from firmware.app import App
+
+async def press(app):
+    while app.services.published_s is None:
+        await asyncio.sleep_ms(100)
+    app._set_up("button")
+
+async def run():
+    app = App()
+    asyncio.create_task(press(app))
+    await app.run()
+
+asyncio.run(run())
+"""
+
+
+def test_the_button_opens_it_beside_metering_which_goes_on(tmp_path: Path) -> None:
+    client = PageClient(free_port())
+    start = device_tree.on_board(device_tree.name_map(False).apply("firmware/app.py", BESIDE))
+    with Broker(tmp_path / "broker") as broker, OpticalServer(MeterSource(SmlMeter(1))) as light:
+        settings: dict[str, object] = {"wifi_ssid": "Home", "wifi_password": "secret pass", "protocol": "sml"}
+        settings |= {"mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "page_port": client.port, "probe_id": "cellar"}
+        settings |= {"setup_password": "a known one", "publish_interval_s": 0}
+        air = [("Home", -60, "secret pass")]
+        options: dict[str, Any] = {"air": air, "heap_bytes": HEAP_BYTES, "start": start}
+        with VirtualBoard(tmp_path / "device", settings, light.port, **options) as board, Listener(broker.port) as hub:
+            hub.wait_for("/live", WAIT_S)
+            wait_until(client.is_there, WAIT_S, "the set-up does not listen")
+            assert client.ask("GET", "/api/state").object()["why"] == "button"
+            assert any("join the Wi-Fi cellar with the password a known one" in line for line in board.log)
+            before = (tmp_path / "device" / "settings.json").read_text()
+            assert client.ask("POST", "/api/test", body={"wifi_password": "wrong"}).object() == {"faults": {}}
+            wait_until(lambda: client.ask("GET", "/api/state").object()["result"] == "wifi", WAIT_S, "no result")
+            assert (tmp_path / "device" / "settings.json").read_text() == before
+            began_s = time.monotonic()
+            hub.wait_for("/live", WAIT_S, began_s)  # it is back in the Wi-Fi that it knows
+            hub.publish("homeassistant/status", "online")
+            told = hub.wait_for("/diagnostics", WAIT_S, began_s).object()
+            assert told["mqtt_connects"] == 2 and not told["out_of_memory"] and not told["overruns"]
+            assert client.ask("POST", "/api/test", body={"probe_name": "Keller"}).object() == {"faults": {}}
+            hub.wait_for("/live", WAIT_S, time.monotonic())
+            wait_until(lambda: bool(board.resets), WAIT_S, "it does not restart")
+            assert json.loads((tmp_path / "device" / "settings.json").read_text())["probe_name"] == "Keller"
+
+
+class Figures(NamedTuple):
+    """Stands for firmware.hardware.memory_figures."""
+
+    free: int
+    largest: int | None = None
+
+    def room(self) -> int:
+        return self.free
+
+    def regions(self) -> tuple[Any, ...]:
+        return () if self.largest is None else ((0, 0, self.largest, 0),)
+
+    def largest_block(self) -> int:
+        return self.largest or 0
+
+
+def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    told: list[str] = []
+    figures = Figures(100_000)
+    restarts = SimpleNamespace(FOR_SET_UP=5, restart=asked.append)
+    monkeypatch.setattr(beside, "call", lambda path, ask: ask(figures if "figures" in path else restarts))
+    monkeypatch.setattr(beside.asyncio, "create_task", asked.append)
+    monkeypatch.setattr(beside, "_run", lambda services, why, tell: why)
+    services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}))
+    for why in ("button", "away"):
+        beside.begin(services, why, told.append)
+    services.network.settings["mqtt_host"] = ""
+    beside.begin(services, "away", told.append)
+    assert asked == ["button", "away", "broker"] and not told
+    for figures in (Figures(20_000), Figures(100_000, 20_000)):
+        asked.clear()
+        beside.begin(services, "away", told.append)
+        assert not asked and "20000" in told.pop() and not told
+        beside.begin(services, "button", told.append)
+        assert asked == [restarts.FOR_SET_UP] and not told
+
+
+def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
+    beside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = SimpleNamespace(uptime_s=0, network_progressed=lambda: None)
+    tried_s: list[int] = []
+
+    class Away:
+        hostname = "cellar"
+
+        def is_joined(self) -> bool:
+            return False
+
+        def join(self, anew: bool) -> None:
+            tried_s.append(health.uptime_s)
+            health.uptime_s += 20
+            raise beside.NoWifi
+
+    def pass_time(ms: int) -> None:
+        health.uptime_s += ms // 1000
+
+    there_until_s = 0
+    services = SimpleNamespace(network=SimpleNamespace(wifi=Away()), health=health)
+    set_up = SimpleNamespace(is_idle=lambda s: health.uptime_s > there_until_s)
+    seldom = services.network.wifi = beside._SeldomWifi(services, set_up)
+    monkeypatch.setattr(beside.time, "sleep_ms", pass_time, raising=False)
+    for there_until_s in (0, 0, 300, 99_999):
+        with pytest.raises(beside.NoWifi):
+            seldom.join(False)
+    assert tried_s == [60, 120, 301, 901]
+    services.network.wifi = None  # a trial wants the chip's
+    with pytest.raises(beside.NoWifi):
+        seldom.join(False)
+    assert len(tried_s) == 4

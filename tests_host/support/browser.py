@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from optoprobe import runtime
 
 _ANSWER_S = 120
@@ -37,6 +39,15 @@ const own = (e) => words(e).replace(/\\s+/g, " ").trim();
 const find = (test) => [...everything(document)].findLast((e) => shown(e) && test(e));
 const byText = (text) => find((e) => own(e) === text) || find((e) => own(e).includes(text));
 """
+
+
+def axe_or_skip() -> None:
+    """Have axe-core, which Page.barriers() runs."""
+    runtime.setup(str, ("axe",))
+    try:
+        runtime.axe()
+    except runtime.SetupError as error:
+        pytest.skip(f"axe-core cannot be had from npm: {error}")
 
 
 class Page:
@@ -189,6 +200,16 @@ class Page:
 
     def sees(self, text: str, limit_s: float = 120) -> None:
         self.until(f"!!byText({json.dumps(text)})", limit_s)
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds serious or critical: it keeps somebody out of the page as it is now."""
+        if not self.value("!!window.axe"):
+            self.ask("Runtime.evaluate", expression=runtime.axe().read_text(encoding="utf-8") + "\n0")
+        found = self.value("axe.run({resultTypes: ['violations']}).then((all) => all.violations"
+                           ".filter((v) => ['serious', 'critical'].includes(v.impact))"
+                           ".map((v) => v.id + ': ' + v.nodes.map((n) => n.html).join(' ')))")  # fmt: skip
+        assert isinstance(found, list)
+        return found
 
     def picture(self, whole: bool = False) -> bytes:
         """A PNG of what is seen, or of the whole page."""

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import secrets
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 from .device_check import device_modules
 from .placed_files import FILES
 
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # as of firmware.setup.access_point: none is taken for another
+_CHARACTERS = 12
 SECRETS = ("wifi_password", "mqtt_password", "meter_password", "meter_key", "meter_auth_key", "mqtt_tls_key")
 SECRETS += ("device_password", "setup_password")
 WIPE_DUE = "wipe.due"  # firmware.owner.wipe looks for it
@@ -94,6 +97,11 @@ answer(gone)
 """
 
 _DAMAGED = "the board's settings.json is damaged, nothing was changed: --factory-reset, then --import FILE"
+
+
+def made_password() -> str:
+    """Of the probe's own Wi-Fi, at random."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(_CHARACTERS))
 
 
 class ConfigError(Exception):

@@ -26,6 +26,7 @@ class Package(NamedTuple):
 
 ESP_WEB_TOOLS = Package("esp-web-tools", "10.4.0", "f18da75335d2f0dca044c4bb052848c0696e7b03cc23d61d8530dd6eba0a9008")
 IMPROV = Package("improv-wifi-serial-sdk", "2.8.1", "9b6bdedff15de1c9c15d627cb8830f87afbeb4bad435cb869d37322ff7025087")
+AXE = Package("axe-core", "4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")  # tests alone
 
 
 def machines_own(program: str) -> Path | None:

@@ -10,6 +10,7 @@ environment variable can name something else):
     umqtt         PyPI sdist micropython-umqtt.simple, by checksum; ESP32 images have it frozen in
     nodejs        the machine's own, else of PyPI                  (runs the web page's parts in the suite)
     webtools      npm's esp-web-tools and improv-wifi-serial-sdk, by checksum; npm is the machine's own, else of PyPI
+    axe           npm's axe-core, by checksum, for tests           only where the extra `dev` is installed
     typings       MicroPython type stubs for pyright               only where the extra `dev` is installed
     chromium      Debian's browser without a window, for tests     only where the extra `dev` is installed, on Debian
 
@@ -45,7 +46,7 @@ from .source_tree import CLONE, IS_INSTALLED
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
 
 __all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
-__all__ += ["webtools"]
+__all__ += ["axe", "webtools"]
 
 REPO = CLONE
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optoprobe"
@@ -112,6 +113,11 @@ def webtools() -> Path:
     return _present("webtools")
 
 
+def axe() -> Path:
+    """Return the script that looks in a page for what keeps people out of it; raises SetupError."""
+    return _present("axe") / npm_packages.AXE.name / "axe.min.js"
+
+
 def typings() -> Path:
     """Return the directory of MicroPython's type stubs (pyright's stubPath and typeshedPath); raises SetupError."""
     return _present("typings")
@@ -164,6 +170,7 @@ def _parts(echo: Echo) -> Iterator[Part]:
     yield Part("webtools", packages, _fetch_webtools, required=False)
     if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyright").exists():  # the extra `dev` is installed here
         yield Part("typings", " ".join(map(_pin, STUBS)), _fetch_typings, required=True)
+        yield Part("axe", npm_packages.AXE.sha256, _fetch_axe, required=False)
         yield Part("chromium", own_suite(), _fetch_chromium, required=False)
 
 
@@ -302,10 +309,18 @@ def _fetch_node(target: Path) -> str:
 
 
 def _fetch_webtools(target: Path) -> str:
-    with tempfile.TemporaryDirectory(prefix=".fetching-webtools-node-", dir=RUNTIME) as scratch:
+    return _fetch_of_npm(_NPM_PACKAGES, target) + " of npm (Apache 2.0)"
+
+
+def _fetch_axe(target: Path) -> str:
+    return _fetch_of_npm((npm_packages.AXE,), target) + " of npm (MPL 2.0)"
+
+
+def _fetch_of_npm(packages: tuple[npm_packages.Package, ...], target: Path) -> str:
+    with tempfile.TemporaryDirectory(prefix=".fetching-npm-node-", dir=RUNTIME) as scratch:
         there = RUNTIME / "nodejs"
-        npm_packages.unpack(_NPM_PACKAGES, target, there if there.exists() else Path(scratch))
-    return ", ".join(f"{package.name} {package.version}" for package in _NPM_PACKAGES) + " of npm (Apache 2.0)"
+        npm_packages.unpack(packages, target, there if there.exists() else Path(scratch))
+    return ", ".join(f"{package.name} {package.version}" for package in packages)
 
 
 def _fetch_typings(target: Path) -> str:
@@ -328,7 +343,7 @@ def _pin(project: str) -> str:
 
 def main(names: list[str]) -> int:
     """Fetch what is missing of the parts `names`, of all for none; returns the exit code."""
-    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "typings", "chromium")
+    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "axe", "typings", "chromium")
     if not set(names) <= set(known):
         print("usage: python -m optoprobe.runtime " + " ".join(f"[{name}]" for name in known), file=sys.stderr)
         return 2

@@ -217,6 +217,7 @@ def _choose(question: str, answers: list[str]) -> int:
 
 def _asked_settings() -> bytes | None:
     """Wi-Fi and broker, as the owner types them; passwords are not shown. None where they are given later."""
+    from ..board_settings import made_password
     from ..device_check import settings_problems
 
     if not _asks():
@@ -230,12 +231,15 @@ def _asked_settings() -> bytes | None:
         given["mqtt_host"] = input("  broker's name or address: ").strip()
         given["mqtt_user"] = input("  broker's user (empty for none): ").strip()
         given["mqtt_password"] = getpass.getpass("  broker's password (not shown): ") if given["mqtt_user"] else ""
+        given["setup_password"] = made_password()
         content = json.dumps(given, ensure_ascii=False, indent=1).encode() + b"\n"
         with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:
             file = Path(folder, _SETTINGS)
             file.write_bytes(content)
             problems, _ = settings_problems(file)
         if not problems:
+            print("Should your Wi-Fi ever be away, the probe opens one of its own, to be set up anew: note down its")
+            print(f"password {given['setup_password']}")
             return content
         print(f"{'; '.join(problems)}.")
 

@@ -124,6 +124,18 @@ function say(what) {
   for (const text of byId("said").children) text.hidden = text.dataset.when !== what;
 }
 
+function madePassword() { // of the probe's own Wi-Fi
+  const letters = "abcdefghjkmnpqrstuvwxyz23456789"; // 31; a byte above 247 would make some likelier
+  const bytes = [...crypto.getRandomValues(new Uint8Array(64))].filter((byte) => byte < 248);
+  return bytes.slice(0, 12).map((byte) => letters[byte % 31]).join("");
+}
+
+function note(sentence) {
+  const shown = document.createElement("li");
+  shown.textContent = sentence;
+  byId("console").append(shown);
+}
+
 async function watch(line) { // the probe's sentences, until it has its broker and a reading, or two minutes are over
   const end = performance.now() + WATCH_MS;
   const awaited = new Set(["connected", "first reading"]);
@@ -135,9 +147,7 @@ async function watch(line) { // the probe's sentences, until it has its broker a
       continue; // nothing for a while
     }
     if (!sentence.startsWith("optoprobe: ")) continue;
-    const shown = document.createElement("li");
-    shown.textContent = sentence.slice(0, MOST_LINE).replace(/[^ -\uffff]/g, "");
-    byId("console").append(shown);
+    note(sentence.slice(0, MOST_LINE).replace(/[^ -\uffff]/g, ""));
     awaited.delete(sentence.split(": ")[1]);
   }
 }
@@ -169,6 +179,7 @@ async function give(changes) {
         return;
       }
       say("written");
+      note(`note down: the probe's own Wi-Fi, should yours ever be away, has the password ${changes.setup_password}`);
       byId("broker").reset();
       await watch(line);
     } finally {
@@ -189,5 +200,6 @@ byId("broker").addEventListener("submit", (event) => {
   if (port && !host.includes(":")) changes.mqtt_port = Number(port);
   else if (port) changes.mqtt_host += ":" + port; // an IPv6 address
   for (const key of ["mqtt_user", "mqtt_password"]) if (given.get(key)) changes[key] = given.get(key);
+  changes.setup_password = madePassword();
   if (changes.mqtt_host) give(changes);
 });

@@ -17,7 +17,9 @@ class AccessPoint:
         self._given.update(given)
         self._tell()
 
-    def active(self, on):
+    def active(self, on=None):
+        if on is None:
+            return self._on
         self._on = on
         self._tell()
 
