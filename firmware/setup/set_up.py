@@ -12,6 +12,7 @@ import asyncio
 import gc
 import select
 import socket
+import sys
 
 from micropython import const
 
@@ -129,18 +130,15 @@ class SetUp:
 
     def test(self, given):
         """Begin to try what the page has given; {field: sentence} where a field is wrong, and nothing is tried then."""
-        new, faults = call("firmware.setup.setup_form", lambda form: form.merged(given))
-        if faults:
-            unload("firmware.settings")
-            return faults
-        from firmware import settings
-        from firmware.setup.setup_trial import SetupTrial
+        new, values, faults = _checked(given)
+        if values is not None:
+            from firmware.setup.setup_trial import SetupTrial
 
-        self.busy = "test"
-        self.result = self.words = ""
-        self._tried = new
-        self._trial = SetupTrial(self._network, self._health, settings.check(new)[0])
-        self._trial.begin()
+            self.busy = "test"
+            self.result = self.words = ""
+            self._tried = new
+            self._trial = SetupTrial(self._network, self._health, values)
+            self._trial.begin()
         return faults
 
     def _end_trial(self):
@@ -154,7 +152,8 @@ class SetUp:
             self._judge(trial)
             self._tried = None
             unload("firmware.setup.setup_trial")
-            unload("firmware.settings")
+        trial = None
+        unload("firmware.mqtt.wifi_trial")
         self.busy = ""
 
     def _judge(self, trial):
@@ -189,6 +188,23 @@ class SetUp:
         call("firmware.setup.setup_form", lambda form: form.forget_ca())
         for name in _MODULES.split():
             unload(name)
+
+
+def _checked(given):
+    """(settings as their file will have them, what they mean, {}), or (None, None, {field: sentence}). The code that
+    checks them, and what that has loaded, is dropped again: the trial needs the memory.
+    """
+    before = list(sys.modules)
+    values = None
+    try:
+        new, faults = call("firmware.setup.setup_form", lambda form: form.merged(given))
+        if not faults:
+            values = call("firmware.settings", lambda settings: settings.check(new)[0])
+        return new, values, faults
+    finally:
+        for name in list(sys.modules):
+            if name not in before:
+                unload(name)
 
 
 def _text(name):

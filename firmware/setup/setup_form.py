@@ -9,7 +9,7 @@ import os
 
 from micropython import const
 
-from firmware import settings, store
+from firmware import store
 
 SETTINGS_FILE = "settings.json"
 TRIED_CA = "mqtt_ca.new"
@@ -44,6 +44,8 @@ def merged(given):
 
     `given` (dict) has settings' keys, and `tls`: "off", "keep" or "new". What it does not name stays.
     """
+    from firmware import settings  # large, and wanted here alone
+
     changes = {}
     faults = {}
     tls = "keep"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,7 +282,37 @@ def test_a_wipe_without_a_broker_removes_what_is_here(probe: Probe, tmp_path: Pa
 # --- nothing stays under names of before -----------------------------------------------------------------------------
 
 
+def beside(probe: Probe) -> list[str]:
+    """Why the set-up was opened, as it will be."""
+    opened: list[str] = []
+    stand_in = SimpleNamespace(begin=lambda services, why, tell: opened.append(why))
+    probe.modules.loaded["firmware.setup.setup_beside"] = stand_in
+    probe.modules._given["firmware.setup.setup_beside"] = stand_in
+    return opened
+
+
+def test_a_wifi_that_is_away_for_ten_minutes_opens_the_set_up(tmp_path: Path) -> None:
+    with Probe(tmp_path, SmlMeter(1), {"mqtt_host": ""}) as probe:  # so nobody joins it
+        opened = beside(probe)
+        health = probe.app.services.health
+        for before in range(2):
+            probe.run_for(5)
+            health.uptime_s += 550  # nobody needs to live them
+            probe.run_for(40)
+            assert opened == ["away"] * before
+            probe.run_for(15)
+            assert opened == ["away"] * (before + 1)
+        health.uptime_s += 560
+        probe.app.services.network.wifi.is_joined = lambda: True
+        probe.run_for(1)
+        probe.app.services.network.wifi.is_joined = lambda: False
+        probe.run_for(60)
+        assert opened == ["away"] * 2
+
+
 def test_the_boards_button_wipes_where_it_is_held_for_ten_seconds(probe: Probe, tmp_path: Path) -> None:
+    opened = beside(probe)
+
     class Button:
         is_up = True
 
@@ -294,12 +325,12 @@ def test_the_boards_button_wipes_where_it_is_held_for_ten_seconds(probe: Probe, 
     assert probe.run_until(90, done=lambda: probe.of("/state"))
     probe.modules.load("machine").reset = reset
     probe.app._button = Button()
-    for held_s in (8, 8):
+    for held_s in (2, 8, 8):
         probe.app._button.is_up = False
         probe.run_for(held_s)
         probe.app._button.is_up = True
         probe.run_for(2)
-    assert (tmp_path / "settings.json").exists()
+    assert (tmp_path / "settings.json").exists() and opened == ["button", "button"]
     probe.app._button.is_up = False
     with pytest.raises(Restarted):
         probe.run_for(40)

@@ -225,14 +225,16 @@ def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
 
     class Away:
         hostname = "cellar"
+        is_there = False
 
         def is_joined(self) -> bool:
             return False
 
         def join(self, anew: bool) -> None:
             tried_s.append(health.uptime_s)
-            health.uptime_s += 20
-            raise beside.NoWifi
+            if not self.is_there:
+                health.uptime_s += 20
+                raise beside.NoWifi
 
     def pass_time(ms: int) -> None:
         health.uptime_s += ms // 1000
@@ -246,7 +248,14 @@ def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
         with pytest.raises(beside.NoWifi):
             seldom.join(False)
     assert tried_s == [60, 120, 301, 901]
+    seldom.wifi.is_there = True
+    for there_until_s in (0, 99_999):  # a trial has left it the second time
+        seldom.join(False)
+    assert tried_s[4:] == [961, 961]
+    seldom.wifi.is_there = False
+    with pytest.raises(beside.NoWifi):
+        seldom.join(False)
     services.network.wifi = None  # a trial wants the chip's
     with pytest.raises(beside.NoWifi):
         seldom.join(False)
-    assert len(tried_s) == 4
+    assert len(tried_s) == 7
