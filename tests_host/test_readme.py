@@ -67,7 +67,7 @@ def test_with_a_command_line_one_command_leads_to_the_broker(tmp_path, capsys, m
 
     # Stand-ins: a chip's boot ROM, a MicroPython, a person's answers, and what a probe says.
     stock = tmp_path / "stock.bin"
-    stock.write_bytes(stock_image.make("esp32c3", vfs_blocks=176))
+    stock.write_bytes(stock_image.make("esp32c3", vfs_blocks=224))
     boards = [name for name, file in source_tree.board_files().items() if '"chip": "esp32c3"' in file.read_text()]
     answers = iter([str(1 + boards.index("hichi_c3")), "home", "192.0.2.10", "probe"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

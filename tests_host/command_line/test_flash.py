@@ -42,7 +42,7 @@ SETTINGS = {
     "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
 }  # fmt: skip
 REAL_MICROPYTHON_BYTES = 1_672_800 + 0x10000  # ESP32, 1.23, with loader and table; the stand-in is far smaller
-BLOCKS = 176  # of the small file systems most tests write
+BLOCKS = 224  # of the small file systems most tests write
 BOARDS = {"esp32": "esp32_devkit", "esp32c3": "hichi_c3"}
 
 
@@ -274,7 +274,10 @@ def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
         assert code == 0 and "Which board is it?" in out and "Hichi IR WiFi v2" in out and "LOLIN D32" not in out
         assert f"  {1 + len(boards)}  another one: you are asked for its pins\n" in out
         assert "mqtt_host is missing" in out
-        assert json.loads(files_of(mock)["settings.json"]) == {
+        made = json.loads(files_of(mock)["settings.json"])
+        password = made.pop("setup_password")
+        assert len(password) == 12 and out.count(f"password {password}\n") == 1
+        assert made == {
             "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "192.168.1.5", "mqtt_user": "me",
             "mqtt_password": SECRETS[1],
         }  # fmt: skip

@@ -7,6 +7,7 @@ the port (support.serial_bridge says what it leaves out).
 
 import contextlib
 import json
+import re
 import threading
 import time
 
@@ -197,9 +198,13 @@ def test_the_broker_is_given_as_config_gives_it(address, tmp_path):
             page.open(address)
             given(page, "192.0.2.10", "probe \"1\"", "gehe\u00efm \\ \U0001f511")
             page.sees("Written. The probe restarts")
+            page.sees("note down: the probe's own Wi-Fi")
+            (noted,) = page.value("[...document.querySelectorAll('#console li')].map(own)")
             assert page.value("document.querySelector('#broker [name=mqtt_password]').value") == ""
             assert not asked_elsewhere(page, address)
         held = json.loads(board.ask('print(open("settings.json").read())'))
+        made = held.pop("setup_password")
+        assert noted.endswith(f" {made}") and re.fullmatch("[a-z2-9]{12}", made)
         assert held == {
             "wifi_ssid": "home", "mqtt_host": "192.0.2.10", "mqtt_user": 'probe "1"',
             "mqtt_password": "gehe\u00efm \\ \U0001f511",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.browser import Page
+from support.browser import Page, axe_or_skip
 from support.page_client import PASSWORD, START_S, PageBoard, page_board
 
 from optoprobe import runtime
@@ -28,12 +28,14 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageBoard]:
 
 
 def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) -> None:
+    axe_or_skip()
     address = f"http://{there.client.host}/"
     with Page(tmp_path) as page:
         language = "Object.defineProperty(navigator, 'language', {get: () => 'de-AT'}); window.confirm = () => true;"
         page.before_load(language)
         page.open(address)
         page.sees("Passwort des Geräts", START_S)
+        assert not page.barriers()
         page.value("document.getElementById('password').value = 'not this one'")
         page.click("Anmelden")
         page.value("document.querySelector('#login button').click()")
@@ -47,6 +49,7 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
         page.until(f"document.getElementById('power').textContent !== '{power}'", START_S)  # it moves
         assert page.value("document.documentElement.scrollWidth <= window.innerWidth")  # at 390 points
         assert page.value("document.documentElement.lang") == "de" and not page.value(NAMELESS)
+        assert not page.barriers()
         pictures = os.environ.get("OPTOPROBE_PICTURES")
         if pictures:
             page.value("document.activeElement.blur()")
