@@ -85,7 +85,7 @@ def begin(services, why, tell):
         print("optoprobe: set-up: %s: restarting as the set-up alone" % short)
         call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.FOR_SET_UP))
     else:
-        tell("set-up: the known Wi-Fi is away, and beside this meter's protocol %s: press the button, or restart" % short)
+        tell("set-up: the known Wi-Fi is away, and beside this meter's protocol %s: press the button" % short)
 
 
 def _shortage(figures):
@@ -94,26 +94,27 @@ def _shortage(figures):
     if room < _SETUP_BYTES:
         return "%d bytes of memory are free, and the probe's own Wi-Fi needs %d" % (room, _SETUP_BYTES)
     if figures.regions() and figures.largest_block() < _WIFI_BLOCK_BYTES:
-        return "%d bytes are left for Wi-Fi, and the probe's own needs %d" % (figures.largest_block(), _WIFI_BLOCK_BYTES)
+        left = figures.largest_block()
+        return "%d bytes are left for Wi-Fi, and the probe's own needs %d" % (left, _WIFI_BLOCK_BYTES)
     return ""
 
 
 async def _run(services, why, tell):
     """Ends when it is closed: by the button's ten minutes without a client, or when the known Wi-Fi is back."""
     network = services.network
-    set_up = opened = seldom = None
+    opened = seldom = None
     try:
         from firmware.setup import set_up
 
-        opened = set_up.SetUp(services, why, lambda: network.last_fault)
+        opened = is_open = set_up.SetUp(services, why, lambda: network.last_fault)
         print("optoprobe: set-up: " + opened.open(call("firmware.setup.setup_form", set_up.password_of)))
         seldom = network.wifi = _SeldomWifi(services, opened)
         opened.scan()
 
         def goes_on():
             if why == "button":
-                return not opened.is_idle(_IDLE_S)
-            return not (network.wifi.is_joined() and opened.is_idle(_CLIENT_S))
+                return not is_open.is_idle(_IDLE_S)
+            return not (network.wifi.is_joined() and is_open.is_idle(_CLIENT_S))
 
         await set_up.look_every_few_ms(opened, goes_on)
         print("optoprobe: set-up: closed")
@@ -124,5 +125,4 @@ async def _run(services, why, tell):
         network.wifi = seldom.wifi
     if opened:
         opened.close()
-    set_up = opened = seldom = None
     unload("firmware.setup")

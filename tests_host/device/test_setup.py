@@ -198,9 +198,9 @@ class Figures(NamedTuple):
 def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     told: list[str] = []
-    figures = Figures(100_000)
+    memory = SimpleNamespace(figures=Figures(100_000))
     restarts = SimpleNamespace(FOR_SET_UP=5, restart=asked.append)
-    monkeypatch.setattr(beside, "call", lambda path, ask: ask(figures if "figures" in path else restarts))
+    monkeypatch.setattr(beside, "call", lambda path, ask: ask(memory.figures if "figures" in path else restarts))
     monkeypatch.setattr(beside.asyncio, "create_task", asked.append)
     monkeypatch.setattr(beside, "_run", lambda services, why, tell: why)
     services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}))
@@ -210,6 +210,7 @@ def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, mo
     beside.begin(services, "away", told.append)
     assert asked == ["button", "away", "broker"] and not told
     for figures in (Figures(20_000), Figures(100_000, 20_000)):
+        memory.figures = figures
         asked.clear()
         beside.begin(services, "away", told.append)
         assert not asked and "20000" in told.pop() and not told
@@ -239,17 +240,19 @@ def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
     def pass_time(ms: int) -> None:
         health.uptime_s += ms // 1000
 
-    there_until_s = 0
+    there = SimpleNamespace(until_s=0)
     services = SimpleNamespace(network=SimpleNamespace(wifi=Away()), health=health)
-    set_up = SimpleNamespace(is_idle=lambda s: health.uptime_s > there_until_s)
+    set_up = SimpleNamespace(is_idle=lambda s: health.uptime_s > there.until_s)
     seldom = services.network.wifi = beside._SeldomWifi(services, set_up)
     monkeypatch.setattr(beside.time, "sleep_ms", pass_time, raising=False)
-    for there_until_s in (0, 0, 300, 99_999):
+    for until_s in (0, 0, 300, 99_999):
+        there.until_s = until_s
         with pytest.raises(beside.NoWifi):
             seldom.join(False)
     assert tried_s == [60, 120, 301, 901]
     seldom.wifi.is_there = True
-    for there_until_s in (0, 99_999):  # a trial has left it the second time
+    for until_s in (0, 99_999):  # a trial has left it the second time
+        there.until_s = until_s
         seldom.join(False)
     assert tried_s[4:] == [961, 961]
     seldom.wifi.is_there = False
