@@ -19,6 +19,8 @@ _TOLD_S = const(180)
 _SET_UP_LOOKS = const(6)  # 3 s of the button
 _WIPE_LOOKS = const(20)  # 10 s of it
 _AWAY_S = const(600)
+_ORDERS = "firmware.owner.orders"
+_SET_UP = "firmware.setup.setup_beside"
 # The hub's switch must not stay unknown till somebody uses it.
 _ALIGNMENT_OFF = b'{"mode": "OFF", "score": "", "best": "", "words": ""}'
 
@@ -101,12 +103,12 @@ class App:
             if held == _WIPE_LOOKS:
                 restart_s = self._order(("wipe=" + services.announcer.probe_id).encode(), restart_s)
             elif not held and _SET_UP_LOOKS <= was_held < _WIPE_LOOKS:
-                self._set_up("button")
+                self._order("button", restart_s, _SET_UP)
             if services.network.wifi.is_joined():
                 away_s = services.health.uptime_s
             elif services.health.uptime_s - away_s >= _AWAY_S:
                 away_s = services.health.uptime_s
-                self._set_up("away")
+                self._order("away", restart_s, _SET_UP)
             if restart_s is not None and services.health.uptime_s >= restart_s:
                 call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.BY_OWNER))
             if announcements != services.network.discovery.announcements:
@@ -136,20 +138,11 @@ class App:
             return 0
         return looks + 1
 
-    def _set_up(self, why):
-        """Open the set-up beside metering, where there is room for both."""
-        tell = self.diagnostics.tell
-        try:
-            call("firmware.setup.setup_beside", lambda beside: beside.begin(self.services, why, tell))
-        except MemoryError:
-            gc.collect()
-            tell("set-up is refused: memory has run out, restart the probe and try again")
-
-    def _order(self, payload, restart_s):
+    def _order(self, payload, restart_s, module=_ORDERS):
         """The uptime in s of the next restart behind that order, `restart_s` before; None for none."""
         services, tell = self.services, self.diagnostics.tell
         try:
-            due_s = call("firmware.owner.orders", lambda orders: orders.carry_out(payload, services, tell))
+            due_s = call(module, lambda orders: orders.carry_out(payload, services, tell))
         except MemoryError:
             gc.collect()
             tell("an order is refused: memory has run out, use optoprobe config")

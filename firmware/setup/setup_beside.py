@@ -70,9 +70,9 @@ class _SeldomWifi:
         return self.wifi.rssi_dbm()
 
 
-def begin(services, why, tell):
+def carry_out(why, services, tell):
     """Open it and start its task, unless it is open; `why` is button or away. tell(sentence) the owner where it cannot
-    be.
+    be. As firmware.owner.orders.carry_out(), but no restart is due.
     """
     if why == "away" and not services.network.settings["mqtt_host"]:
         why = "broker"

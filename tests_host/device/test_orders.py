@@ -285,7 +285,7 @@ def test_a_wipe_without_a_broker_removes_what_is_here(probe: Probe, tmp_path: Pa
 def beside(probe: Probe) -> list[str]:
     """Why the set-up was opened, as it will be."""
     opened: list[str] = []
-    stand_in = SimpleNamespace(begin=lambda services, why, tell: opened.append(why))
+    stand_in = SimpleNamespace(carry_out=lambda why, services, tell: opened.append(why))
     probe.modules.loaded["firmware.setup.setup_beside"] = stand_in
     probe.modules._given["firmware.setup.setup_beside"] = stand_in
     return opened

@@ -139,7 +139,7 @@ from firmware.app import App
 async def press(app):
     while app.services.published_s is None:
         await asyncio.sleep_ms(100)
-    app._set_up("button")
+    app._order("button", None, "firmware.setup.setup_beside")
 
 async def run():
     app = App()
@@ -205,16 +205,16 @@ def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, mo
     monkeypatch.setattr(beside, "_run", lambda services, why, tell: why)
     services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}))
     for why in ("button", "away"):
-        beside.begin(services, why, told.append)
+        beside.carry_out(why, services, told.append)
     services.network.settings["mqtt_host"] = ""
-    beside.begin(services, "away", told.append)
+    beside.carry_out("away", services, told.append)
     assert asked == ["button", "away", "broker"] and not told
     for figures in (Figures(20_000), Figures(100_000, 20_000)):
         memory.figures = figures
         asked.clear()
-        beside.begin(services, "away", told.append)
+        beside.carry_out("away", services, told.append)
         assert not asked and "20000" in told.pop() and not told
-        beside.begin(services, "button", told.append)
+        beside.carry_out("button", services, told.append)
         assert asked == [restarts.FOR_SET_UP] and not told
 
 
