@@ -225,7 +225,7 @@ def measured(folder: Path, names: list[str]) -> dict[str, int]:
     VirtualBoard(folder, {}, 1)
     script = MEASURE.format(n=len(names), waits=len(WAITS), names=device_tree.on_board(json.dumps(names)))
     environment = dict(os.environ, MICROPYPATH=":".join(["probe", "", "lib", "hardware", ".frozen"]))
-    command = [str(runtime.micropython()), "-X", "heapsize=500000", "-c", script]
+    command = [str(runtime.micropython()), "-X", "heapsize=600000", "-c", script]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return dict(zip(names, json.loads(ended.stdout), strict=True))
