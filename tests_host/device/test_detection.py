@@ -8,7 +8,7 @@
     captures       of real meters, where they lie beside the clone
 
     OPTOPROBE_PHASES  how many phases of the meter each cell of the matrix is run at (2)
-    OPTOPROBE_SCENES  scenes of nothing readable (100)
+    OPTOPROBE_SCENES  scenes of nothing readable (40)
 
 `python tests_host/support/detection_table.py` prints the table of the matrix.
 """
@@ -53,7 +53,7 @@ from optoprobe.virtual.line import NS, Transmitter
 from optoprobe.virtual.optical_server import CaptureSource
 
 PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
-SCENES = int(os.getenv("OPTOPROBE_SCENES", "100"))
+SCENES = int(os.getenv("OPTOPROBE_SCENES", "40"))
 CORPUS = runtime.REPO.parent / "shared" / "corpus"
 
 
