@@ -13,7 +13,7 @@ def deviation_s(printed, now_s):
     any full hour of UTC.
     """
     digits = [byte - 0x30 for byte in printed.encode() if 0x30 <= byte <= 0x39]
-    if len(digits) in (12, 14):
+    if len(digits) == 12 or len(digits) == 14 and printed[10:11] == ",":
         digits = digits[-6:]
     if len(digits) != 6:
         return None

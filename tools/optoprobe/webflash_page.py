@@ -212,6 +212,9 @@ ABOUT_IN_GERMAN = {
         "Ein Board von Wireless-Tag mit Ethernet, das diese Firmware nicht benutzt, daran ein TTL-Kopf."
     ),
     "A small board by Seeed, and a TTL head wired to it.": "Ein kleines Board von Seeed, daran ein TTL-Kopf.",
+    "A small board by Seeed on Seeed's RS485 breakout board (TP8485E), for a meter that speaks Modbus.": (
+        "Ein kleines Board von Seeed auf Seeeds RS485-Platine (TP8485E), für einen Zähler, der Modbus spricht."
+    ),
 }
 _USB_OF_MICROPYTHON = ("esp32s2", "esp32s3")  # its own USB device in place of the boot ROM's
 
