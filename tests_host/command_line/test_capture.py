@@ -43,9 +43,9 @@ from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.iec62056_21_talk import crc16_arc
-from optoprobe.virtual.optical_server import MeterSource
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus"
 HEAD = "optoprobe capture 1\n"

@@ -19,8 +19,9 @@ from support.broker import Listener
 from optoprobe import cli, device_tree, image_fetch, runtime, source_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 BOARD_OF = {"esp32": "esp32_devkit", "esp32c3": "hichi_c3", "esp32s2": "lolin_s2_mini", "esp32s3": "esp32s3_devkit"}
 VFS_AT, BLOCK = stock_image.VFS_AT, 4096

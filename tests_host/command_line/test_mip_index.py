@@ -21,8 +21,9 @@ from support.broker import Listener
 from optoprobe import device_tree, mip_index, runtime, source_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 IN_RAM = "flash = Flash(1000)\nvfs.VfsLfs2.mkfs(flash)\nvfs.umount(\"/\")\nvfs.mount(vfs.VfsLfs2(flash), \"/\")\n"
 IN_FOLDER = 'vfs.umount("/")\nvfs.mount(vfs.VfsPosix({!r}), "/")\n'

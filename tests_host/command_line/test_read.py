@@ -31,9 +31,9 @@ from optoprobe import serial_line
 from optoprobe.serial_line import PortError, SerialLine
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.optical_server import MeterSource
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 PASSWORD = "12345678"
 ASK = b"/?!\r\n"

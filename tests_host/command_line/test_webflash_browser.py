@@ -23,8 +23,9 @@ from support.serial_bridge import SerialBridge
 from optoprobe import image, runtime, source_tree, webflash
 from optoprobe.commands import webflash as command
 from optoprobe.virtual.broker import Broker
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "esp32_devkit", "esp32s3_devkit")}
 CHIPS = ("esp32", "esp32c3", "esp32s3")

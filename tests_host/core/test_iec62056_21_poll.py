@@ -20,11 +20,13 @@ from metering.iec62056_21.poll import Conversation
 from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe import runtime
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.iec62056_21_programming import ProgrammingMode
 from optoprobe.virtual.iec62056_21_talk import SOH, STX, Talk
-from optoprobe.virtual.line import NS, Noise, VirtualLine, duration_ns
+from optoprobe.virtual.line import VirtualLine
+from optoprobe.virtual.uart import NS, duration_ns
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus" / "iec62056_21"
 NO_CORPUS = "the corpus of real captures is not beside this clone"

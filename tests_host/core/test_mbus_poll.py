@@ -15,10 +15,12 @@ from metering.mbus.meter_reply import MeterReply
 from metering.obis import obis_text
 from metering.register import unit_symbol
 from optoprobe.virtual import mbus_encoder as mbus
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.conversation_bench import Bench
-from optoprobe.virtual.line import NS, Noise, VirtualLine
+from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.mbus_meter import MbusMeter
-from optoprobe.virtual.optical_server import Transmission
+from optoprobe.virtual.source import Transmission
+from optoprobe.virtual.uart import NS
 
 
 def rows(listener):

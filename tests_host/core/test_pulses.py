@@ -13,7 +13,7 @@ from support.runs import times
 from metering.line import Line
 from metering.pulses import RATES, Pulses, zeros_of
 from optoprobe.virtual.blink_meter import GHOSTS, BlinkMeter
-from optoprobe.virtual.line import NS, Receiver
+from optoprobe.virtual.uart import NS, Receiver
 
 MS = NS // 1000
 LOOK_MS = 10

@@ -22,9 +22,10 @@ from metering.detection.search_story import Detection
 from metering.line import SWITCH, WATCH, Line
 from optoprobe import runtime
 from optoprobe.decoding import signatures
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.line import Noise, VirtualLine
+from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.sml_meter import SmlMeter
 
 MS = 10**6

@@ -34,12 +34,14 @@ from metering.signal_quality import AlignmentScore
 from optoprobe import cli, probe_monitor, runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.line import NS, Noise, Receiver, Transmitter, VirtualLine
-from optoprobe.virtual.optical_server import MeterSource
+from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
+from optoprobe.virtual.uart import NS, Receiver, Transmitter
 
 MS = NS // 1000
 LOOK_MS = 10

@@ -11,8 +11,8 @@ from support.virtual_time import Probe
 
 from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.mbus_meter import MbusMeter
-from optoprobe.virtual.optical_server import Transmission
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import Transmission
 
 THERMAL = {"heat_energy": "kWh", "heat_volume": "m³", "heat_power": "W", "heat_flow": "m³/h"} | {
     "heat_flow_temperature": "°C", "heat_return_temperature": "°C",

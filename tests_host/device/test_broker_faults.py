@@ -19,8 +19,9 @@ import pytest
 from support.scripted_broker import PUBLISH, Connection, Fault, Published, ScriptedBroker, publish
 
 from optoprobe.virtual.board import VirtualBoard
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 LONGEST_S = 55
 HEAP_BYTES = 160 * 1024  # memory is not what is tried here

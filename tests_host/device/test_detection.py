@@ -49,8 +49,8 @@ from optoprobe.virtual.blink_meter import remote
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_encoder import AUTHENTICATED, protect
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.line import NS, Transmitter
-from optoprobe.virtual.optical_server import CaptureSource
+from optoprobe.virtual.source import CaptureSource
+from optoprobe.virtual.uart import NS, Transmitter
 
 PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
 SCENES = int(os.getenv("OPTOPROBE_SCENES", "40"))

@@ -19,8 +19,8 @@ from support.expected_messages import shown_of_prints
 from optoprobe import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.line import Noise
 from optoprobe.virtual.optical_server import OpticalServer, Sent
 
 PASSWORD = "71043298"

@@ -17,7 +17,8 @@ from optoprobe import runtime
 from optoprobe.virtual.blink_meter import BlinkMeter
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
-from optoprobe.virtual.optical_server import OpticalServer, Transmission
+from optoprobe.virtual.optical_server import OpticalServer
+from optoprobe.virtual.source import Transmission
 
 STALL_S = 20
 LATE_MS = 60  # of 44 flashes a second that come at once, so that a tenth of a second has more than a connection carries

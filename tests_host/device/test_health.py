@@ -15,8 +15,9 @@ from support.virtual_time import Probe, WatchdogBites
 from optoprobe import device_tree
 from optoprobe.runtime import REPO
 from optoprobe.virtual.board import VirtualBoard
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 POWER_ON, HARD, WATCHDOG, SOFT = 1, 2, 3, 5
 

@@ -23,8 +23,9 @@ from support.broker import Listener
 from optoprobe import device_tree, runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 SECRET = "correct Pferd 7"
 AIR = [("Häuschen", -60, SECRET), ("open", -80, ""), ("Häuschen", -71, SECRET), ("", -40, "hidden")]

@@ -20,7 +20,7 @@ from optoprobe import cli, masking, simulated
 from optoprobe.capture_file import Capture, Segment
 from optoprobe.decoding import signatures
 from optoprobe.masking import mask
-from optoprobe.virtual.optical_server import CaptureSource
+from optoprobe.virtual.source import CaptureSource
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from support.virtual_time import Probe
 
 import optoprobe
 from optoprobe import capture_file
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
-from optoprobe.virtual.line import Noise
 from optoprobe.virtual.sml_meter import SmlMeter
 
 ALIGNMENT, CAPTURE = "optoprobe/cellar/alignment", "optoprobe/cellar/capture"

@@ -17,9 +17,10 @@ from support.page_client import PageClient
 from optoprobe import device_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 WAIT_S = 120
 HEAP_BYTES = 200 * 1024

@@ -16,9 +16,10 @@ from support.page_client import START_S, PageClient
 from optoprobe import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
-from optoprobe.virtual.optical_server import MeterSource, OpticalServer
+from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.own_ca import OwnCa
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import MeterSource
 
 PASSWORD = "secret pass"
 AIR = [("Zu Hause <b>", -58, PASSWORD), ("Nachbar", -84, "another"), ("Gast", -77, "")]

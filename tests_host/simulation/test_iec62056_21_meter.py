@@ -16,11 +16,13 @@ import pytest
 from metering.line import EXPECT, MAX_SENT, SEND, SWITCH, WAIT, Line
 from optoprobe import runtime
 from optoprobe.virtual.board import FAKES
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.iec62056_21_meter import MODES, IecMeter
 from optoprobe.virtual.iec62056_21_talk import bcc, crc16_arc
-from optoprobe.virtual.line import NS, Noise, VirtualLine, duration_ns
+from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.optical_server import OpticalServer
+from optoprobe.virtual.uart import NS, duration_ns
 
 SIGN_ON = Line(300, 7, "E")
 ANSWER_MS = 2300

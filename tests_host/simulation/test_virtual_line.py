@@ -11,18 +11,12 @@ import time
 import pytest
 
 from metering.line import Line
-from optoprobe.virtual.line import (
-    NS,
-    Channel,
-    Noise,
-    Receiver,
-    Transmitter,
-    VirtualLine,
-    duration_ns,
-    frame_bits,
-)
-from optoprobe.virtual.optical_server import CaptureSource, OpticalServer, Transmission, parse_header
+from optoprobe.virtual.channel import Channel, Noise
+from optoprobe.virtual.line import VirtualLine
+from optoprobe.virtual.optical_server import OpticalServer, parse_header
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.source import CaptureSource, Transmission
+from optoprobe.virtual.uart import NS, Receiver, Transmitter, duration_ns, frame_bits
 
 EVERY_BYTE = bytes(range(256))
 SETTINGS = [

@@ -14,8 +14,8 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from optoprobe.virtual.broker import free_port
-from optoprobe.virtual.optical_server import MeterSource, Transmission
 from optoprobe.virtual.sml_meter import Expected
+from optoprobe.virtual.source import MeterSource, Transmission
 
 _LOOK_S = 0.05
 PASSWORD = "correct horse"

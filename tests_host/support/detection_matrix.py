@@ -19,13 +19,14 @@ from support.virtual_time import MS, Message, Probe
 from metering.line import Line
 from optoprobe.virtual.blink_meter import BlinkMeter
 from optoprobe.virtual.c1218_meter import C1218Meter
+from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.kmp_meter import KmpMeter
-from optoprobe.virtual.line import NS, Noise
 from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.sml_meter import SmlMeter
+from optoprobe.virtual.uart import NS
 
 MORE_S = 5.0  # a cell goes on for so long behind its first reading: what follows has to be right, too
 LEARNT_S = 30.0  # until the width of flashes longer than usual is known, and they are counted

@@ -13,7 +13,7 @@ import metering
 from metering import protocols
 from metering.line import Line
 from optoprobe import cli, masking, simulated
-from optoprobe.virtual.optical_server import Transmission
+from optoprobe.virtual.source import Transmission
 
 ROW = "toy toy.toy_listener toy.toy_poll toy.toy_probe -"
 FOLDER = Path(__file__).parent / "toy_protocol"

@@ -12,7 +12,7 @@
         probe.restart()                                        # of the firmware, with the files that are there
         probe.now_s, probe.started_s, probe.log, probe.line    # ... its last start; what it printed; the light
 
-`source` is a meter of tools/optoprobe/virtual, any Source of optical_server, or bytes, played in a loop. `invert`: the
+`source` is a meter of tools/optoprobe/virtual, any Source (virtual.source), or bytes, played in a loop. `invert`: the
 head's electronics turn the light round, so no light is a low pin. `phase_s`: for how long the meter has been there when
 the probe is switched on. `settings` lie over a Wi-Fi, a broker and the probe id "cellar"; None leaves the file that is
 there. `board` is what board.json holds, else that of the virtual board; with a `direction`, nothing
@@ -47,8 +47,9 @@ from paho.mqtt.client import topic_matches_sub
 
 from metering.line import Line
 from optoprobe import runtime
-from optoprobe.virtual.line import NS, Channel, MeterReceiver, Noise, Receiver, Transmitter, upright
-from optoprobe.virtual.optical_server import CaptureSource, MeterSource, Transmission, _receiver_of
+from optoprobe.virtual.channel import Channel, Noise
+from optoprobe.virtual.source import CaptureSource, MeterSource, Transmission, receiver_of
+from optoprobe.virtual.uart import NS, MeterReceiver, Receiver, Transmitter, upright
 
 MS = NS // 1000
 PROBE_ID = "cellar"
@@ -148,7 +149,7 @@ class _OpticalMedium:
         self._line = its_line
         self._source_line = getattr(source, "line", None)
         self._wake_s = getattr(source, "wake_s", None)
-        self._hear = _receiver_of(source)
+        self._hear = receiver_of(source)
         self._meter = self._transmitter(self._line)
         self._meter.wait_until(from_ns)
         self._meter_receiver = self._receiver_with_its_clock(self._source_line or self._line)

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 from metering.iec62056_21.data_block import identification_end
 from metering.line import Line
 
-from .virtual.line import duration_ns
+from .virtual.uart import duration_ns
 
 if TYPE_CHECKING:
-    from .virtual.optical_server import Transmission
+    from .virtual.source import Transmission
 
 MAX_FILE_BYTES = 64 * 1024  # what a device can hold and a broker passes on at once
 MAX_S = 120
@@ -280,7 +280,7 @@ class Replay:
     """
 
     def __init__(self, part: Part, pause_s: float = 1.0) -> None:
-        from .virtual.optical_server import Transmission
+        from .virtual.source import Transmission
 
         line = part.line
         if line.bits == 7 and max(part.data) > 0x7F:

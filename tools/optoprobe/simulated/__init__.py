@@ -4,7 +4,7 @@
 
     METERS              what --meter calls its meters -> what such a one is, in words; the first is the usual one
     make(name, quirks, *, seed=1, **options)
-                        such a meter: a Source of virtual.optical_server, or what its MeterSource takes; `options` are
+                        such a meter: a Source of virtual.source, or what its MeterSource takes; `options` are
                         some of OPTIONS. ValueError for a quirk or an option that it cannot have
   and where there is need
     QUIRKS              peculiarities of its meters -> what each is

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .household import DWMS_PER_WH, Household
-from .line import NS, Transition
-from .optical_server import Transmission
+from .source import Transmission
+from .uart import NS, Transition
 
 GHOSTS = ("remote", "sun", "lamp")
 _MS = NS // 1000

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from metering.line import Line
 
-from .optical_server import Transmission
+from .source import Transmission
 
 QUIRKS = {
     "damaged": "one bit of each third packet is turned",

@@ -15,7 +15,8 @@ from metering.echo import Echo
 from metering.line import ANSWER_BYTES, ANSWER_MS, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 
-from .line import NS, VirtualLine, duration_ns
+from .line import VirtualLine
+from .uart import NS, duration_ns
 
 Conversation = Generator[Any, Any, Any]
 _SLICE_BYTES = 16

@@ -1,4 +1,4 @@
-"""A DLMS meter that is asked (a Source of `optical_server`): HDLC at 9600 baud, or mode E of IEC 62056-21 before it.
+"""A DLMS meter that is asked (a Source of `source`): HDLC at 9600 baud, or mode E of IEC 62056-21 before it.
 
 Sources: IEC 62056-46 (station of normal response mode), IEC 62056-21:2002, annex E. It encodes by dlms_encoder and
 takes requests apart by itself, not by the client's code. What it answers: dlms_asked_services.
@@ -16,7 +16,7 @@ from .dlms_asked_security import Demands
 from .dlms_asked_services import PUBLIC, AskedServices
 from .dlms_asked_wrapper import Unwrapping
 from .iec62056_21_talk import bcc
-from .optical_server import Transmission
+from .source import Transmission
 
 QUIRKS = {
     "segments": "answers in HDLC frames of 32 bytes, and takes no longer ones",

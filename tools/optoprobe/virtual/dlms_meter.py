@@ -1,8 +1,7 @@
 """A simulated household electricity meter that pushes DLMS/COSEM, in every framing, layout and security mode we read.
 
-The household is the one of `sml_meter`; the meter integrates its power in integer deciwatt milliseconds (reactive
-power likewise), so its registers are exact and never go back. The same seed, options and times give the same telegrams;
-time is an argument, nothing looks at a clock.
+What it measures: `quadrant_counters`. The same seed, options and times give the same telegrams; time is an argument,
+nothing looks at a clock.
 
 `DlmsMeter.telegram(now_s)` is what the meter sends at that time, `DlmsMeter.expected()` what a faultless reader that
 has the keys makes of it, computed from the simulation and not from the bytes.
@@ -14,19 +13,19 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import isqrt
 
 from metering.line import Line
 
 from . import dlms_encoder as dlms
 from .dlms_encoder import INT8, UINT16, UINT32
 from .dlms_lists import HZ, LAYOUTS, NO_UNIT, OCTETS, VAR, VARH, VISIBLE, WH, A, Item, V, W
+from .household import Household
 from .iec62056_21_talk import crc16_arc
-from .sml_meter import Expected, Household, decimal_text
+from .quadrant_counters import QuadrantCounters
+from .sml_meter import Expected, decimal_text
 
 _UNIT_TEXT = {WH: "Wh", W: "W", VAR: "var", VARH: "varh", A: "A", V: "V", HZ: "Hz", NO_UNIT: None}
 _START_DAY = datetime(2026, 5, 28)  # local time at the start of day 0
-_DWMS_PER_MWH = 36_000  # deciwatt milliseconds in a thousandth of a Wh
 _JUNK = b"\x00\x55\xaa\xff\x16\x0f\xdb\xe6\xe7\x02\x09"
 _EVERY = 5  # the telegram that a quirk befalls
 
@@ -141,7 +140,7 @@ class DlmsMeter:
         self.quirks = frozenset(quirks)
         self._check_quirks(segment_bytes)
         self.line = line or Line(*usual.line)
-        self.household = Household(seed, start_s=start_s, pv_peak_w=pv_peak_w)
+        self._counters = QuadrantCounters(Household(seed, start_s=start_s, pv_peak_w=pv_peak_w), energy_wh, export_wh)
         self.serial = draw.randrange(10_000_000, 40_000_000)
         if "seven_e_inside" in self.quirks:
             self.serial = 0x017E7E00 | self.serial & 0xFF
@@ -164,20 +163,8 @@ class DlmsMeter:
         self._block_bytes = block_bytes
         self._highest = -1
         self._last = b""
-        self._time_ms = 0
         self._start = _START_DAY + timedelta(seconds=start_s)
         self._expected: Expected = []
-        mwh = 1000 * _DWMS_PER_MWH
-        self._energy = {  # (quantity, tariff): deciwatt milliseconds; quantities 1, 2 active, 5..8 reactive quadrants
-            (1, 1): (energy_wh - energy_wh // 3) * mwh,
-            (1, 2): energy_wh // 3 * mwh,
-            (2, 1): (export_wh - export_wh // 3) * mwh,
-            (2, 2): export_wh // 3 * mwh,
-        }
-        for quadrant in (5, 6, 7, 8):
-            share = (energy_wh + export_wh) // (3 * quadrant) if quadrant in (5, 8) or export_wh else 0
-            self._energy[quadrant, 1] = (share - share // 3) * mwh
-            self._energy[quadrant, 2] = share // 3 * mwh
 
     def _check_quirks(self, segment_bytes: int) -> None:
         unknown = sorted(self.quirks - QUIRKS.keys())
@@ -213,62 +200,10 @@ class DlmsMeter:
         """Telegrams carry a tag."""
         return bool(self.security & dlms.AUTHENTICATED)
 
-    # --- the simulation ---
-
-    @staticmethod
-    def _reactive(power: int) -> int:
-        """Deciwatts to reactive power in decivars: electronics below, motors and heaters' relays above."""
-        return power // 6 - 420
-
-    def _quadrant(self, active: int, reactive: int) -> int:
-        """5 to 8 for the quadrants I to IV."""
-        if reactive >= 0:
-            return 5 if active >= 0 else 6
-        return 8 if active >= 0 else 7
-
-    def _integrate(self, until_ms: int) -> None:
-        """Count energy up to `until_ms`; a second's power holds for the whole second."""
-        at = self._time_ms
-        while at < until_ms:
-            second = at // 1000
-            end = min(until_ms, (second + 1) * 1000)
-            phases = self.household.phases_dw(second)
-            active = sum(phases)
-            reactive = sum(self._reactive(power) for power in phases)
-            tariff = 1 if 6 * 3600 <= self.household.time_of_day_s(second) < 22 * 3600 else 2
-            self._energy[1 if active >= 0 else 2, tariff] += abs(active) * (end - at)
-            self._energy[self._quadrant(active, reactive), tariff] += abs(reactive) * (end - at)
-            at = end
-        self._time_ms = at
-
-    def _quantity(self, c: int, d: int, e: int) -> tuple[int, int]:
-        """(mantissa, scaler) of C.D.E now, with all the digits the simulation has."""
-        phase, kind = (c // 20, c % 20) if c >= 20 else (0, c)
-        if d == 8:
-            kinds = {3: (5, 6), 4: (7, 8)}.get(kind, (kind,))
-            tariffs = (e,) if e else (1, 2)
-            return sum(self._energy[k, t] for k in kinds for t in tariffs) // _DWMS_PER_MWH, -3
-        second = self._time_ms // 1000
-        powers = self.household.phases_dw(second)
-        chosen = powers[phase - 1 : phase] if phase else powers
-        active = sum(chosen)
-        reactive = sum(self._reactive(power) for power in chosen)
-        if kind == 12:
-            return self.household.voltage_dv(second, phase - 1), -1
-        apparent = isqrt(active * active + reactive * reactive)
-        if kind == 11:
-            return apparent * 1000 // self.household.voltage_dv(second, phase - 1), -3
-        if kind == 13:
-            return min(1000, abs(active) * 1000 // max(apparent, 1)), -3
-        if kind == 14:
-            return self.household.frequency_chz(second), -2
-        signed = {1: active, 2: -active, 3: reactive, 4: -reactive, 16: active}[kind]
-        return (signed if kind == 16 else max(signed, 0)), -1
-
     def _mantissa(self, item: Item) -> int:
         """The number that is sent for a register: its digits down to `scaler`, the rest cut off."""
         c, d, e = (int(part) for part in item.obis[4:].removesuffix("*255").split("."))
-        mantissa, scaler = self._quantity(c, d, e)
+        mantissa, scaler = self._counters.quantity(c, d, e)
         shift = item.scaler - scaler
         if shift <= 0:
             return mantissa * 10**-shift
@@ -277,7 +212,7 @@ class DlmsMeter:
     # --- encoding ---
 
     def _when(self) -> datetime:
-        return self._start + timedelta(seconds=self._time_ms // 1000)
+        return self._start + timedelta(seconds=self._counters.time_ms // 1000)
 
     def _clock(self) -> bytes:
         habits = self._habits
@@ -476,9 +411,9 @@ class DlmsMeter:
         Costs about 4 us for every second since the last telegram.
         """
         now_ms = round(now_s * 1000)
-        if now_ms < self._time_ms:
+        if now_ms < self._counters.time_ms:
             raise ValueError("a meter's time does not go back")
-        self._integrate(now_ms)
+        self._counters.advance(now_ms)
         self.telegrams += 1
         if self._fifth("replay"):
             self.stale = bool(self.security)

@@ -1,6 +1,6 @@
 """A simulated meter that speaks IEC 62056-21: modes A, B and C (asked), D and P1 (pushed), with password and quirks.
 
-It stands on the meter's side of a line as a Source of `optical_server` does: `receive(byte, at_s)` is what it hears,
+It stands on the meter's side of a line as a Source of `source` does: `receive(byte, at_s)` is what it hears,
 `poll(now_s, free_s)` what it says, `line` what it hears and says it with *now*, `wake_s()` when it will do something
 by itself. Time is an argument, in seconds; nothing looks at a clock. The same seed, options and requests give the same.
 
@@ -24,7 +24,7 @@ from .household import Household
 from .iec62056_21_programming import MAX_REQUEST, ProgrammingMode
 from .iec62056_21_read_out import P1, Electricity, Expected, Heat, ReadOut, Row, expected_of
 from .iec62056_21_talk import ACK, ETX, NAK, SILENCE_S, SOH, STX, Talk, bcc, crc16_arc
-from .optical_server import Transmission
+from .source import Transmission
 
 MODES = ("A", "B", "C", "D", "P1")
 QUIRKS = {

@@ -1,6 +1,6 @@
 """How the simulated meters of IEC 62056-21 talk: a half-duplex line in the meter's hand, message by message.
 
-Who drives the line asks a Source's questions (see `optical_server`); the meter says with `say` what is to be said and
+Who drives the line asks a Source's questions (see `source`); the meter says with `say` what is to be said and
 with `wait` who hears what comes then. Time is an argument, in seconds.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from metering.line import Line
 
 from .iec62056_21_read_out import Expected
-from .line import frame_bits
-from .optical_server import Transmission
+from .source import Transmission
+from .uart import frame_bits
 
 SILENCE_S = 1.5  # the norm's longest reaction time and longest pause between characters
 SOH, STX, ETX, EOT, ACK, NAK = b"\x01", b"\x02", b"\x03", b"\x04", b"\x06", b"\x15"

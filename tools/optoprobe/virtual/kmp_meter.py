@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from metering.line import Line
 
-from .optical_server import Transmission
+from .source import Transmission
 
 QUIRKS = {
     "deaf": "the first question only wakes its eye",

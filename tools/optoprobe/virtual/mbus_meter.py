@@ -12,7 +12,7 @@ from decimal import Decimal
 from metering.line import Line
 
 from . import mbus_encoder as mbus
-from .optical_server import Transmission
+from .source import Transmission
 
 QUIRKS = {
     "sleepy": "its eye wants a wake-up",

@@ -12,7 +12,7 @@ from typing import Any
 
 from metering.line import Line
 
-from .optical_server import Transmission
+from .source import Transmission
 
 QUIRKS = {
     "damaged": "one bit of each third answer is turned",
