@@ -1,12 +1,14 @@
-"""A few lines at the foot of a terminal, written over again and again. Standard library only."""
+"""Lines of a terminal that are written over again and again. Standard library only."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 
+_PROGRESS_S = 0.25  # between two changes
 PLAIN, BOLD, DIM, RED, GREEN, YELLOW = "", "1", "2", "31", "32", "33"
 
 Shown = str | tuple[str, str]  # a line, or a line and its style
@@ -23,7 +25,7 @@ def printable(text: str) -> str:
 
 
 class LiveLines:
-    """What show() was given last stands on the terminal; what is printed in between would be written over."""
+    """A few at the terminal's foot: what show() was given last. What is printed in between would be written over."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -46,3 +48,28 @@ class LiveLines:
             text += (f"\x1b[{style}m{words}\x1b[0m" if style else words) + "\x1b[K\n"
         self._n = min(len(lines), most)
         print(text + "\x1b[J", end="", flush=True)
+
+
+class ProgressLine:
+    """One, on stderr, of what has come; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.on = sys.stderr.isatty()
+        self._shown_s = -math.inf
+        self._standing = False
+        self.began_s = 0.0
+
+    def show(self, now_s: float, n_bytes: int, n_values: int) -> None:
+        if not self.on or now_s - self._shown_s < _PROGRESS_S:
+            return
+        self.began_s = self.began_s or now_s
+        self._shown_s = now_s
+        self._standing = True
+        registers = f", {n_values:,} registers" if n_values else ""
+        text = f"{n_bytes:,} bytes{registers}, {now_s - self.began_s:.0f} s"
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def wipe(self) -> None:
+        if self._standing:
+            self._standing = False
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

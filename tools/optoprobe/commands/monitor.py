@@ -23,7 +23,7 @@ from ..broker_client import BrokerUnreachable
 from ..flasher_error import FlashError
 from ..probe_monitor import ProbeSilent
 from .probe_options import CommandFailed, add_where, address_of, check_where, password_of, topic_of
-from .read import seconds
+from .shared_options import seconds
 
 _HEARD_WELL = 50  # a score
 _BAR = 50  # characters

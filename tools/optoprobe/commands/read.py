@@ -6,11 +6,9 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metering import protocols
@@ -19,12 +17,12 @@ from metering.listener import TELEGRAM
 
 from .. import decoding, own_counter, register_map
 from ..sessions.dlms import asked_session
+from ..terminal import ProgressLine
 from .decode import as_lines, as_object
+from .shared_options import add_password, check_text, password_of, seconds
 
 if TYPE_CHECKING:
     from ..serial_line import SerialLine
-
-PASSWORD_VARIABLE = "OPTOPROBE_METER_PASSWORD"
 
 _DARK_S = 3.0  # auto: most meters that talk by themselves do so every 1 to 2 s, and stop for less than that
 _NOISE_S = 12.0  # auto: where something comes, and no telegram; most of the others push every 10 s
@@ -34,9 +32,6 @@ _QUIET_SLICES = 3  # longer than a pause inside a telegram
 _BURSTS = 3  # the rest of a telegram and whole ones; else it is garbage of another rate
 _ATTEMPTS = 3
 _EARLY_S = 0.5  # a pushed telegram may come so much before its time
-_PROGRESS_S = 0.25
-_LONGEST_TEXT = 32  # characters of an address, or of a password
-
 
 
 def behind_a_sign_on() -> str:
@@ -89,52 +84,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--wake-up", action="store_true", help="send zeros first, for meters with a battery")
 
 
-def add_password(parser: Any) -> None:
-    parser.add_argument(
-        "--password-file",
-        metavar="FILE",
-        type=Path,
-        help=f"the meter's password is this file's first line (else {PASSWORD_VARIABLE} from the environment)",
-    )
-
-
-def seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        value = float(text)
-        if 0 < value < math.inf:
-            return value
-    raise argparse.ArgumentTypeError("give a number above 0")
-
-
-def password_of(args: argparse.Namespace) -> str:
-    """The meter's password, "" for none. Raises ValueError, which never shows the password itself."""
-    if args.password_file is None:
-        password, source = os.environ.get(PASSWORD_VARIABLE, ""), PASSWORD_VARIABLE
-    else:
-        source = str(args.password_file)
-        try:
-            password = args.password_file.read_text(encoding="ascii").partition("\n")[0].rstrip("\r")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{source}: a meter's password is plain ASCII, correct the file's first line") from error
-        except OSError as error:
-            raise ValueError(f"{source} cannot be read ({error.strerror}): check its name and permissions") from error
-        if not password:
-            raise ValueError(f"{source}: its first line is empty, write the meter's password there")
-    _check_text(source, password)
-    return password
-
-
-def _check_text(what: str, text: str) -> None:
-    if len(text) > _LONGEST_TEXT or not text.isascii() or not all(c.isprintable() and c not in "/!()*" for c in text):
-        raise ValueError(f"{what}: give at most {_LONGEST_TEXT} characters of plain ASCII, none of /!()*")
-
-
 def run(args: argparse.Namespace) -> int:
     from ..serial_line import PortError
 
     try:
         try:
-            _check_text("--address", args.address)
+            check_text("--address", args.address)
             password = password_of(args)
             clean = decoding.clean_long_key if "suite=2" in args.meter_options.split() else decoding.clean_key
             keys = clean("--key", args.key), clean("--auth-key", args.auth_key)
@@ -220,7 +175,7 @@ class _Session:
         self.telegrams = 0  # printed
         self._listener: Any = None
         self._conversation: Any = None
-        self._progress = _Progress()
+        self._progress = ProgressLine()
         self._began_s = time.monotonic()
         self._until_s = math.inf  # when there must have been a reading
         self._next_s = 0.0  # a telegram before that is not printed
@@ -456,28 +411,3 @@ def _whatever(buffer: bytearray, n: int) -> int:
 
 def _sentence(text: str) -> str:
     return text.rstrip(".")
-
-
-class _Progress:
-    """One line on a terminal's stderr, written over; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self.on = sys.stderr.isatty()
-        self._shown_s = -math.inf
-        self._standing = False
-        self.began_s = 0.0
-
-    def show(self, now_s: float, n_bytes: int, n_values: int) -> None:
-        if not self.on or now_s - self._shown_s < _PROGRESS_S:
-            return
-        self.began_s = self.began_s or now_s
-        self._shown_s = now_s
-        self._standing = True
-        registers = f", {n_values:,} registers" if n_values else ""
-        text = f"{n_bytes:,} bytes{registers}, {now_s - self.began_s:.0f} s"
-        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def wipe(self) -> None:
-        if self._standing:
-            self._standing = False
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 from metering import protocols
 
 from .. import simulated
-from .read import add_password, password_of, seconds
+from .shared_options import add_password, password_of, seconds
 
 _LOOK_S = 0.1
 
