@@ -17,9 +17,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
-from optoprobe import device_tree, runtime, simulated, source_tree
+from optoprobe import build_cache, device_tree, runtime, simulated, source_tree
 from optoprobe.name_mapping import EVERYWHERE, NameMap
 from optoprobe.virtual.broker import tied
 from optoprobe.virtual.console import Console
@@ -62,23 +63,30 @@ def _fakes(compiled: bool) -> list[Path]:
 
 
 @functools.cache
-def _hardware_names(umqtt: Path) -> NameMap:
-    """The fakes' and umqtt's names stand in a chip's flash: those that our files do not say go where they cost nothing
-    here either. Else they would fill the string pool on the heap, which doubles where a chip's does not.
+def _texts_in_flash(umqtt: Path) -> dict[str, str]:
+    """The fakes and umqtt, whose names stand in a chip's flash: those that our files do not say go where they cost
+    nothing here either. Else they would fill the string pool on the heap, which doubles where a chip's does not.
     """
-    sources = {source.as_posix(): source.read_text(encoding="utf-8") for source in (*_fakes(compiled=True), umqtt)}
+    files = {source.as_posix(): source for source in (*_fakes(compiled=True), umqtt)}
+    sources = {path: file.read_text(encoding="utf-8") for path, file in files.items()}
+    names = (*source_tree.STARTERS, *source_tree.device_modules())
+    ours = [source_tree.source(name).read_text(encoding="utf-8") for name in names]
+
+    def mapped() -> dict[str, str]:
+        with device_tree._MAPPING:
+            name_map = NameMap(sources, ["\n".join(_said(ours))], on_esp32=False, kept=(EVERYWHERE,))
+            return {path: name_map.apply(path, text) for path, text in sources.items()}
+
+    return build_cache.kept(mapped, [Path(__file__).read_text(encoding="utf-8"), *sources, *sources.values(), *ours])
+
+
+def _said(texts: Iterable[str]) -> list[str]:
     said: set[str] = set()
-    for name in (*source_tree.STARTERS, *source_tree.device_modules()):
-        for node in ast.walk(ast.parse(source_tree.source(name).read_text(encoding="utf-8"))):
+    for text in texts:
+        for node in ast.walk(ast.parse(text)):
             words = (value for key, value in ast.iter_fields(node) if key in ("attr", "arg", "name", "value"))
             said |= {word for word in words if isinstance(word, str) and word.isidentifier()}
-    return NameMap(sources, ["\n".join(sorted(said))], on_esp32=False, kept=(EVERYWHERE,))
-
-
-def _text_in_flash(source: Path) -> str:
-    with device_tree._MAPPING:
-        names = _hardware_names(runtime.umqtt() / "umqtt" / "simple.py")
-    return names.apply(source.as_posix(), source.read_text(encoding="utf-8"))
+    return sorted(said)
 
 
 class VirtualBoard:
@@ -130,13 +138,14 @@ class VirtualBoard:
         device_tree.build(directory, board, settings, compiled=compiled, on_esp32=False)
         hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
         (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
+        umqtt = runtime.umqtt() / "umqtt" / "simple.py"
+        in_flash = _texts_in_flash(umqtt) if compiled else {}
         for source in _fakes(compiled):
-            device_tree.install(source, hardware, compiled, _text_in_flash(source) if compiled else None)
+            device_tree.install(source, hardware, compiled, in_flash.get(source.as_posix()))
         if air is not None:  # else any Wi-Fi is there, and any password is right
             device_tree.install(FAKES / "air" / "network.py", hardware, compiled=compiled)
             (directory / "air.json").write_text(json.dumps(air))
-        umqtt = runtime.umqtt() / "umqtt" / "simple.py"
-        device_tree.install(umqtt, hardware / "umqtt", compiled, _text_in_flash(umqtt) if compiled else None)
+        device_tree.install(umqtt, hardware / "umqtt", compiled, in_flash.get(umqtt.as_posix()))
 
     def start(self) -> VirtualBoard:
         """Power on."""
