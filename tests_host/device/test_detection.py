@@ -53,7 +53,7 @@ from optoprobe.virtual.source import CaptureSource
 from optoprobe.virtual.uart import NS, Transmitter
 
 PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
-SCENES = int(os.getenv("OPTOPROBE_SCENES", "40"))
+SCENES = int(os.getenv("OPTOPROBE_SCENES", "16"))
 CORPUS = runtime.REPO.parent / "shared" / "corpus"
 
 
@@ -235,7 +235,7 @@ def scene(number: int) -> tuple[str, Light, dict[str, Any], float]:
     return " and ".join(names), light, options, draw.uniform(20, 60)
 
 
-GROUP = 10
+GROUP = 8
 
 
 @pytest.mark.parametrize("first", range(0, SCENES, GROUP))

@@ -760,8 +760,8 @@ def month(tmp_path: Path, settings: dict[str, Any], command: Callable[[Probe, in
     deaf = []
     with Probe(tmp_path, LightOnly(()), settings) as probe:
         probe.run_for(5)
-        for n in range(60):
-            pass_time(probe, 12 * 3600)
+        for n in range(20):
+            pass_time(probe, 36 * 3600)
             if not command(probe, n):
                 deaf.append(round(probe.now_s / DAY_S, 2))
         assert probe.now_s > 30 * DAY_S
