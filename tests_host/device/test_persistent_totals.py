@@ -496,7 +496,7 @@ def test_an_hour_without_a_broker_loses_no_pulse(world: Any) -> None:
 
 # --- cuts at any instruction -----------------------------------------------------------------------------------------
 
-CUTS = int(os.environ.get("OPTOPROBE_CUTS", "300"))
+CUTS = int(os.environ.get("OPTOPROBE_CUTS", "150"))
 TRACED = ("pulse_meter.py", "kept_energy.py", "rtc_record.py", "store.py", "outbox.py", "test_persistent_totals.py")
 KINDS = ["reset"] * 10 + ["power"] * 7 + ["power and broker"] * 2 + ["power and stale broker"] * 1
 
