@@ -37,10 +37,10 @@ _HEAT = (
 _THERMAL = (
     " 1=1energy 2=1volume 8=2power 9=2flow 10=2flow_temperature 11=2return_temperature 12=2temperature_difference "
 )
-# C.D of 7-0:C.D.0, of a gas volume converter (IEC 62056-6-1, gas; D 2: at base conditions) -> likewise
+# C.D of 7-0:C.D.0, of a gas volume converter (IEC 62056-6-1, gas; 3: of the meter; D 2: at base conditions) -> likewise
 _CONVERTER = (
-    " 13.0=1gas_volume_measured 13.2=1gas_volume_base 41.0=2gas_temperature 42.0=2gas_pressure 43.0=2gas_flow_measured"
-    " 43.2=2gas_flow_base 52.0=2gas_conversion_factor 53.0=2gas_compressibility "
+    " 3.2=1gas_volume_at_base 13.0=1gas_volume_measured 13.2=1gas_volume_base 41.0=2gas_temperature 42.0=2gas_pressure"
+    " 43.0=2gas_flow_measured 43.2=2gas_flow_base 52.0=2gas_conversion_factor 53.0=2gas_compressibility "
 )
 _OTHER = " 7.3=1gas_volume 8.1=1water_volume 8.2=2water_flow 9.1=1water_warm_volume 9.2=2water_warm_flow "  # A.C, D 0
 
@@ -98,7 +98,7 @@ def _by_rule(reading, measures):
                 pass  # a unit nobody knows: not what the code would say
             elif a == 1:
                 rule = _electricity(c, d, e, unit)
-            elif a == 7 and c > 12 and e == 0 and f == 255:
+            elif a == 7 and (c > 12 or d == 2) and e == 0 and f == 255:
                 rule = lookup(_CONVERTER, "%d.%d" % (c, d))
                 if rule:
                     key = rule[1:] + ("_b%d" % b if b else "")

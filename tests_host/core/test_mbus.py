@@ -86,6 +86,7 @@ def only(*records: bytes) -> tuple[str, str, str | None]:
         (0x02, "FD 59", b"\xe8\x03", "Current", "1", "A"),
         (0x01, "FD 6E", b"\x03", "Battery operating time", "3", "months"),
         (0x01, "FB 1A", b"\x34", "Relative humidity", "5.2", "%"),
+        (0x01, "FD FD 02", b"\x0b", "Remaining battery time", "11", "months"),
         (0x06, "13", b"\1\0\0\0\0\x80", "Volume", "-140737488355.327", "m³"),
         (0x07, "13", b"\1" + bytes(7), "Volume", "0.001", "m³"),
         (0x0E, "13", bcd(123456789012, 6), "Volume", "123456789.012", "m³"),
@@ -134,6 +135,19 @@ def test_time(dif: int, data: bytes, value: str | None) -> None:
     assert [register.value for register in got] == ([value] if value else [])
 
 
+@pytest.mark.parametrize("dif", [0x01, 0x02, 0x03, 0x04, 0x06, 0x07])
+def test_a_binary_number_that_says_that_there_is_none(dif: int) -> None:
+    n = {6: 6, 7: 8}.get(dif, dif)
+    lowest, ones = bytes(n - 1) + b"\x80", b"\xff" * n
+    assert not readings(record(dif, "13", lowest)) and not readings(record(dif, "78", ones))
+    assert only(record(dif, "13", ones))[1] == "-0.001"
+    assert only(record(dif, "78", lowest))[1] == str(1 << 8 * n - 1)
+    assert not readings(record(dif, "93 FC 11", ones))  # "presented as type C": without a sign
+    assert only(record(dif, "93 FC 11", lowest))[1] == f"{1 << 8 * n - 1:04}"[:-3] + "." + f"{1 << 8 * n - 1:04}"[-3:]
+    assert only(record(dif, "FD 97 1D", ones))[:2] == ("Error flags", str((1 << 8 * n) - 1))
+    assert not readings(record(0x0D, "13", bytes((0xE0 | n,)) + lowest))
+
+
 @pytest.mark.parametrize("digits", ["0a000000", "b0000000", "000000a0", "00f00000", "0000000e"])
 def test_a_digit_that_is_none_makes_no_value(digits: str) -> None:
     assert not readings(record(0x0C, "13", bytes.fromhex(digits)))
@@ -157,6 +171,11 @@ def test_a_digit_that_is_none_makes_no_value(digits: str) -> None:
         ("93 FF 01", "15", "m³", "Volume, maker's 01"),
         ("FC 02 78 79 74", "150", None, "Yx"),
         ("93 00", "15", "m³", "Volume"),
+        ("93 1D", "15", "m³", "Volume"),
+        ("93 12", "15", "m³", "Volume, average"),
+        ("93 3E", "15", "m³", "Volume, at base conditions"),
+        ("FD C8 FC 02", "1500", "V", "Voltage, phase L2"),
+        ("FB 82 FC 8C 3C", "15000000", "varh", "Reactive energy, import minus export, backward"),
     ],
 )
 def test_what_a_vife_does(vif: str, value: str, unit: str | None, name: str) -> None:
@@ -165,7 +184,10 @@ def test_what_a_vife_does(vif: str, value: str, unit: str | None, name: str) -> 
     assert register.obis.startswith("6-0:2.0.0") == (name == "Volume" and unit == "m³")
 
 
-@pytest.mark.parametrize("vif", ["93 15", "93 01", "93 3D", "93 FC 01", "93 44", "6F", "FD 3B", "FB 06"])
+NO_VALUE = "93 15|93 01|93 3D|93 FC 20|93 7C|93 FC FC 01|93 1F|93 44|6F|FD 3B|FB 06"
+
+
+@pytest.mark.parametrize("vif", NO_VALUE.split("|"))
 def test_what_says_nothing_or_is_unknown_has_no_value(vif: str) -> None:
     assert not readings(record(0x0C, vif, bcd(15000, 4)))
 
@@ -215,6 +237,9 @@ def test_variable_length(vif: str, data: bytes, value: str | None) -> None:
         (WARM_WATER, "13", "9-0:1.0.0*255"),
         (WATER, "3B", "8-0:2.0.0*255"),
         (GAS, "13", "7-0:3.0.0*255"),
+        (GAS, "93 3E", "7-0:3.2.0*255"),
+        (GAS, "93 3A", "volume, uncorrected"),
+        (WATER, "93 3E", "volume, at base conditions"),
         (GAS, "3B", "volume flow"),
         (0, "13", "volume"),
         (2, "03", "energy"),
@@ -366,7 +391,7 @@ def test_transcripts() -> None:
         (record(0x04, "FD 03", b"\xff\xff\xff\xff"), "-1"),  # credit
         (record(0x02, "FD 3A", b"\xff\xff"), "-1"),  # dimensionless
         (record(0x02, "FD 17", b"\xff\xff"), "65535"),  # flags
-        (record(0x01, "90 41", b"\xff"), "255"),  # how often a limit was passed
+        (record(0x01, "90 41", b"\xfe"), "254"),  # how often a limit was passed
         (record(0x02, "59", b"\x18\xfc"), "-10.00"),
     ],
 )

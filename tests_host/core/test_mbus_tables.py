@@ -116,6 +116,7 @@ STANDARD = """
 12 FD 1101111 battery_operating_time years 0
 12 FD 1110001 signal_level dBm 0
 12 FD 1110100 remaining_battery_time d 0
+12 FD 1110101 times_stopped none 0
 """
 SPANS = ("s", "min", "h", "d")
 TIMES = {"6C", "6D", "FD30", "FD70"}  # of which BCD makes none

@@ -59,6 +59,7 @@ NUMBERS = [
     ("1-0:81.7.3*255", 8, "phase_angle_3", INSTANTANEOUS, "Phase angle 3", "°"),
     ("1-0:96.9.1*1", 9, "obis_1_0_96_9_1_1", INSTANTANEOUS, "1-0:96.9.1*1", "°C"),
     ("1-0:96.50.2*6", None, "obis_1_0_96_50_2_6", INSTANTANEOUS, "1-0:96.50.2*6", None),
+    ("7-0:3.2.0*255", 13, "gas_volume_at_base", CUMULATIVE, "Gas volume at base", "m³"),
     ("7-0:3.1.0*255", 13, "obis_7_0_3_1_0_255", INSTANTANEOUS, "7-0:3.1.0*255", "m³"),
 ]
 OTHERS = [

@@ -47,8 +47,8 @@ class RecordReading(Reading):
 
     def __init__(self, record, medium):
         obis = None
-        if not (record.storage or record.subunit or record.function or not record.plain or record.qualified):
-            obis = quantities.obis_of(medium, record.name, record.unit, record.tariff)
+        if not (record.storage or record.subunit or record.function) and (record.plain or record.qualified):
+            obis = quantities.obis_of(medium, record.name, record.unit, record.tariff, record.qualified)
         self.storage = record.storage
         self.tariff = record.tariff
         self.subunit = record.subunit

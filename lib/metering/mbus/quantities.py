@@ -1,10 +1,15 @@
 """What a record of M-Bus measures: the tables of EN 13757-3:2018 as rows, read when a record asks for one.
 
+Sources: each row says what two or more say of libmbus f09d613, jMBus, pyMBusMaster (which cites the edition of 2018
+table by table), pymbusparser 0.5.3, wmbusmeters 4dedd71 and, of tables 10 and 15, Kamstrup's decoder for LoRaWAN; of
+FD 3C to 3F pyMBusMaster alone. Where they differ is in docs/meters.md.
+
 A row is `first code, power of ten, unit, name` and holds until the next row's first code. The power is that of the
 first code and grows by one a code; `=` is for a row whose power stays 0, and units apart by commas follow each other.
 Unit `-` is none; name `?` is a code that is reserved, or whose meaning is not ours to guess: it has no value.
 """
 
+from metering.compat import const
 from metering.register import lookup
 
 PRIMARY = """00 -3 Wh energy
@@ -67,7 +72,7 @@ FB = """00 5 Wh energy
 70 -3 °F temperature limit
 74 -3 °C temperature limit
 78 -3 W highest power
-80 = - ?"""  # table 14; in degrees Fahrenheit up to the edition of 2004
+80 = - ?"""  # table 14; in degrees Fahrenheit up to the edition of 2004, whose gallons (22 to 26) have become an angle
 
 FD = """00 -3 - credit
 04 -3 - debit
@@ -118,7 +123,10 @@ FD = """00 -3 - credit
 71 = dBm signal level
 72 = - ?
 74 = d remaining battery time
-75 = - ?"""  # table 12
+75 = - times stopped
+76 = - ?
+82 = months,years remaining battery time
+84 = - ?"""  # table 12, and from 80 on table 13, behind FD FD
 
 
 # Units of the COSEM enumeration (IEC 62056-6-2, 4.3.2) that a reading's code tells
@@ -141,6 +149,8 @@ _CODES_OF = (
     " 6.return_temperature.°C=11 6.temperature_difference.K=12 8.volume.m³=1 8.volume_flow.m³/h=2 7.volume.m³=3 "
 )
 _SAME_AS = " 5=6 9=8 "  # cooling's codes are heat's, warm water's are cold water's
+_GAS = const(3)
+_AT_BASE_CONDITIONS = ", at base conditions"
 
 FUNCTIONS = ("instantaneous", "maximum", "minimum", "error")
 
@@ -180,9 +190,15 @@ def unit_code(unit):
     return int(code) if code else None
 
 
-def obis_of(medium, name, unit, tariff):
-    """The code of a current value of the main meter, None where the standard gives it none. E is the tariff."""
+def obis_of(medium, name, unit, tariff, qualified=""):
+    """The code of a current value of the main meter, None where the standard gives it none. E is the tariff.
+
+    `qualified`: what VIFEs add to the name. Of a gas volume, D is 2 at base conditions.
+    """
     group = lookup(_GROUPS, medium)
+    if qualified:
+        is_base = qualified == _AT_BASE_CONDITIONS and medium == _GAS and name == "volume" and unit == "m³"
+        return b"\x07\x00\x03\x02\x00\xff" if is_base and not tariff else None
     if group is None or not unit or tariff > 9 or tariff and name not in ("energy", "volume"):
         return None
     c = lookup(_CODES_OF, "%s.%s.%s" % (lookup(_SAME_AS, group) or group, name.replace(" ", "_"), unit))

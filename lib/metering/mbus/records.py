@@ -3,9 +3,9 @@
     DIF | DIFE ... | VIF | VIFE ... | data      DIF: 80 DIFE follows, 40 storage, 30 function, 0F kind of data
                                                 DIFE: 80 another follows, 40 sub-unit, 30 tariff, 0F storage
 
-Left out on purpose: times of type M, of which no public text tells the form, wireless data containers, the second
-table of VIFEs. What has no meaning here,
-or is marked as no value (a digit A to F, a time's invalid bit, a record's error), has value None: nothing is guessed.
+Left out on purpose: times of type M, of which no public text tells the form, wireless data containers, profiles.
+What has no meaning here, or is marked as no value (a digit A to F, the lowest number with a sign, the highest one
+without, a time's invalid bit, a record's error), has value None: nothing is guessed.
 """
 
 from metering.compat import const, hex_text, signed
@@ -40,9 +40,15 @@ _PER = (
 _QUALIFIED = (
     " 40=per_pulse_in_0 41=per_pulse_in_1 42=per_pulse_out_0 43=per_pulse_out_1 58=uncorrected 59=forward 60=backward"
     " 64=lower_limit 72=upper_limit 65=times_below_limit 73=times_above_limit 104=below_limit 108=above_limit"
-    " 105=leakage 109=overflow 126=future "
-)
+    " 105=leakage 109=overflow 126=future 18=average 62=at_base_conditions"
+    " 129=phase_L1 130=phase_L2 131=phase_L3 132=neutral 133=L1_to_L2 134=L2_to_L3 135=L3_to_L1 136=quadrant_1"
+    " 137=quadrant_2 138=quadrant_3 139=quadrant_4 140=import_minus_export 144=absolute "
+)  # from 128 on those of table 16, behind FC
 _COUNTS = (0x41, 0x49)  # of these the data is a number of times
+_MORE_VIFES = const(0xFC)
+_BY_THE_STANDARD = const(0x1D)  # the data is what the standard says of it, no maker
+_UNSIGNED = const(0x91)
+_BITS = ("error flags", "error mask", "digital output", "digital input")  # all of them may be set
 
 _NAN = const(0xFF)
 _BINARY_TIMES = (2, 3, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
@@ -160,9 +166,15 @@ def _meaning(record, buf, at, end):
         byte = _next(buf, at, end)
         at += 1
         left -= 1
+        second = byte & 0x7F
+        if vif == byte == 0xFD:
+            byte = _next(buf, at, end)
+            at += 1
+            left -= 1
+            second = byte | 0x80
         table = quantities.FB if vif == 0xFB else quantities.FD
-        record.exponent, record.unit, record.name = quantities.quantity(table, byte & 0x7F)
-        record.is_time = vif == 0xFD and byte & 0x7F in (0x30, 0x70)
+        record.exponent, record.unit, record.name = quantities.quantity(table, second)
+        record.is_time = vif == 0xFD and second in (0x30, 0x70)
     elif code == _PLAIN_TEXT:
         n = _next(buf, at, end)
         at += 1
@@ -179,6 +191,7 @@ def _meaning(record, buf, at, end):
         record.plain = False
     record.is_signed = record.unit is not None or code in (_PLAIN_TEXT, _MAKERS) or record.name in _SIGNED
     at_first = at
+    table = 0
     while byte & 0x80:
         if not left:
             raise Malformed("more than %d VIFEs" % MOST_VIFES)
@@ -187,11 +200,15 @@ def _meaning(record, buf, at, end):
         at += 1
         if record.plain is None:
             continue
+        if byte == _MORE_VIFES and not table:
+            table = 0x80
+            continue
         if byte & 0x7F == _MAKERS or code == _MAKERS:  # what follows is the maker's to explain
             record.plain = None
             at_first = at
         else:
-            _extend(record, byte & 0x7F)
+            _extend(record, table | byte & 0x7F)
+            table = 0
     if record.plain is None:
         record.plain = False
         record.qualified += ", maker's %s" % hex_text(bytes(buf[at_first:at]))
@@ -199,10 +216,11 @@ def _meaning(record, buf, at, end):
 
 
 def _extend(record, vife):
-    """Apply one VIFE of table 15 or 16 to the record."""
-    if vife < 0x20:
-        if vife:  # the meter says that there is no value, and why
-            record.name = "?"
+    """Apply one VIFE of table 15, or 0x80 and one of table 16, to the record."""
+    if not vife or vife == _BY_THE_STANDARD:
+        return
+    if vife == _UNSIGNED:
+        record.is_signed = False
     elif 0x70 <= vife < 0x78:
         record.exponent += vife - 0x76
     elif vife == 0x7D:
@@ -282,9 +300,20 @@ def read_value(record, kind, buf):
     elif kind >= _FIRST_BCD:
         record.value = bcd(buf, at, end)
     else:
-        record.value = number_of(buf, at, end)
-        if record.is_signed:
-            record.value = signed(record.value, 8 * (end - at))
+        _binary(record, number_of(buf, at, end), 8 * (end - at))
+
+
+def no_number(record, bits):
+    """The binary number that says that there is none (annex A, types B and C); None where all are numbers (type D)."""
+    return -1 << bits - 1 if record.is_signed else None if record.name in _BITS else (1 << bits) - 1
+
+
+def _binary(record, number, bits):
+    """Set the value of a record whose data is a binary number."""
+    if record.is_signed:
+        number = signed(number, bits)
+    if number != no_number(record, bits):
+        record.value = number
 
 
 def _variable(record, buf, at, end):
@@ -315,9 +344,7 @@ def _variable(record, buf, at, end):
             value = None
         record.value = -value if value and lvar >= 0xD0 else value
     elif n and (record.unit is not None or lvar < 0xF0) and not record.is_time:
-        record.value = number_of(buf, at, at + n)
-        if record.is_signed:
-            record.value = signed(record.value, 8 * n)
+        _binary(record, number_of(buf, at, at + n), 8 * n)
     return at + n
 
 

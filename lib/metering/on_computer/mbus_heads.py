@@ -4,7 +4,7 @@ A record whose head has been met, with a value of fixed length, takes no call bu
 is the definition's, metering.mbus.records. One walk finds the values; readings() makes no other.
 """
 
-from metering.mbus.records import LENGTHS, Record, read_head, read_value, walk
+from metering.mbus.records import LENGTHS, Record, no_number, read_head, read_value, walk
 
 _MAX_HEADS = 512  # heads of all meters met, 1 KiB each: then they are learned anew
 _FILLER = 0x2F
@@ -25,6 +25,7 @@ class _Head:
         self.is_current = not (record.storage or record.function == 3 or record.is_tail or record.is_time)
         self.is_number = not record.is_time and record.added is None
         self.has_value = record.name != "?"
+        self.mark = size and no_number(record, 8 * size)  # the number that says that there is none
         self.readings = {}  # medium -> fields of its RecordReading
 
 
@@ -78,7 +79,9 @@ def with_heads(base, reading_of):
                     elif kind >= _FIRST_BCD:
                         record.value = _bcd(buf[data_at:at])
                     elif kind not in _NO_VALUE:
-                        record.value = int.from_bytes(buf[data_at:at], "little", signed=record.is_signed)
+                        number = int.from_bytes(buf[data_at:at], "little", signed=record.is_signed)
+                        if number != head.mark:
+                            record.value = number
                     if record.value is not None:
                         noted.append((head, record.value, record.exponent, data_at))
                 yield record
