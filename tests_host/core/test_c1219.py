@@ -87,6 +87,7 @@ def test_each_peculiarity_is_lived_with(quirk):
 @pytest.mark.parametrize(
     ("form", "is_big"),
     [(form, is_big) for form in (7, 8, 9, 10, 11, made.INT32_4, made.CHAR12) for is_big in (False, True)]
+    + [(form, is_big) for form in (made.FLOAT32, made.FLOAT64) for is_big in (False, True)]
     + [(form, True) for form in (made.BCD4, made.BCD6, made.BCD8)],
 )
 def test_each_form_of_numbers_is_exact(form, is_big):
@@ -94,6 +95,18 @@ def test_each_form_of_numbers_is_exact(form, is_big):
                              form=form, is_big=is_big)  # fmt: skip
     decoder, _ = decoded(contents)
     assert rows(decoder.readings) == contents.expected(23, 0) and not decoder.why and len(decoder.readings) == 2
+
+
+@pytest.mark.parametrize("raw", ["7ff0000000000000", "fff8000000000001", "0000000000000001", "7fe0000000000000"])
+def test_a_binary_fraction_that_is_no_energy_is_left_out(raw):
+    data = b"\x05" + bytes.fromhex(raw)
+    decoder, _ = decoded(C1219Contents([ENERGY], form=made.FLOAT64, is_big=True), lambda t: t.update({23: data}))
+    assert not decoder.readings and "no number beyond doubt" in decoder.why
+
+
+def test_numbers_of_an_unknown_form_are_said():
+    decoder, asked = decoded(C1219Contents([ENERGY]), lambda t: t.update({0: t[0][:2] + b"\x0e" + t[0][3:]}))
+    assert "unknown form (NI_FORMAT1 14)" in decoder.why and asked == [0]
 
 
 def test_each_scale_is_obeyed():
@@ -162,7 +175,7 @@ def test_units_that_two_readings_of_the_standard_take_from_different_entries_are
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"form": made.FLOAT64}, "binary fractions"), ({"kind": 0}, "no electricity meter"),
+    [({"kind": 0}, "no electricity meter"),
      ({"form": made.BCD4}, "no number beyond doubt")],
 )  # fmt: skip
 def test_a_meter_of_which_nothing_is_certain_publishes_nothing_and_says_why(options, said):

@@ -22,12 +22,13 @@ from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+from support.runs import times
 
 from metering import protocols
+from metering.binary_fraction import decimal_of
 from metering.line import EXPECT, LISTEN, SEND
 from metering.modbus import modbus_frame
 from metering.modbus.modbus_answer import ModbusAnswer
-from metering.modbus.modbus_float import decimal_of
 from metering.modbus.modbus_map import MapError, ModbusMap
 from metering.modbus.modbus_poll import Conversation
 from metering.obis import obis_text
@@ -171,6 +172,17 @@ def test_a_float_is_named_by_the_fewest_digits():
         if n > 1:  # one digit less: the nearest such decimal is another float's
             unit = Fraction(10) ** (exponent + 1)
             assert not names(round(abs(exactly(bits)) / unit), exponent + 1, bits), hex(bits)
+
+
+def test_one_of_64_bits_is_what_python_prints():
+    draw = random.Random(64)
+    for bits in [1, 1 << 52, 0x7FEFFFFFFFFFFFFF] + [draw.randrange(1 << 64) for _ in range(times(200))]:
+        (number,) = struct.unpack(">d", bits.to_bytes(8, "big"))
+        found = decimal_of(bits, 64)
+        if number != number or abs(number) == float("inf"):
+            assert found is None
+        else:
+            assert Decimal(found[0]).scaleb(found[1]) == Decimal(repr(number)), hex(bits)
 
 
 @pytest.mark.parametrize("text", ["230.1", "0.1", "16777216", "52133.8", "0", "-0.25", "49.98", "100", "1234567.9"])

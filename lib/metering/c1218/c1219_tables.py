@@ -15,6 +15,7 @@ is left out where its scale, unit or direction is not told beyond doubt; tariffs
 decoded. Source: ANSI C12.19-1997 and -2008, as laid out alike in several public decoders of it; no meter's capture.
 """
 
+from metering.binary_fraction import decimal_of
 from metering.compat import const
 from metering.reading import Reading
 
@@ -22,8 +23,10 @@ _MOST_SUMMATIONS = const(32)
 _NO_SOURCE = const(255)
 _IDS = (0, 1, 5, 21, 22, 11, 16, 12, 23, 52)
 _NAMEPLATE_ELECTRIC = const(2)
-# NI_FORMAT -> bytes of a number; 0 FLOAT64, 1 FLOAT32 have none here: a binary fraction is no exact decimal
-_SIZES = bytes((0, 0, 12, 6, 4, 6, 4, 3, 4, 5, 6, 8, 8, 21))
+# NI_FORMAT -> bytes of a number; 0 is FLOAT64, 1 FLOAT32, 2 and 3 characters
+_SIZES = bytes((8, 4, 12, 6, 4, 6, 4, 3, 4, 5, 6, 8, 8, 21))
+_FLOATS = (0, 1)
+_MOST_PLACES = const(18)  # behind the last digit of a binary fraction, or before it: what has more is no energy
 _CHARACTERS = (2, 3, 13)
 _BCD = (5, 6, 12)
 _FOUR_DECIMALS = const(4)
@@ -74,6 +77,11 @@ def number_at(data, at, form, is_big, has_twos_complement):
             value = value * 100 + (byte >> 4) * 10 + (byte & 0x0F)
         return value, 0
     value = int.from_bytes(raw, "big" if is_big else "little")
+    if form in _FLOATS:
+        found = decimal_of(value, 8 * len(raw))
+        if found is None or abs(found[1]) > _MOST_PLACES:
+            return None
+        return (found[0] * 10 ** found[1], 0) if found[1] > 0 else found
     if value >> (8 * len(raw) - 1):
         if not has_twos_complement:
             return None
@@ -226,8 +234,8 @@ class C1219Tables:
         self._form = data[2] & 0x0F
         if data[7] != _NAMEPLATE_ELECTRIC:
             return "it is no electricity meter (table 0)"
-        if self._form >= len(_SIZES) or not _SIZES[self._form]:
-            return "its numbers are binary fractions, or of an unknown form (NI_FORMAT1 %d)" % self._form
+        if self._form >= len(_SIZES):
+            return "its numbers are of an unknown form (NI_FORMAT1 %d)" % self._form
         return ""
 
     def _name(self, raw):

@@ -18,9 +18,9 @@ A map is JSON, an object of
 What only adjoins is asked for at once: between two registers a meter may have none, and refuse the question.
 """
 
+from metering.binary_fraction import decimal_of
 from metering.compat import const, signed
 from metering.line import Line
-from metering.modbus.modbus_float import decimal_of
 from metering.modbus.modbus_frame import MOST_REGISTERS, READ_COILS, READ_HOLDING, READ_INPUT
 
 MOST_VALUES = const(40)

@@ -5,6 +5,7 @@ They are encoded here by themselves; the decoder's code is not used.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,9 +14,9 @@ from typing import NamedTuple
 WATT, VAR, VA, VOLT = 0, 1, 2, 8
 Q1, Q2, Q3, Q4 = 1, 2, 4, 8
 INT24, INT32, INT40, INT48, INT64 = 7, 8, 9, 10, 11
-FLOAT64, CHAR12, INT32_4 = 0, 2, 4
+FLOAT64, FLOAT32, CHAR12, INT32_4 = 0, 1, 2, 4
 BCD6, BCD4, BCD8 = 5, 6, 12
-_BYTES = {FLOAT64: 8, CHAR12: 12, INT32_4: 4, BCD6: 6, BCD4: 4, BCD8: 8}
+_BYTES = {FLOAT64: 8, FLOAT32: 4, CHAR12: 12, INT32_4: 4, BCD6: 6, BCD4: 4, BCD8: 8}
 _BYTES |= {INT24: 3, INT32: 4, INT40: 5, INT48: 6, INT64: 8}
 _MULTIPLIERS = {0: 0, 2: 1, 3: 2, 6: 3, 9: 4, -2: 5, -3: 6, -6: 7}
 _UNITS = {WATT: "Wh", VAR: "varh", VA: "VAh"}
@@ -84,6 +85,9 @@ class C1219Contents:
             return bytes.fromhex(str(value).zfill(2 * _BYTES[self._form]))
         if self._form == CHAR12:
             return f"{Decimal(value).scaleb(-3):f}".rjust(12).encode()
+        if self._form in (FLOAT32, FLOAT64):
+            mark = (">" if self._order == "big" else "<") + "fd"[self._form == FLOAT64]
+            return struct.pack(mark, float(Decimal(value).scaleb(-3)))
         return self._int(value, _BYTES[self._form])
 
     def _values(self, now_s: float) -> list[int]:
@@ -137,7 +141,7 @@ class C1219Contents:
         for k in self.order:
             source = self.sources[k]
             if source.code:
-                digits = {CHAR12: -3, INT32_4: -4}.get(self._form, 0) + source.power
+                digits = {CHAR12: -3, FLOAT32: -3, FLOAT64: -3, INT32_4: -4}.get(self._form, 0) + source.power
                 value = Decimal(values[k]).scaleb(digits)
                 rows.append((source.code, f"{value:f}", _UNITS[source.what]))
         return rows
