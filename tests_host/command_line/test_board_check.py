@@ -164,7 +164,8 @@ class Owner:
 
 
 def test_wrong_answers_are_asked_for_again_and_the_file_passes(tmp_path):
-    owner = Owner("esp8266", "ESP32-C3", "Keller", "9", "x", "99", "5", "5", "6", "y", "", "y", "2", "perhaps", "y")
+    pins = ("9", "x", "99", "5", "5", "6")
+    owner = Owner("esp8266", "ESP32-C3", "Keller", *pins, "n", "y", "", "y", "2", "perhaps", "y")
     file = board_questions.ask_into(tmp_path / "mine.json", owner.read, owner.told.append)
     assert owner.answers == [] and device_check.board_problems(file) == []
     board = json.loads(file.read_text())
@@ -174,13 +175,21 @@ def test_wrong_answers_are_asked_for_again_and_the_file_passes(tmp_path):
     for said in ("pin 9, whose level decides", "must be a pin number", "name the same pin 5", "--board"):
         assert said in told
     with pytest.raises(FileExistsError):
-        board_questions.ask_into(file, Owner("esp32", "", "", "", "", "", "").read, owner.told.append)
+        board_questions.ask_into(file, Owner("esp32", *[""] * 7).read, owner.told.append)
 
 
 @pytest.mark.parametrize("chip", sorted(board_check.CHIPS))
 def test_empty_answers_give_a_board_that_passes(chip):
-    board = board_questions.ask(Owner(chip, "", "", "", "", "", "").read, print)
+    board = board_questions.ask(Owner(chip, *[""] * 7).read, print)
     assert board_check.problems(board) == []
+
+
+def test_a_transceivers_direction_is_asked_for_and_held_against_the_chip():
+    owner = Owner("esp32c3", "", "7", "6", "y", "", "6", "10", "", "")
+    board = board_questions.ask(owner.read, owner.told.append)
+    assert owner.answers == [] and board_check.problems(board) == []
+    assert (board["uart"]["direction"], board["uart"]["invert_rx"]) == (10, False)
+    assert "uart.tx and uart.direction name the same pin 6." in owner.told
 
 
 def test_no_command_that_takes_a_board_is_left_out(capsys):

@@ -32,7 +32,12 @@ def ask(read: Read = input, say: Say = print) -> dict[str, Any]:
     board: dict[str, Any] = {"name": name[:_MOST_NAME], "chip": chip, "uart": uart}
     _ask_pin(board, uart, "rx", "uart.rx", "Pin that the head's data comes in by (RX)", read, say)
     _ask_pin(board, uart, "tx", "uart.tx", "Pin that lights the head's LED (TX), or any free one", read, say)
-    uart["invert_rx"] = _yes(read, "Is its data inverted, as a P1 socket's is and a TTL head's is not?", False)
+    if _yes(read, "Is it RS-485, by a transceiver whose direction a pin sets?", False):
+        uart["direction"] = None
+        words = "Pin of its direction (DE and /RE), high while it sends"
+        _ask_pin(board, uart, "direction", "uart.direction", words, read, say)
+    else:
+        uart["invert_rx"] = _yes(read, "Is its data inverted, as a P1 socket's is and a TTL head's is not?", False)
     if uart["rx"] not in board_check.CHIPS[chip].input_only:
         pull = _yes(read, "Shall the chip pull RX up (no harm beside a head's own)?", True)
         uart["rx_pull"] = "up" if pull else "none"
