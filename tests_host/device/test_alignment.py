@@ -592,7 +592,7 @@ def test_a_meter_that_pushes(at_once):
     scores = [score for score, _, _ in seconds]
     assert scores[:4] == sorted(scores[:4]) and scores[-1] > scores[0]  # a busy machine's line may tear a late one
     assert seconds[-1][0] >= 55 and "(9600 8N1, sml)" in seconds[-1][2], out
-    assert re.fullmatch(r"best score \d+ in 6 s", out.splitlines()[-1]), out
+    assert re.fullmatch(r"best score \d+ in \d+ s", out.splitlines()[-1]), out
 
 
 def test_a_meter_that_must_be_asked_by_a_head_that_sees_its_own_light(at_once):
