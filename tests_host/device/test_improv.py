@@ -18,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from support import raw_repl
 from support.broker import Listener
 
 from optoprobe import device_tree, runtime
@@ -34,36 +35,6 @@ STATE, ERROR, COMMAND, RESULT = 1, 2, 3, 4
 HEAP_BYTES = 200 * 1024  # how much it takes is measured below
 WAIT_S = 120  # for what comes at once on an idle machine
 CLIENT = Path(__file__).parents[1] / "support" / "improv_client.mjs"
-
-# main.py, and where a Ctrl-C has ended it a raw REPL, which the unix port has not got.
-AND_REPL = """
-try:
-    import boot, main
-except KeyboardInterrupt:
-    import io, micropython, sys
-    micropython.kbd_intr(-1)
-    typed, shown, code = sys.stdin.buffer, sys.stdout.buffer, b""
-    while True:
-        c = typed.read(1)
-        if not c:
-            break
-        if c == b"\\x01":
-            shown.write(b"R\\x00" if code[:1] == b"\\x05" else b"raw REPL; CTRL-B to exit\\r\\n>")
-            code = b""
-        elif c == b"\\x04":
-            error = io.StringIO()
-            shown.write(b"OK")
-            try:
-                exec(code)
-            except Exception as e:
-                sys.print_exception(e, error)
-            shown.write(b"\\x04" + error.getvalue().encode() + b"\\x04>")
-            code = b""
-        elif c in b"\\x02\\x03\\r":
-            code = b""
-        else:
-            code += c
-"""
 
 
 def packet(kind: int, data: bytes) -> bytes:
@@ -172,7 +143,7 @@ def with_the_sdk(folder: Path, line_port: int) -> dict[str, Any]:
 def with_anything(folder: Path, line_port: int) -> dict[str, Any]:
     """Noise, damaged packets and parts of them; then a packet as it should be, then mpremote."""
     chance = random.Random(16)
-    board = board_in(folder, line_port, start=AND_REPL)
+    board = board_in(folder, line_port, start=raw_repl.START)
     with board, Port(board.console.port) as port:
         has_started(board)
         port.ask_until(command(ASK_STATE), STATE, READY)

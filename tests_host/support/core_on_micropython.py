@@ -32,7 +32,8 @@ def micropython(core: Path, script: str | Path, *arguments: object, heap: str = 
         beside = Path(name)
         files = [one for one in arguments if isinstance(one, Path)]
         keys = [one.with_name(one.name + ".keys") for one in files]
-        for path in [core / "metering", SCRIPTS / script, *files, *(key for key in keys if key.exists())]:
+        ours = [core / "metering", SCRIPTS / "on_both.py", SCRIPTS / script]
+        for path in [*ours, *files, *(key for key in keys if key.exists())]:
             (beside / path.name).symlink_to(path.resolve())
         words = [one.name if isinstance(one, Path) else str(one) for one in arguments]
         command = [str(runtime.micropython()), "-X", f"heapsize={heap}", Path(script).name, *words]

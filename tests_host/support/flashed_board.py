@@ -1,12 +1,11 @@
 """The virtual board that starts from what lies in a flash: MicroPython mounts its file system as an ESP32's boot does.
 
-Its console is a pty. Where a Ctrl-C has ended the program there is a raw REPL, which the unix port has not got: it is
-played, soft reset included, before the same MicroPython runs what is typed.
+Its console is a pty, and where a Ctrl-C has ended the program there is a raw REPL (raw_repl).
 """
 
 from pathlib import Path
 
-from support import stock_image
+from support import raw_repl, stock_image
 
 from optoprobe.virtual.board import Network, VirtualBoard
 
@@ -36,42 +35,13 @@ def open_there(name, *more):
     return _open("/host/" + name if name in ("air.json", "wifi_log", "rtc_memory") else name, *more)
 builtins.open = open_there
 print("mounted", sorted(os.listdir("/")))
-PROMPT = b"raw REPL; CTRL-B to exit\\r\\n>"
-try:
-    import boot, main
-except KeyboardInterrupt:
-    import io, micropython
-    micropython.kbd_intr(-1)
-    typed, shown, code = sys.stdin.buffer, sys.stdout.buffer, b""
-    while True:
-        c = typed.read(1)
-        if not c:
-            break
-        if c == b"\\x01":
-            shown.write(PROMPT)
-            code = b""
-        elif c == b"\\x04" and not code:
-            shown.write(b"OK\\r\\nMPY: soft reboot\\r\\n" + PROMPT)
-        elif c == b"\\x04":
-            error = io.StringIO()
-            shown.write(b"OK")
-            try:
-                exec(code)
-            except Exception as e:
-                sys.print_exception(e, error)
-            shown.write(b"\\x04" + error.getvalue().encode() + b"\\x04>")
-            code = b""
-        elif c in b"\\x02\\x03\\r":
-            code = b""
-        else:
-            code += c
 """
 _HEAP_BYTES = 200 * 1024  # for the fakes and the raw REPL beside the firmware
 
 
 def board_from(flash: bytes, folder: Path, line_port: int, air: list[Network]) -> VirtualBoard:
     """It has the files in `flash` alone; `air` are the Wi-Fi networks around it."""
-    start = _START % (stock_image.VFS_AT, stock_image.VFS_AT, stock_image.VFS_BLOCKS)
+    start = _START % (stock_image.VFS_AT, stock_image.VFS_AT, stock_image.VFS_BLOCKS) + raw_repl.START
     board = VirtualBoard(folder, None, line_port, has_console=True, air=air, heap_bytes=_HEAP_BYTES, start=start)
     for path in folder.iterdir():  # only the hardware stays
         if path.name not in ("hardware", "air.json"):

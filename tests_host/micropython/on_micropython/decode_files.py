@@ -18,6 +18,8 @@ if hasattr(gc, "threshold"):  # not CPython's
 
 from binascii import hexlify, unhexlify
 
+from on_both import feed
+
 from metering import protocols
 from metering.listener import NOTHING, TELEGRAM
 from metering.obis import obis_text
@@ -64,17 +66,7 @@ def decode(listener_class, size, path, buffer):
         with open(path + ".keys") as stream:
             keys = [None if word == "-" else unhexlify(word) for word in stream.read().split()]
         listener.set_keys(*keys)
-    with open(path, "rb") as stream:
-        while True:
-            n = stream.readinto(buffer)
-            if not n:
-                break
-            at = 0
-            while at < n:
-                at += listener.feed(buffer, at, n)
-                drain(listener)
-    listener.finish()
-    drain(listener)
+    feed(listener, path, buffer, drain)
     print("end", listener.accepted, sum(listener.rejected.values()))
 
 

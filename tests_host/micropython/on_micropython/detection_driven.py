@@ -10,18 +10,11 @@ With `plant` an object is made at each look: it must fail, or this check could n
 
 import sys
 
+from on_both import heap_lock, heap_unlock
+
 from metering import protocols
 from metering.detection.search_story import Detection
 from metering.line import SWITCH, WATCH
-
-try:
-    from micropython import heap_lock, heap_unlock
-except ImportError:  # CPython
-
-    def heap_lock():
-        pass
-
-    heap_unlock = heap_lock
 
 
 def make(name, asked):

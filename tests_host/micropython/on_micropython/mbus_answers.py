@@ -5,6 +5,8 @@ mbus_answers.py CHUNK_BYTES FILE [KEY]
 
 import sys
 
+from on_both import feed
+
 from metering.listener import NOTHING, TELEGRAM
 from metering.mbus.meter_reply import MeterReply
 
@@ -33,17 +35,7 @@ def main():
     listener = MeterReply()
     if len(sys.argv) > 3:
         listener.set_keys(bytes([int(sys.argv[3][i : i + 2], 16) for i in range(0, 32, 2)]))
-    with open(sys.argv[2], "rb") as stream:
-        while True:
-            n = stream.readinto(buffer)
-            if not n:
-                break
-            at = 0
-            while at < n:
-                at += listener.feed(buffer, at, n)
-                drain(listener)
-    listener.finish()
-    drain(listener)
+    feed(listener, sys.argv[2], buffer, drain)
     print("end", listener.accepted, listener.skipped)
 
 

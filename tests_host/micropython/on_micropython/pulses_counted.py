@@ -9,16 +9,9 @@ With `plant` an object is made at each look: it must fail, or this check could n
 
 import sys
 
+from on_both import heap_lock, heap_unlock
+
 from metering.pulses import Pulses
-
-try:
-    from micropython import heap_lock, heap_unlock
-except ImportError:  # CPython
-
-    def heap_lock():
-        pass
-
-    heap_unlock = heap_lock
 
 
 def main(path, pulses, plant):

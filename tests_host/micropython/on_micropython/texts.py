@@ -3,14 +3,7 @@
     texts.py    prints a line a vector: what it is, and the text
 """
 
-try:
-    from micropython import heap_lock, heap_unlock
-except ImportError:  # CPython
-
-    def heap_lock():
-        pass
-
-    heap_unlock = heap_lock
+from on_both import heap_lock, heap_unlock
 
 from metering.checksum import ARC, CCITT, KERMIT_INIT, X25_INIT, crc16, crc_table
 from metering.compat import ascii_text, copy_bytes, signed
