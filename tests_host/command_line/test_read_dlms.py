@@ -98,6 +98,14 @@ def test_a_meter_that_sends_no_block_and_is_anothers_by_its_identification_is_as
     session._on_progress(b"")
 
 
+def test_a_failure_is_told_at_once_as_the_next_attempt_is_minutes_away_and_once(capsys: pytest.CaptureFixture) -> None:
+    session = _Session(Namespace(protocol="c1218", every=None), None, "", (None, None))  # type: ignore[arg-type]
+    for failures in (1, 1, 2):
+        session._conversation = SimpleNamespace(failures=failures, explanation="it wants a password.")
+        session._on_progress(b"")
+    assert capsys.readouterr().err == "optoprobe read: it wants a password.\n"
+
+
 def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:
     meter = AskedDlmsMeter(sign_on=True)
     with SerialMeter(meter) as simulated:

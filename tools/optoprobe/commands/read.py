@@ -181,6 +181,7 @@ class _Session:
         self._next_s = 0.0  # a telegram before that is not printed
         self._n_bytes = 0
         self._failures_told = 0
+        self._told = ""  # the last of them
 
     def run(self) -> int:
         protocol = self.args.protocol
@@ -196,7 +197,8 @@ class _Session:
                     self._hear_until_the_end(protocol)
         except _NoAnswer as error:
             self._progress.wipe()
-            _say(f"{error}.")
+            if f"{error}" != self._told:
+                _say(f"{error}.")
             return 1
         except BaseException:
             self._progress.wipe()
@@ -381,9 +383,11 @@ class _Session:
             rests = getattr(conversation, "is_resting", False)  # it will not ask for hours
             if not self.telegrams and (rests or conversation.failures >= _ATTEMPTS):
                 raise _NoAnswer(self._why_nothing())
-            if self.args.every or self._progress.on:
-                self._progress.wipe()
-                _say(f"{_sentence(conversation.explanation)}.")
+            self._progress.wipe()
+            why = _sentence(conversation.explanation)
+            if self.args.every or why != self._told:  # minutes may pass until the next attempt
+                self._told = why
+                _say(f"{why}.")
 
     def _why_nothing(self) -> str:
         if self._conversation is not None and self._conversation.explanation:
