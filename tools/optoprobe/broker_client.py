@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -18,6 +18,17 @@ _KEEP_ALIVE_S = 20
 
 class BrokerUnreachable(Exception):
     """The text is one sentence without its full stop."""
+
+
+class ProbeAddress(NamedTuple):
+    """Where a probe is: its broker (host and port), what is needed there, its id, and how its topics begin."""
+
+    broker: tuple[str, int]
+    user: str | None
+    password: str | None
+    ca: Path | None
+    name: str
+    topic: str
 
 
 class BrokerClient:

@@ -6,10 +6,9 @@ import contextlib
 import json
 import queue
 import time
-from pathlib import Path
 from typing import Any
 
-from .broker_client import BrokerClient
+from .broker_client import BrokerClient, ProbeAddress
 from .probe_monitor import ProbeSilent
 from .terminal import printable
 
@@ -18,28 +17,27 @@ _AGAIN_S = 15.0  # a probe takes an order every 10 s
 _SILENT_S = 40.0
 
 
-def ask_log(
-    broker: tuple[str, int], user: str | None, password: str | None, name: str, topic: str, ca: Path | None = None
-) -> list[str]:
-    """The lines of the probe whose topics begin so, the latest last. Raises ProbeSilent, BrokerUnreachable."""
+def ask_log(probe: ProbeAddress) -> list[str]:
+    """Its lines, the latest last. Raises ProbeSilent, BrokerUnreachable."""
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def take(_topic: str, payload: bytes, _retained: bool) -> None:
         arrived.put(payload)
 
-    client = BrokerClient(broker, user, password, ((topic + _LOG, 0),), take, ca=ca)
+    topics = ((probe.topic + _LOG, 0),)
+    client = BrokerClient(probe.broker, probe.user, probe.password, topics, take, ca=probe.ca)
     with contextlib.closing(client):
         give_up_s = time.monotonic() + _SILENT_S
         while time.monotonic() < give_up_s:
-            client.publish(topic + _ORDER, _LOG, qos=1)
+            client.publish(probe.topic + _ORDER, _LOG, qos=1)
             with contextlib.suppress(queue.Empty):
                 while True:
                     lines = _lines(arrived.get(timeout=_AGAIN_S))
                     if lines is not None:
                         return lines
     raise ProbeSilent(
-        f"the probe {name} has said nothing on {topic}{_LOG} for {_SILENT_S:.0f} s: check --probe and --prefix, "
-        "that it is online, and that the broker lets you write there"
+        f"the probe {probe.name} has said nothing on {probe.topic}{_LOG} for {_SILENT_S:.0f} s: check --probe and "
+        "--prefix, that it is online, and that the broker lets you write there"
     )
 
 

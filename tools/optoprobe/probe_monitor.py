@@ -6,9 +6,8 @@ import json
 import queue
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from .broker_client import BrokerClient
+from .broker_client import BrokerClient, ProbeAddress
 from .terminal import printable
 
 _AGAIN_S = 5.0  # without a word of the probe: it is told once more
@@ -25,24 +24,16 @@ class ProbeSilent(Exception):
 class ProbeAlignment:
     """A probe's alignment mode, switched on until close(). Raises ProbeSilent."""
 
-    def __init__(
-        self,
-        broker: tuple[str, int],
-        user: str | None,
-        password: str | None,
-        name: str,
-        topic: str,
-        ca: Path | None = None,
-    ) -> None:
-        self._name = name
-        self._topic = topic
-        self._set_topic = topic + _ALIGNMENT + "/set"
+    def __init__(self, probe: ProbeAddress) -> None:
+        self._name = probe.name
+        self._topic = probe.topic
+        self._set_topic = probe.topic + _ALIGNMENT + "/set"
         self._arrived: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()  # last level of the topic, payload
-        topics = ((topic + _STATUS, 1), (topic + _ALIGNMENT, 0))
+        topics = ((probe.topic + _STATUS, 1), (probe.topic + _ALIGNMENT, 0))
         self._ready = False
         self._client = BrokerClient(
-            broker, user, password, topics, self._message,
-            on_subscribed=self._subscribed, will=(self._set_topic, "OFF"), ca=ca,
+            probe.broker, probe.user, probe.password, topics, self._message,
+            on_subscribed=self._subscribed, will=(self._set_topic, "OFF"), ca=probe.ca,
         )  # fmt: skip
         self._ready = True
         self._switch_on()

@@ -16,9 +16,9 @@ from metering import protocols
 from metering.line import SWITCH, WAIT, Line
 
 from .. import decoding
-from ..broker_client import BrokerClient, BrokerUnreachable
+from ..broker_client import BrokerClient, BrokerUnreachable, ProbeAddress
 from ..capture_file import MAX_S, Capture, CaptureError, CaptureWriter, counted, parse
-from .probe_options import CommandFailed, add_where, address_of, check_where, password_of, topic_of
+from .probe_options import CommandFailed, add_where, check_where, probe_of
 
 if TYPE_CHECKING:
     from ..serial_line import SerialLine
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         _check(args)
-        password = password_of(args)
+        probe = probe_of(args)
         with _new_file(args.out or Path(time.strftime("capture-%Y%m%d-%H%M%S.txt"))) as file:
-            recorded = _from_port(args) if args.port else _from_probe(args, password)
+            recorded = _from_probe(probe, args.seconds) if probe else _from_port(args)
             return _write(args, recorded, file)
     except (CommandFailed, PortError) as error:
         _say(f"{error}.")
@@ -280,20 +280,20 @@ def _makes_sense(data: bytes) -> bool:
 # --- a probe ---------------------------------------------------------------------------------------------------------
 
 
-def _from_probe(args: argparse.Namespace, password: str | None) -> bytes:
-    with contextlib.closing(_Button(args, password)) as button:
-        return button.press(args.seconds)
+def _from_probe(probe: ProbeAddress, seconds: int | None) -> bytes:
+    with contextlib.closing(_Button(probe)) as button:
+        return button.press(seconds)
 
 
 class _Button:
     """The capture button of a probe. Raises BrokerUnreachable, CommandFailed."""
 
-    def __init__(self, args: argparse.Namespace, password: str | None) -> None:
-        self._probe = args.probe
-        self._topic = topic_of(args)
+    def __init__(self, probe: ProbeAddress) -> None:
+        self._probe = probe.name
+        self._topic = probe.topic
         self._arrived: queue.SimpleQueue[tuple[str, bytes, bool]] = queue.SimpleQueue()  # last level, payload, retained
         topics = ((self._topic + _STATUS, 1), (self._topic + _CAPTURE, 1))
-        self._client = BrokerClient(address_of(args), args.user, password, topics, self._message, ca=args.tls_ca)
+        self._client = BrokerClient(probe.broker, probe.user, probe.password, topics, self._message, ca=probe.ca)
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         level = topic.rpartition("/")[2]

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import decoding, terminal
-from ..broker_client import BrokerUnreachable
+from ..broker_client import BrokerUnreachable, ProbeAddress
 from ..flasher_error import FlashError
 from ..probe_monitor import ProbeSilent
-from .probe_options import CommandFailed, add_where, address_of, check_where, password_of, topic_of
+from .probe_options import CommandFailed, add_where, check_where, probe_of
 from .shared_options import seconds
 
 _HEARD_WELL = 50  # a score
@@ -56,17 +56,17 @@ def run(args: argparse.Namespace) -> int:
     screen = None
     try:
         _check(args)
-        password = password_of(args)
+        probe = probe_of(args)
         with _interruptible():
             if args.console:
                 return _of_a_console(args)
-            if args.log:
-                return _log_of_a_probe(args, password)
+            if probe and args.log:
+                return _log_of_a_probe(probe)
             screen = _Screen()
-            if args.port:
-                _of_a_port(args, screen)
+            if probe:
+                _of_a_probe(probe, screen, args.seconds)
             else:
-                _of_a_probe(args, password, screen)
+                _of_a_port(args, screen)
     except (CommandFailed, PortError) as error:
         _say(f"{error}.")
         return error.code
@@ -172,18 +172,17 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
                     line.send(farewell)
 
 
-def _of_a_probe(args: argparse.Namespace, password: str | None, screen: _Screen) -> None:
+def _of_a_probe(probe: ProbeAddress, screen: _Screen, for_s: float | None) -> None:
     from ..probe_monitor import ProbeAlignment
 
-    probe = ProbeAlignment(address_of(args), args.user, password, args.probe, topic_of(args), args.tls_ca)
-    with contextlib.closing(probe):
-        probe.watch(screen.show, args.seconds)
+    with contextlib.closing(ProbeAlignment(probe)) as alignment:
+        alignment.watch(screen.show, for_s)
 
 
-def _log_of_a_probe(args: argparse.Namespace, password: str | None) -> int:
+def _log_of_a_probe(probe: ProbeAddress) -> int:
     from ..probe_log import ask_log
 
-    for line in ask_log(address_of(args), args.user, password, args.probe, topic_of(args), args.tls_ca):
+    for line in ask_log(probe):
         print(line, flush=True)
     return 0
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from metering.line import Line
 
+from ..broker_client import ProbeAddress
 from ..capture_file import CaptureError, line_of
 
 _MQTT_PORT, _MQTTS_PORT = 1883, 8883
@@ -50,20 +51,17 @@ def check_where(args: argparse.Namespace) -> None:
         raise CommandFailed("MQTT knows no password without a user: give --user too", 2)
 
 
-def address_of(args: argparse.Namespace) -> tuple[str, int]:
-    """The broker's host and port."""
+def probe_of(args: argparse.Namespace) -> ProbeAddress | None:
+    """The probe that is meant, None where none is. Raises CommandFailed, which never shows the password."""
+    if not args.broker:
+        return None
     host, port = args.broker
-    return host, port or (_MQTTS_PORT if args.tls_ca else _MQTT_PORT)
+    broker = host, port or (_MQTTS_PORT if args.tls_ca else _MQTT_PORT)
+    topic = f"{args.prefix or _USUAL_PREFIX}/{args.probe}/"
+    return ProbeAddress(broker, args.user, _password(args.password_file), args.tls_ca, args.probe, topic)
 
 
-def topic_of(args: argparse.Namespace) -> str:
-    """What all topics of the probe begin with."""
-    return f"{args.prefix or _USUAL_PREFIX}/{args.probe}/"
-
-
-def password_of(args: argparse.Namespace) -> str | None:
-    """The broker's password. Raises CommandFailed, which never shows it."""
-    file = args.password_file
+def _password(file: Path | None) -> str | None:
     if file is None:
         return None
     try:
