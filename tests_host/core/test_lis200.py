@@ -99,7 +99,17 @@ def test_a_refusal_is_told_in_words():
         "18", "20", "", "", "", ""
     ]  # fmt: skip
     assert refusal_words("18") == "error 18: no right to read it" and refusal_words("20") == "error 20: locked"
-    assert refusal_words("2") == "error 2"
+    assert refusal_words("777") == "error 777"
+
+
+def test_each_refusal_that_a_reading_may_meet_has_words():
+    library = pytest.importorskip("iec62056_21.lis200", reason="iec62056-21 is not installed")
+    of_writes = {6, 9, 11, 13, 14, 180, 223, 249}
+    codes = [re.match(r"Code[:,]? ?(\d+)", error.__doc__ or "") for error in vars(library).values()
+             if isinstance(error, type)]  # fmt: skip
+    numbers = {int(code[1]) for code in codes if code}
+    assert len(numbers) > 20 and of_writes < numbers
+    assert {n for n in numbers if ": " in refusal_words(str(n))} == numbers - of_writes
 
 
 @pytest.mark.parametrize(
@@ -292,6 +302,9 @@ def test_another_meters_conversation_is_not_taken_and_damage_is_told():
     found = told(good + f"< {frame(b'7-2:302.2(1*m3)').hex()}\n< 0\n< {frame(b'7-4:302.2(1*m3)')[:-1].hex()}00\n")
     assert [type(event) for event in found] == [Rejected, Rejected, Telegram]
     assert {event.reason for event in found[:2]} == {"bad line", "checksum"}
+    refused, telegram = told(good + f"< {frame(b'(#0018)').hex()}\n< {frame(b'7-4:302.2(1*m3)').hex()}\n")
+    assert (refused.reason, refused.detail) == ("refused", "error 18: no right to read it")
+    assert len(telegram.readings) == 1
 
 
 # --- the conversation ------------------------------------------------------------------------------------------------
@@ -363,7 +376,7 @@ def test_a_meter_that_refuses_all_is_told():
 
     conversation, telegrams, _ = read(Refusing())
     assert telegrams == [] and conversation.failed["registers refused"] == 1
-    assert "refuses to tell its values (error 2)" in conversation.explanation
+    assert "refuses to tell its values (error 2: no such object)" in conversation.explanation
 
 
 @pytest.mark.parametrize("seed", range(20))

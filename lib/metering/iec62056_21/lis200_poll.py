@@ -40,7 +40,14 @@ _ONCE = "2:0190.0"  # while this runs: its firmware
 _LOCKS = "3:0170.0 4:0170.0"
 _OF_LOCKS = ("the supplier's", "the customer's")
 
-_REFUSALS = " 17=a_wrong_code 18=no_right_to_read_it 19=no_right_to_write_it 20=locked "
+# Number of a refusal -> what it means (iec62056-21 0.0.2), of those that a reading may meet
+_REFUSALS = (
+    " 1=no_such_address 2=no_such_object 3=no_such_part_of_it 4=no_such_attribute 5=it_has_not_got_this_attribute"
+    " 17=a_wrong_code 18=no_right_to_read_it 19=no_right_to_write_it 20=locked 100=no_such_archive 101=no_such_column"
+    " 103=the_archive_is_empty 104=nothing_so_old 105=nothing_so_new 108=too_many_archives_are_open"
+    " 109=overwritten_meanwhile 110=a_damaged_row 200=a_question_that_it_does_not_understand 201=a_wrong_password"
+    " 222=its_memory_cannot_be_read "
+)
 
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
 _SENTENCES = (

@@ -4,15 +4,18 @@ are of.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from metering.iec62056_21.iec_probe import is_corrector
+from metering.iec62056_21.lis200_poll import refusal_words
 
 from .. import decoding
 from ..decoding import Rejected, Telegram
 from ..transcript import Burst
 
 _NAME = "lis200"
+_REFUSAL = re.compile(rb"\x02[^(]{0,16}\(#0*(\d{1,4})\)\x03")
 
 
 def decode(
@@ -25,11 +28,15 @@ def decode(
     nothing.
     """
     said = bytearray()
-    damaged = []
+    damaged = []  # and what was refused
     for burst in bursts:
         if burst.damage:
             damaged.append(Rejected(len(said), "bad line", burst.damage, protocol=_NAME))
         if not burst.to_meter:
+            plain = bytes(byte & 0x7F for byte in burst.data)
+            for found in _REFUSAL.finditer(plain):
+                words = refusal_words(found[1].decode())
+                damaged.append(Rejected(len(said) + found.start(), "refused", words, protocol=_NAME))
             said += burst.data
     if any(is_corrector(said[at : at + 8]) for at, byte in enumerate(said) if byte in b"/\xaf"):
         yield from damaged
