@@ -1,7 +1,12 @@
-"""What conversations with meters on a battery share: pauses that spare it, and the count of what failed and why."""
+"""What conversations with meters on a battery share: pauses that spare it, and the count of what failed and why.
+
+Modbus, C12.18 and LIS-200 have a run() of their own: drawn together, each took 0.6 to 0.8 KB more of a board's heap.
+"""
 
 from metering.compat import const
 from metering.line import WAIT
+
+TYPE_CHECKING = const(0)
 
 _INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(10)
@@ -42,9 +47,12 @@ class AskedSeldom:
                 self.failed_in_a_row += 1
             yield WAIT, pause_s * 1000
 
-    def read_out(self, answer=b""):
-        """Generator of line actions: one attempt. Returns True when all came. No search asks: `answer` is not used."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def read_out(self, answer=b""):
+            """Generator of line actions: one attempt. Returns True when all came."""
+            yield WAIT, 0
+            return True
 
     def _failed(self, reason):
         self.failures += 1

@@ -174,8 +174,8 @@ def test_a_digit_that_is_none_makes_no_value(digits: str) -> None:
         ("93 1D", "15", "m³", "Volume"),
         ("93 12", "15", "m³", "Volume, average"),
         ("93 3E", "15", "m³", "Volume, at base conditions"),
-        ("FD C8 FC 02", "1500", "V", "Voltage, phase L2"),
-        ("FB 82 FC 8C 3C", "15000000", "varh", "Reactive energy, import minus export, backward"),
+        ("FD C8 FC 02", "1500", "V", "Voltage, L2"),
+        ("FB 82 FC 8C 3C", "15000000", "varh", "Reactive energy, net, backward"),
     ],
 )
 def test_what_a_vife_does(vif: str, value: str, unit: str | None, name: str) -> None:

@@ -15,7 +15,6 @@ is left out where its scale, unit or direction is not told beyond doubt; tariffs
 decoded. Source: ANSI C12.19-1997 and -2008, as laid out alike in several public decoders of it; no meter's capture.
 """
 
-from metering.binary_fraction import decimal_of
 from metering.compat import const
 from metering.reading import Reading
 
@@ -78,6 +77,8 @@ def number_at(data, at, form, is_big, has_twos_complement):
         return value, 0
     value = int.from_bytes(raw, "big" if is_big else "little")
     if form in _FLOATS:
+        from metering.binary_fraction import decimal_of  # 2 KB, for who sends such
+
         found = decimal_of(value, 8 * len(raw))
         if found is None or abs(found[1]) > _MOST_PLACES:
             return None

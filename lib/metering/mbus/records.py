@@ -41,14 +41,13 @@ _QUALIFIED = (
     " 40=per_pulse_in_0 41=per_pulse_in_1 42=per_pulse_out_0 43=per_pulse_out_1 58=uncorrected 59=forward 60=backward"
     " 64=lower_limit 72=upper_limit 65=times_below_limit 73=times_above_limit 104=below_limit 108=above_limit"
     " 105=leakage 109=overflow 126=future 18=average 62=at_base_conditions"
-    " 129=phase_L1 130=phase_L2 131=phase_L3 132=neutral 133=L1_to_L2 134=L2_to_L3 135=L3_to_L1 136=quadrant_1"
-    " 137=quadrant_2 138=quadrant_3 139=quadrant_4 140=import_minus_export 144=absolute "
+    " 129=L1 130=L2 131=L3 132=N 133=L1-L2 134=L2-L3 135=L3-L1 136=Q1 137=Q2 138=Q3 139=Q4 140=net 144=absolute "
 )  # from 128 on those of table 16, behind FC
 _COUNTS = (0x41, 0x49)  # of these the data is a number of times
 _MORE_VIFES = const(0xFC)
 _BY_THE_STANDARD = const(0x1D)  # the data is what the standard says of it, no maker
 _UNSIGNED = const(0x91)
-_BITS = ("error flags", "error mask", "digital output", "digital input")  # all of them may be set
+_BITS = ("error", "digit")  # so begin the names of what is bits, of which all may be set
 
 _NAN = const(0xFF)
 _BINARY_TIMES = (2, 3, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
@@ -305,7 +304,7 @@ def read_value(record, kind, buf):
 
 def no_number(record, bits):
     """The binary number that says that there is none (annex A, types B and C); None where all are numbers (type D)."""
-    return -1 << bits - 1 if record.is_signed else None if record.name in _BITS else (1 << bits) - 1
+    return -1 << bits - 1 if record.is_signed else None if record.name[:5] in _BITS else (1 << bits) - 1
 
 
 def _binary(record, number, bits):
