@@ -72,6 +72,27 @@ def test_what_is_planted_is_caught(tmp_path: Path) -> None:
     assert commands(page) == [("decode", ["--gone"])]
 
 
+def unplaced(text: str, modules: list[str]) -> list[str]:
+    """Folders of `modules` (their paths) that the text does not name, and modules that lie in none and have no name."""
+    words = {word.strip("/").removesuffix(".py") for word in re.findall(r"`([^`]+)`", text)}
+    missing = set()
+    for module in modules:
+        folder, _, name = module.rpartition("/")
+        if folder in ("lib/metering", "firmware", "tools/optoprobe"):
+            missing |= {module} - {module for word in words if word.rpartition("/")[2] == name.removesuffix(".py")}
+        elif not words & {folder, folder.rpartition("/")[2]}:
+            missing.add(folder)
+    return sorted(missing)
+
+
+def test_every_folder_and_every_module_without_one_is_placed() -> None:
+    listed = [path for top in ("lib", "firmware", "tools") for path in (REPO / top).rglob("*.py")]
+    modules = [path.relative_to(REPO).as_posix() for path in listed if not path.name.startswith("__")]
+    assert not unplaced((REPO / "docs" / "developing.md").read_text(), modules)
+    assert unplaced("`lib/metering/dlms` `guard`", ["lib/metering/dlms/push.py", "lib/metering/guard.py"]) == []
+    assert unplaced("kmp", ["lib/metering/kmp/a.py", "firmware/app.py"]) == ["firmware/app.py", "lib/metering/kmp"]
+
+
 def test_the_readme_is_short() -> None:
     assert len((REPO / "README.md").read_text().splitlines()) <= MOST_LINES
 

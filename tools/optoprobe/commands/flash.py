@@ -69,7 +69,7 @@ def _flash(args: argparse.Namespace) -> int:
     stock = _micropython(args.micropython, None if board is None else chip_of(board))
     if args.dry_run:
         if stock is None:
-            cure = "name a board that tells its chip with --board, or a file with --micropython"
+            cure = "name a board that tells its chip, such as --board hichi_c3, or a file with --micropython"
             raise FlashError(f"a plan needs a chip: {cure}", 2)
         print("\n".join(_plan(args, board, stock)))
         return 0
