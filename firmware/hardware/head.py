@@ -56,15 +56,17 @@ class Head:
             "parity": None if self._adds_parity else {None: None, "E": 0, "O": 1}[line.parity],
             "stop": line.stop,
             "invert": self._inverted[line.invert != self.polarity_flipped] | self._inverted_tx,
-            "rxbuf": self._buffer_bytes,
             "timeout": 0,  # both 0: each byte is there at once, and a read never waits
             "timeout_char": 0,
         }
         settings.update(self._pins)
         if self._uart is None:
-            self._uart = UART(self._number, **settings)
+            self._uart = UART(self._number, rxbuf=self._buffer_bytes, **settings)
         else:
+            # With rxbuf MicroPython up to 1.26 sets up the driver anew: its memory, and for a moment the TX pin.
             self._uart.init(**settings)
+            while self._uart.readinto(self._chunk):  # which it drops from 1.27 on
+                pass
         self._echo = None
         self.may_be_echo = False
 

@@ -33,6 +33,7 @@ _CAUSES = (
     (machine.HARD_RESET, "reset or crash"),
     (machine.WDT_RESET, "watchdog"),
     (machine.SOFT_RESET, "soft reset"),
+    (0, "reset by USB, or for an unknown reason"),  # machine has no name for it
 )
 
 

@@ -11,7 +11,7 @@ from metering.unload import unload
 
 _TAKEN_OVER = const(3)  # so many sessions in a row, none of a minute, ended by the broker
 _REFUSALS = {1: "protocol version", 2: "client id", 3: "server unavailable", 4: "user or password", 5: "not authorised"}
-_CLOSED = (errno.ECONNREFUSED, errno.ECONNRESET, -1)  # -1 is umqtt's for a closed connection
+_CLOSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, -1)  # -1: umqtt's for one that is closed
 
 
 def explain(network):
@@ -64,6 +64,8 @@ def sentence_of(error, was_session, settings):
         unload("firmware.mqtt.tls_sentence")
         if said:
             return said
+    if isinstance(error, NoWifi) and error.args:
+        return "the Wi-Fi %s was lost" % settings["wifi_ssid"]
     if isinstance(error, NoWifi):
         return "the Wi-Fi %s cannot be joined: check its name and password" % settings["wifi_ssid"]
     if isinstance(error, umqtt.MQTTException) and detail in _REFUSALS:
@@ -76,8 +78,6 @@ def sentence_of(error, was_session, settings):
         return "%s answers oddly (a packet too long)" % broker
     if detail == NO_ADDRESS:
         return "the broker's name %s is not resolved: check it and the name server" % settings["mqtt_host"]
-    if detail == errno.ENOTCONN:
-        return "the Wi-Fi %s was lost" % settings["wifi_ssid"]
     if detail in _CLOSED:
         return "%s %s the connection" % (broker, "has closed" if was_session else "refuses or has closed")
     if was_session:

@@ -26,7 +26,7 @@ from micropython import const
 
 from firmware.mqtt.discovery import DiscoveryPublisher
 from firmware.mqtt.sockets import STEP_MS, MqttSockets
-from firmware.mqtt.wifi import Wifi
+from firmware.mqtt.wifi import NoWifi, Wifi
 
 _STACK_BYTES = const(8192)
 _TLS_STACK_BYTES = const(8192)  # beside it, for the handshake's arithmetic; no chip has shown how much it takes
@@ -292,7 +292,8 @@ class Network:
 
     def _live(self):
         """From the Wi-Fi to a session's end: whoever leaves a `before_session` in it wants one before the next."""
-        self.wifi.join(self.failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
+        is_first = not (self.failures or self.connects)  # a soft reset leaves the driver joined, in name only
+        self.wifi.join(is_first or self.failed_in_a_row % _FAILURES_TO_REJOIN == _FAILURES_TO_REJOIN - 1)
         self.session.open()
         self.opened_s = self._health.uptime_s
         self.failed_in_a_row = 0
@@ -307,7 +308,7 @@ class Network:
         session.listen()
         session.keep_alive()
         if not self.wifi.is_joined():
-            raise OSError(errno.ENOTCONN)
+            raise NoWifi(True)
         waits = self._announce()
         session.publish_large()
         message = None if waits else self._outbox.pop_unsent()

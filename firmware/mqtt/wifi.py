@@ -7,7 +7,7 @@ _JOIN_S = const(20)
 
 
 class NoWifi(Exception):
-    """The access point did not let us in within the time."""
+    """The access point did not let us in within the time; args[0]: we were in, and it is lost."""
 
 
 class Wifi:
@@ -23,7 +23,9 @@ class Wifi:
         self._wlan = None
 
     def join(self, anew):
-        """Be in the Wi-Fi; `anew`: whatever the driver says. Raises NoWifi, also for the driver's own errors."""
+        """Be in the Wi-Fi; `anew`: whatever the driver says. Raises NoWifi, also for the driver's own errors, which are
+        an OSError, or a RuntimeError where MicroPython has no words for one.
+        """
         try:
             wlan = self._wlan
             if wlan is None:
@@ -40,7 +42,7 @@ class Wifi:
                 self._rest(1000)
                 if wlan.isconnected():
                     return
-        except OSError:
+        except (OSError, RuntimeError):
             pass
         raise NoWifi
 
@@ -51,5 +53,5 @@ class Wifi:
         """The signal, None while there is none."""
         try:
             return self._wlan.status("rssi") if self._wlan else None
-        except (OSError, ValueError, TypeError):
+        except (OSError, RuntimeError):
             return None

@@ -18,7 +18,9 @@ _COMPUTERS_STACK_BYTES = const(65536)
 _STEP_MS = const(100)
 _PARK_MS = const(25000)  # the network thread may be resolving a name
 _LEAVE_MS = const(2000)
-_STAT_IDLE = const(1000)
+_STAT_IDLE = const(1000)  # of status(), below it are reasons of a failure
+_LOOKS = const(3)  # a second each: the next try is then on its way
+_BUSY_MS = const(1000)
 _TRIES = const(3)  # a password is wrong at once, but an access point may be busy
 _MOST_NETWORKS = const(24)
 _DBM = const(3)  # in a row of scan(): name, BSSID, channel, dBm, security, hidden
@@ -113,9 +115,15 @@ class WifiTrial:
         if wlan.isconnected():  # to the old one: nothing would be tried
             return
 
+        before = wlan.status()  # a reason stays until something is joined
+        seen = 0
+
         def rest(ms):
+            nonlocal seen
             time.sleep_ms(ms)
-            if 0 < wlan.status() < _STAT_IDLE:  # why it has given up
+            reason = wlan.status()  # also while the driver tries again
+            seen = seen + 1 if 0 < reason < _STAT_IDLE and reason != before else 0
+            if seen == _LOOKS:
                 raise OSError
 
         try:
@@ -140,7 +148,11 @@ class WifiTrial:
 
     def _scan(self, wlan):
         strongest = {}
-        for row in wlan.scan():
+        found = wlan.scan()
+        if not found:  # so a driver answers that is busy
+            time.sleep_ms(_BUSY_MS)
+            found = wlan.scan()
+        for row in found:
             name = bytes(row[0])
             if name and row[_DBM] > strongest.get(name, (-999,))[0]:
                 strongest[name] = row[_DBM], bool(row[_SECURITY])
@@ -150,8 +162,8 @@ class WifiTrial:
 
 
 def _try_for(wlan, times):
-    """Let the driver give up behind so many tries anew, and tell by status() why: by itself (-1) it never does."""
+    """Let the driver give up behind so many tries anew: by itself (-1) it never does."""
     try:
         wlan.config(reconnects=times)
-    except (OSError, ValueError, TypeError):  # then it takes its 20 s
+    except (OSError, RuntimeError):  # then it takes its 20 s
         pass

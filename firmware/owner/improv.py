@@ -187,9 +187,10 @@ class Improv:
 
     def _info(self):
         network = self._services.network
-        machine = getattr(sys.implementation, "_machine", "")  # such as "Generic ESP32C3 module with ESP32C3"
+        # such as "ESP32C3 module with ESP32C3", from MicroPython 1.29 on with ESP32-C3
+        machine = getattr(sys.implementation, "_machine", "")
         chip = machine.split(" with ")[-1]
-        if chip[:5] == "ESP32" and len(chip) > 5:
+        if chip[:5] == "ESP32" and chip[5:6] not in ("", "-"):
             chip = "ESP32-" + chip[5:]
         version = ".".join([str(number) for number in sys.implementation.version[:3]])
         texts = ("optoprobe", VERSION, chip, network.settings["probe_name"], "MicroPython", version)

@@ -13,7 +13,13 @@ _CHARACTERS = const(12)  # 59 bits
 
 
 def make_password():
-    """A new one, from the chip's source of random numbers."""
+    """A new one, from the chip's source of random numbers, which is a good one while the radio is on (ESP-IDF, "Random
+    Number Generation").
+    """
+    try:
+        network.WLAN(network.STA_IF).active(True)
+    except (OSError, RuntimeError):  # then there will be no access point either
+        pass
     made = bytearray()
     while len(made) < _CHARACTERS:
         for byte in os.urandom(_CHARACTERS):
@@ -29,12 +35,12 @@ def open_access_point(name, password):
         try:
             _set(wlan, name, password)
             wlan.active(True)
-        except OSError:  # an image that takes it only of an interface that is on; nobody listens yet
+        except (OSError, RuntimeError):  # an image that takes it only of an interface that is on; nobody listens yet
             wlan.active(True)
             _set(wlan, name, password)
         if wlan.config("security") != _WPA2:
             raise OSError("it would be open")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         close_access_point()
         raise OSError(str(error))
     return wlan.ifconfig()[0]
@@ -47,5 +53,5 @@ def _set(wlan, name, password):
 def close_access_point():
     try:
         network.WLAN(network.AP_IF).active(False)
-    except OSError:  # the driver has no memory left: the restart that follows closes it
+    except (OSError, RuntimeError):  # the driver has no memory left: the restart that follows closes it
         pass

@@ -50,7 +50,10 @@ class _SeldomWifi:
             self._is_away = False
         except NoWifi:
             self._is_away = True
-            chip_network.WLAN(chip_network.STA_IF).disconnect()  # the driver would go on by itself
+            try:
+                chip_network.WLAN(chip_network.STA_IF).disconnect()  # the driver would go on by itself
+            except (OSError, RuntimeError):  # it has not even begun
+                pass
             raise
 
     def _wait(self):

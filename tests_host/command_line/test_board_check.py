@@ -47,6 +47,7 @@ AGAINST_THE_SCHEMA = [
 # What the schema lets pass, and the chip has not got.
 AGAINST_THE_CHIP = [
     ({"uart__id": 0}, "uart.id is 0, the console of an esp32: take 1"),
+    ({"uart__id": 0, "chip": "esp32c3", "uart__rx": 4, "uart__tx": 5}, "uart.id is 0, the console of an esp32c3"),
     ({"uart__id": 2, "chip": "esp32c3", "uart__rx": 4, "uart__tx": 5}, "uart.id is 2, and an esp32c3 has 2 UARTs"),
     ({"uart__rx": 24}, "uart.rx is pin 24, which an esp32 has not got"),
     ({"uart__rx": 22, "uart__tx": 5, "chip": "esp32c3"}, "uart.rx is pin 22, which an esp32c3 has not got"),

@@ -103,6 +103,7 @@ def test_the_fifth_quick_restart_arms_the_watchdog_waits_for_a_computer_and_is_s
     [
         ("nothing", HARD, True),
         ("nothing", WATCHDOG, True),
+        ("nothing", 0, True),  # a crash of a newer chip is told so too
         ("nothing", SOFT, False),  # somebody at a computer
         ("nothing", POWER_ON, False),
         ("a minute", HARD, False),  # the run before has lasted
@@ -117,6 +118,16 @@ def test_what_counts_as_a_quick_restart(chip: Any, between: str, cause: int, wai
     chip.cause = cause
     chip.restarts.note_start(1)
     assert bool(chip.waited_s) is waits
+
+
+def test_a_cause_that_machine_has_no_name_for_is_told(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a reset by a C3's or S3's own USB port the ESP32's machine.reset_cause() is 0."""
+    import importlib
+
+    restarts = importlib.import_module("firmware.hardware.restarts")
+    monkeypatch.setattr(restarts.machine, "reset_cause", lambda: 0)
+    monkeypatch.setattr(restarts, "_read", lambda: (1, 0, 0))
+    assert restarts.told() == (1, "reset by USB, or for an unknown reason")
 
 
 def test_what_lies_behind_in_rtc_memory_stays(chip: Any) -> None:

@@ -459,6 +459,21 @@ def test_what_is_kept_goes_over_the_settings_there_are(improv: Any, before: byte
     assert json.loads(Path("settings.json").read_text()) == new
 
 
+@pytest.mark.parametrize(
+    ("machine", "chip"),
+    [
+        ("ESP32C3 module with ESP32C3", b"ESP32-C3"),  # MicroPython up to 1.28
+        ("ESP32C3 module with ESP32-C3", b"ESP32-C3"),
+        ("Generic ESP32 module with ESP32", b"ESP32"),
+        ("", b""),
+    ],
+)
+def test_the_chip_has_its_makers_name(improv: Any, monkeypatch: pytest.MonkeyPatch, machine: str, chip: bytes) -> None:
+    implementation = SimpleNamespace(_machine=machine, version=(1, 29, 0))
+    monkeypatch.setattr(improv.module, "sys", SimpleNamespace(implementation=implementation))
+    assert improv.it._info()[2] == chip
+
+
 def test_settings_that_cannot_be_written_leave_the_old_ones(improv: Any, capsys: pytest.CaptureFixture[str]) -> None:
     Path("settings.json").write_text('{"a": 1}')
     Path("settings.json.new").mkdir()

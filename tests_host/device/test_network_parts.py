@@ -111,7 +111,7 @@ def net(device: Any) -> Iterator[Any]:
         radio.STA_IF, radio.WLAN, radio.hostname = 0, Wlan, lambda name: None  # type: ignore[attr-defined]
         for module in (simple, umqtt, radio):
             patch.setitem(sys.modules, module.__name__, module)
-        names = "wifi session discovery time_sync fault_sentence outbox sockets"
+        names = "wifi wifi_trial session discovery time_sync fault_sentence outbox sockets"
         modules = {name: importlib.import_module("firmware.mqtt." + name) for name in names.split()}
         yield SimpleNamespace(umqtt=simple, **modules)
 
@@ -344,18 +344,33 @@ def test_the_wifi_is_left_and_joined_anew_behind_every_twentieth_failure(thread:
     thread.open = refused
     run(thread, clock, 600)
     calls = " ".join(thread.wifi._wlan.calls)
-    tries = calls.split("off")
+    before, *tries = calls.split("off")
+    assert not before and "on" in tries[0]  # what a soft reset has left joined is not to be trusted
     assert [part.split().count("on") for part in tries[:2]] == [19, 20], calls
     assert all("connect" in part for part in tries)  # after it was left it is joined again
 
 
+def does(wlan: Wlan) -> None: ...
+
+
+def fails(wlan: Wlan) -> None:
+    raise RuntimeError("Wifi Unknown Error 0x0102")
+
+
+@pytest.mark.parametrize("driver", [does, fails])
 def test_a_wifi_that_lets_nobody_in_is_named_and_tried_again(
-    net: Any, thread: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    net: Any,
+    thread: Any,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    driver: Any,
 ) -> None:
     monkeypatch.setattr(Wlan, "lets_in", False)
     thread.open = lambda: None
+    monkeypatch.setattr(Wlan, "disconnect", driver)
     run(thread, clock, 100)
-    assert 2 <= thread.failures <= 5 and not thread.tries_s
+    assert 2 <= thread.failures <= (5 if driver is does else 20) and not thread.tries_s
     net.fault_sentence.explain(thread)
     assert thread.last_fault == "the Wi-Fi home cannot be joined: check its name and password"
     assert "wifi secret" not in capsys.readouterr().out
@@ -371,6 +386,79 @@ def test_a_wifi_that_is_lost_ends_the_session(net: Any, thread: Any, clock: Cloc
     run(thread, clock, 2)
     net.fault_sentence.explain(thread)
     assert thread.last_fault == "the Wi-Fi home was lost"
+
+
+class Trying(Wlan):
+    """A driver that is told to connect is joined after `joins_s` seconds, None: never. `reason` is status() before, and
+    what is in `reasons`, (second, reason), from then on: the last failure's, until it is joined (network_wlan.c).
+    """
+
+    joins_s: int | None = None
+    reason = 1000
+    reasons: tuple[tuple[int, int], ...] = ()
+    found: tuple[list[Any], ...] = ()
+    began_s: float | None = None
+
+    def connect(self, ssid: str, password: str) -> None:
+        Trying.began_s = self.clock.s
+
+    def isconnected(self) -> bool:
+        return None not in (self.began_s, self.joins_s) and self.clock.s - self.began_s >= self.joins_s
+
+    def status(self, what: str = "") -> int:
+        if self.began_s is not None:
+            for s, reason in self.reasons:
+                if self.clock.s - self.began_s >= s:
+                    Trying.reason = reason
+        return 1010 if self.isconnected() else self.reason
+
+    def config(self, reconnects: int) -> None: ...
+
+    def scan(self) -> list[Any]:
+        Trying.found, rows = self.found[1:], self.found[0]
+        return rows
+
+
+@pytest.fixture
+def try_wifi(net: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Called with Trying's fields: the WifiTrial that has been done."""
+
+    def tried(given: Any = ("home", "secret"), **fields: Any) -> Any:
+        for name, value in {"began_s": None, "reasons": (), "joins_s": None, "clock": clock, **fields}.items():
+            monkeypatch.setattr(Trying, name, value, raising=False)
+        trial = net.wifi_trial.WifiTrial(SimpleNamespace(settings={"wifi_ssid": ""}, wifi=wifi), None, given)
+        trial._run()
+        return trial
+
+    wifi = SimpleNamespace(is_joined=lambda: False, hurries=False, hostname="cellar")
+    monkeypatch.setattr(net.wifi_trial, "time", clock)
+    for module in (net.wifi_trial.chip_network, net.wifi.network):
+        monkeypatch.setattr(module, "WLAN", Trying)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("before", "reasons", "joins_s", "until_s"),
+    [
+        (1000, (), 2, 3),
+        (201, (), 8, 9),  # of another Wi-Fi that was not there
+        (202, ((5, 15),), None, 8),
+        (1000, ((2, 201),), 4, 5),  # not seen at the first try
+        (1000, ((2, 202),), None, 5),
+        (202, (), None, 20),
+    ],
+)
+def test_a_trial_heeds_why_its_own_try_has_failed_and_lets_it_be_tried_again(
+    try_wifi: Any, clock: Clock, before: int, reasons: Any, joins_s: int | None, until_s: int
+) -> None:
+    trial = try_wifi(reason=before, reasons=reasons, joins_s=joins_s)
+    assert trial.is_done and trial.is_joined is (joins_s is not None)
+    assert clock.s <= until_s
+
+
+def test_a_busy_driver_that_finds_no_networks_is_asked_once_more(try_wifi: Any) -> None:
+    assert try_wifi(None, found=([], [(b"home", b"", 1, -60, 3, False)])).networks == [(b"home", -60, True)]
+    assert try_wifi(None, found=([], [])).networks == []
 
 
 def test_who_wants_a_session_before_gets_it_again_where_it_fails(net: Any, thread: Any, clock: Clock) -> None:
@@ -406,7 +494,7 @@ def test_who_wants_a_session_before_gets_it_again_where_it_fails(net: Any, threa
         (OSError(errno.ETIMEDOUT), False, "cannot be reached or does not answer"),
         (OSError(-202), False, "the broker's name broker is not resolved"),
         (OSError(errno.EINVAL), True, "a packet too long"),
-        (OSError(errno.ENOTCONN), True, "the Wi-Fi home was lost"),
+        (OSError(errno.ENOTCONN), True, "broker:1883 has closed the connection"),  # lwIP's, behind a reset
         (AssertionError(), False, "answers oddly (AssertionError)"),
         (MemoryError(), True, "no memory left"),
         (ValueError("wifi secret"), True, "answers oddly (ValueError)"),

@@ -263,3 +263,53 @@ def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
     with pytest.raises(beside.NoWifi):
         seldom.join(False)
     assert len(tried_s) == 7
+
+
+class Radio:
+    """`network`: WLAN(interface) is itself; its methods are what the test gives."""
+
+    STA_IF, AP_IF = 0, 1
+
+    def __init__(self, **methods: Any) -> None:
+        self.calls: list[Any] = []
+        self.__dict__.update(methods)
+
+    def WLAN(self, interface: int) -> "Radio":
+        self.calls.append(interface)
+        return self
+
+    def active(self, on: bool) -> None:
+        self.calls.append(on)
+
+
+def test_a_driver_that_opens_no_access_point_is_an_oserror(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that MicroPython has no words for is a RuntimeError on the ESP32 (network_common.c)."""
+
+    def config(*_: object, **__: object) -> None:
+        raise RuntimeError("Wifi Unknown Error 0x0102")
+
+    radio = Radio(config=config)
+    monkeypatch.setitem(sys.modules, "network", radio)  # type: ignore[arg-type]
+    access_point = importlib.import_module("firmware.setup.access_point")
+    monkeypatch.setattr(access_point, "network", radio)
+    with pytest.raises(OSError, match="0x0102"):
+        access_point.open_access_point("cellar", "12345678")
+    assert radio.calls[-2:] == [Radio.AP_IF, False]
+    monkeypatch.setattr(Radio, "active", config)
+    access_point.close_access_point()
+
+
+def test_a_password_is_made_with_the_radio_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before that the chip's random numbers are weak ones."""
+    radio = Radio()
+    monkeypatch.setitem(sys.modules, "network", radio)  # type: ignore[arg-type]
+    access_point = importlib.import_module("firmware.setup.access_point")
+    monkeypatch.setattr(access_point, "network", radio)
+    drawn: list[list[Any]] = []
+
+    def urandom(n: int) -> bytes:
+        drawn.append(list(radio.calls))
+        return bytes(range(n))
+
+    monkeypatch.setattr(access_point, "os", SimpleNamespace(urandom=urandom))
+    assert access_point.make_password() == "abcdefghjkmn" and drawn == [[Radio.STA_IF, True]]

@@ -820,6 +820,8 @@ class Probe:
             def memory(self, data: bytes | None = None) -> bytes | None:
                 if data is None:
                     return probe._rtc
+                if len(data) > 2048:
+                    raise ValueError("buffer too long")
                 probe._rtc = bytes(data)
                 return None
 
@@ -859,7 +861,7 @@ class Probe:
             def init(self, baudrate: int, bits: int, parity: int | None, stop: int, invert: int, **others: Any) -> None:
                 now()
                 parity_letter = None if parity is None else "EO"[parity]
-                air.room = others.get("rxbuf", 256)
+                air.room = others.get("rxbuf", air.room)
                 air.tune(Line(baudrate, bits, parity_letter, stop, bool(invert & UART.INV_RX)))
 
             def any(self) -> int:

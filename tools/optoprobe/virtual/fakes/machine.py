@@ -39,6 +39,8 @@ class RTC:
                     return file.read()
             except OSError:
                 return b""
+        if len(data) > 2048:
+            raise ValueError("buffer too long")
         with open("rtc_memory", "wb") as file:
             file.write(data)
 

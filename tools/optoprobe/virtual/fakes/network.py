@@ -34,4 +34,6 @@ class Station:
         return self._joined and "wifi_off" not in os.listdir()
 
     def status(self, what):
+        if not self._joined:
+            raise OSError("Wifi Not Connected")
         return -61
