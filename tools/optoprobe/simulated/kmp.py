@@ -21,5 +21,5 @@ def make(name: str, quirks: Iterable[str], *, seed: int = 1, **options: Any) -> 
 
 
 def settings(meter: KmpMeter) -> dict[str, object]:
-    """No search asks for such a meter; and a demo does not last an hour."""
+    """A search asks a meter on a battery once a day at the most; and a demo does not last an hour."""
     return {"protocol": "kmp", "interval_s": 10}

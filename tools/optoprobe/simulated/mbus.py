@@ -21,7 +21,7 @@ def make(name: str, quirks: Iterable[str], *, seed: int = 1, **options: Any) -> 
 
 
 def settings(meter: MbusMeter) -> dict[str, object]:
-    """No search asks for such a meter; and a demo does not last an hour."""
+    """A search asks a meter on a battery once a day at the most; and a demo does not last an hour."""
     found: dict[str, object] = {"protocol": "mbus", "interval_s": 10}
     if meter.line.parity is None:
         found["wake_up"] = True
