@@ -134,7 +134,10 @@ def test_noise_makes_no_wrong_value(seed):
     ("body", "reason", "said"),
     [
         (mbus.header(1, "OPT", medium=4, configuration=0x0500) + bytes(16), "encrypted", "encrypts"),
-        (b"\x70\x08", "error of the meter", "too often today"),
+        (b"\x70\x09", "error of the meter", "too often today (code 09: it was read too often)"),
+        (b"\x70\x08\x08", "error of the meter", "(code 08: it is busy)"),
+        (b"\x70\x31", "error of the meter", "(code 31)"),
+        (b"\x70", "error of the meter", "(without a code)"),
         (b"\x99" + bytes(20), "bad data", "damaged"),
     ],
 )

@@ -147,7 +147,10 @@ class Conversation(AskedSeldom):
                 yield EXPECT, _ack, _ACK_MS, _GAP_MS
                 reason = yield from self._take_twice(_short(control, self._address))
             if reason:
-                return self._failed(reason)
+                self._failed(reason)
+                if reason == "error of the meter":
+                    self.explanation += " (%s)" % listener.detail
+                return False
             if not listener.more:
                 break
             control ^= _COUNT_BIT

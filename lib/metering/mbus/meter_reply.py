@@ -196,7 +196,9 @@ class MeterReply(Listener):
         ci = self._ci = buf[ci_at]
         self._ci_at = ci_at
         if ci == _ERROR:
-            return self._reject("error of the meter", "code %02x" % buf[7] if end > 7 else "without a code", whole)
+            from metering.mbus.application_error import words
+
+            return self._reject("error of the meter", words(bytes(buf[ci_at + 1 : end])), whole)
         head = 12 if ci == _LONG else 4 if ci == _SHORT else 0 if ci == _NONE else 8 if ci == _FIXED else -1
         if head < 0:
             return self._reject("structure", "CI %02x" % ci, whole)
