@@ -42,7 +42,8 @@ def events(listener, data, piece=None):
 
 
 def rows(listener):
-    return [(obis_text(r.obis).removesuffix("*255"), r.text(), unit_symbol(r.unit) or "") for r in listener.readings()]
+    return [(r.address or obis_text(r.obis).removesuffix("*255"), r.text(), unit_symbol(r.unit) or "")
+            for r in listener.readings()]  # fmt: skip
 
 
 def read(meter, *, attempts=1, echo=False, **options):
@@ -120,11 +121,17 @@ def test_sign_exponent_and_unit(sign, mantissa, unit, expected):
 
 
 def test_what_is_not_known_is_left_out_and_counted():
+    """Of what has a unit but no code the number is shown to people, and not published."""
     unknown_unit = bytes.fromhex("0050 15 01 00 05")  # 21: W or kW
-    unknown_number = bytes.fromhex("7777 02 01 00 05")
+    no_unit = bytes.fromhex("0050 33 01 00 05")
+    others = bytes.fromhex("7777 02 01 00 05 03ec 2e 02 00 0102 0071 33 01 00 03")
     listener = KmpAnswer()
-    assert events(listener, framed(ONE + unknown_unit + unknown_number)) == [[("6-0:1.0.0", "1000000", "Wh")]]
-    assert listener.values_dropped == 2
+    heat = ("6-0:1.0.0", "1000000", "Wh")
+    assert events(listener, framed(ONE + unknown_unit + no_unit + others)) == [
+        [heat, ("register 30583", "5000", "Wh"), ("register 1004", "258", "h"), ("register 113", "3", "")]
+    ]
+    assert listener.values_dropped == 5 and listener.n_values == 1
+    assert [r.obis for r in listener.published_readings()] == [bytes((6, 0, 1, 0, 0, 255))]
 
 
 @pytest.mark.parametrize(

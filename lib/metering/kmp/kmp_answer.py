@@ -13,6 +13,7 @@ from metering.kmp.kmp_frame import END, FROM_METER, METER, REGISTERS, SERIAL_NUM
 from metering.line import Line
 from metering.listener import NOTHING, Listener
 from metering.reading import Reading
+from metering.register import unit_symbol
 
 _MOST_BYTES = const(250)  # of a frame: eight registers of eight bytes, each of them escaped, are 216
 _CRC_BYTES = const(2)
@@ -48,8 +49,9 @@ _OF_HEAT = (_ENERGY, _COOLING, _POWER, _FLOW_TEMPERATURE, _RETURN_TEMPERATURE, _
 # A request holds eight numbers: what a household wants to know, of heat, cooling and water
 WANTED = (_ENERGY, _COOLING, _VOLUME, _FLOW, _POWER, _FLOW_TEMPERATURE, _RETURN_TEMPERATURE, _INFO)
 
-# Unit -> power of ten and code of IEC 62056-6-2, 4.3.2: Wh, J, W, °C, K, m³, m³/h
+# Unit -> power of ten and code of IEC 62056-6-2, 4.3.2: Wh, J, W, °C, K, m³, m³/h, h, bar, min, s; None: a number
 _UNITS = {
+    0: (0, None),
     1: (0, 30),
     2: (3, 30),
     3: (6, 30),
@@ -67,8 +69,13 @@ _UNITS = {
     40: (0, 13),
     41: (-3, 15),
     42: (0, 15),
+    46: (0, 5),
+    51: (0, None),
+    52: (0, 24),
     55: (1, 13),
     57: (10, 25),
+    58: (0, 6),
+    60: (0, 7),
 }
 
 
@@ -133,7 +140,7 @@ class KmpAnswer(Listener):
             return self._reject("form", "%d registers in %d bytes" % (n, end - _HEAD_BYTES), used)
         self._plain = plain
         self._reset_telegram()
-        for _ in self.readings():
+        for _ in self.published_readings():
             self.n_values += 1
         self.values_dropped += n - self.n_values
         return self._accept(used)
@@ -142,7 +149,14 @@ class KmpAnswer(Listener):
         self._release()
         self._skip_noise(self._n)
 
+    def published_readings(self):
+        """What has a code: a probe asks for these alone."""
+        for reading in self.readings():
+            if reading.address is None:
+                yield reading
+
     def readings(self):
+        """Other registers go by their number."""
         plain = self._plain
         is_heat = self._has_heat()
         at = _HEAD_BYTES
@@ -163,7 +177,14 @@ class KmpAnswer(Listener):
                 continue
             c = _CODES.get(number)
             scale = _UNITS.get(unit)
-            if c is None or scale is None:
+            if scale is None or c and scale[1] is None:
+                continue
+            if c is None:
+                name = "register %d" % number
+                reading = Reading(b"?" + name.encode(), value, exponent + scale[0], scale[1])
+                reading.address = name
+                reading.printed_unit = unit_symbol(scale[1])
+                yield reading
                 continue
             a = _COOLING_METER if number == _COOLING else _HEAT_METER
             if not is_heat and number in (_VOLUME, _FLOW):  # 8-0:1.0.0 and 8-0:2.0.0
