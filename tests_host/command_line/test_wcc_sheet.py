@@ -95,7 +95,7 @@ def test_what_is_taken_over_reads_a_meter_that_prints_at_9600(tmp_path: Path, mo
     meter = IecMeter("C", offered="5", flag="EGM", ident="EPQS", address="123456", needs_address=True, full=True)
     with Probe(tmp_path / "board", meter, dict(settings)) as probe:
         assert probe.run_until(60, done=lambda: bool(probe.of("/state"))), probe.log
-        assert meter.line.baud in (300, 9600) and "ack 050" in meter.events
+        assert "ack 050" in meter.events
         told = probe.of("/state")[0].object()
         assert (told["meter_number"], told["energy_import"]) == ("123456", "14798.112"), told
 
