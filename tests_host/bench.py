@@ -51,7 +51,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from support import core_on_micropython
+from support import core_on_micropython, corpus
 
 from metering import sml
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
@@ -65,7 +65,7 @@ from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
+CORPUS = corpus.CORPUS / "sml"
 IEC_CORPUS = CORPUS.with_name("iec62056_21")
 DLMS_CORPUS = CORPUS.with_name("dlms")
 IEC_BUFFER = 12 * 1024  # holds the longest read-out with its history, which the others read too

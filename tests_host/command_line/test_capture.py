@@ -19,10 +19,11 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 from support.broker import closed_port
+from support.corpus import recorded
 
 from metering.characters import with_parity
 from metering.line import Line
-from optoprobe import Rejected, Telegram, cli, decode, runtime
+from optoprobe import Rejected, Telegram, cli, decode
 from optoprobe.capture_file import (
     MAX_FILE_BYTES,
     Capture,
@@ -47,7 +48,6 @@ from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 from optoprobe.virtual.source import MeterSource
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus"
 HEAD = "optoprobe capture 1\n"
 NUMBER = 87_654_321
 EXAMPLE = b"""optoprobe capture 1
@@ -567,9 +567,7 @@ def test_without_a_telegram_the_light_stays_and_no_byte():
 
 
 def test_every_capture_of_the_corpus_masked():
-    if not CORPUS.is_dir():
-        pytest.skip("the corpus of real captures is not beside this clone")
-    files = [*CORPUS.glob("sml/*.bin"), *CORPUS.glob("iec62056_21/*.bin"), *CORPUS.glob("dlms/*.hex")]
+    files = [*recorded("sml/*.bin"), *recorded("iec62056_21/*.bin"), *recorded("dlms/*.hex")]
     kept = 0
     vectors = []
     for file in sorted(files):

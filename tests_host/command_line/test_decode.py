@@ -12,17 +12,16 @@ import subprocess
 import sys
 
 import pytest
+from support.corpus import recorded
 
 import optoprobe
-from optoprobe import Rejected, Telegram, runtime
+from optoprobe import Rejected, Telegram
 from optoprobe.commands.decode import bytes_of_hex_text
 from optoprobe.virtual import sml_encoder as sml
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_encoder import Entry
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
-IEC_CORPUS = CORPUS.with_name("iec62056_21")
 METER = bytes.fromhex("0a014142430000bc614e")  # 1ABC0012345678: DIN 43863-5
 KEY = "00112233445566778899aabbccddeeff"
 
@@ -354,9 +353,8 @@ def expected_of(capture):
     ]
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real captures is not beside this clone")
 def test_the_corpus_reads_as_independent_decoders_read_it():
-    captures = sorted(CORPUS.glob("*.bin"))
+    captures = recorded("sml/*.bin")
     code, out, errors = command("--json", *captures)
     assert (code, errors) == (0, "")
     found = {str(capture): [] for capture in captures}
@@ -369,9 +367,7 @@ def test_the_corpus_reads_as_independent_decoders_read_it():
 
 
 def test_the_corpus_of_what_meters_print():
-    if not IEC_CORPUS.is_dir():
-        pytest.skip("the corpus of real captures is not beside this clone")
-    captures = sorted(IEC_CORPUS.glob("*.bin"))
+    captures = recorded("iec62056_21/*.bin")
     code, out, errors = command("--json", *captures)
     assert (code, errors) == (0, "")
     found = {str(capture): [] for capture in captures}

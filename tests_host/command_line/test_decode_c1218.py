@@ -8,17 +8,17 @@ import random
 
 import pytest
 from support.command_line import start
+from support.corpus import recording
 
 from metering.c1218 import psem_request
 from metering.c1218.psem_frame import TOGGLE
 from metering.line import Line
-from optoprobe import Rejected, Telegram, cli, masking, runtime, sessions, transcript
+from optoprobe import Rejected, Telegram, cli, masking, sessions, transcript
 from optoprobe.capture_file import Capture, Segment
 from optoprobe.virtual.c1218_meter import C1218Meter, NesContents, framed, table_reply
 from optoprobe.virtual.c1219_contents import C1219Contents
 from optoprobe.virtual.serial_meter import SerialMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "c1218"
 CONTENTS = NesContents()
 ROWS = [row for table in (23, 28) for row in CONTENTS.expected(table, 0)]
 
@@ -135,10 +135,9 @@ def test_the_command_decodes_it(tmp_path, capsys):
         assert (found["protocol"], len(found["readings"])) == ("c1218", 10)
 
 
-@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real captures is not beside this clone")
 def test_a_real_session_is_decoded(capsys):
     """Two of its packets do not hold, as its owner has altered them: one is the ident, so that it has no number."""
-    assert cli.main(["decode", "--json", str(CORPUS / "nes83334_osgp_session.txt")]) == 0
+    assert cli.main(["decode", "--json", str(recording("c1218/nes83334_osgp_session.txt"))]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one.get("rejected") for one in said] == ["bad checksum"] * 2 + [None] and said[2]["meter_id"] is None
     values = {row["obis"]: row["value"] for row in said[2]["readings"]}

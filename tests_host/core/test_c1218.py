@@ -9,6 +9,7 @@ import random
 from decimal import Decimal
 
 import pytest
+from support.corpus import recording
 
 from metering.c1218 import nes_tables, psem_request
 from metering.c1218.c1218_poll import Conversation
@@ -18,13 +19,11 @@ from metering.c1218.psem_link import PsemLink
 from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.obis import obis_text
 from metering.register import unit_symbol
-from optoprobe import runtime
 from optoprobe.virtual.c1218_meter import QUIRKS, C1218Meter, NesContents, framed, table_reply
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.serial_meter import SerialMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "c1218"
 TURN_MS = 25  # in which nothing is awaited but our own light
 READS = {0x20, 0x21, 0x30, 0x3F, 0x50, 0x51, 0x52, 0x60}
 
@@ -320,14 +319,13 @@ def test_an_independent_client_reads_the_simulated_meter():
     assert whole[16:] == meter.tables(0)[28][16:] and int.from_bytes(part, "little") - 901_234 in range(600)
 
 
-@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real captures is not beside this clone")
 def test_a_real_session_byte_for_byte():
     """Its owner has altered the ident's name and the password: these two packets get a CRC of their own."""
     said = {"<": [], ">": []}
-    for line in (CORPUS / "nes83334_osgp_session.txt").read_text().splitlines():
+    for line in recording("c1218/nes83334_osgp_session.txt").read_text().splitlines():
         if line[:2] in ("< ", "> "):
             said[line[0]].append(bytes.fromhex(line[2:]))
-    facts = json.loads((CORPUS / "nes83334_osgp_session.json").read_text())
+    facts = json.loads(recording("c1218/nes83334_osgp_session.json").read_text())
     asked = [frame[:-2] for frame in said[">"]]
     password = said[">"][2][7:-2].decode()
     ident = said["<"][0]

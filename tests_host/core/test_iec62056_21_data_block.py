@@ -14,9 +14,9 @@ import random
 import re
 
 import pytest
+from support.corpus import recorded
 from support.iec_rows import (
     BY_NAME,
-    CORPUS,
     END,
     ENERGY,
     ETX,
@@ -27,7 +27,6 @@ from support.iec_rows import (
     NAMES,
     NEXT_EXPECTED,
     NEXT_TELEGRAM,
-    NO_CORPUS,
     ROWS,
     STX,
     Heard,
@@ -769,10 +768,8 @@ def test_even_parity():
 
 
 def test_corpus_exactly_in_any_chunks():
-    if not CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
     telegrams = readings = 0
-    captures = sorted(CORPUS.glob("*.bin"))
+    captures = recorded("iec62056_21/*.bin")
     for capture in captures:
         content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
         good = [t for t in content["telegrams"] if t["accept"] is True]

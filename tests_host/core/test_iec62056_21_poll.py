@@ -11,6 +11,7 @@ import re
 import tracemalloc
 
 import pytest
+from support.corpus import recording
 from support.runs import times
 
 from metering.characters import with_parity
@@ -19,7 +20,6 @@ from metering.iec62056_21.exchange import BREAK, RateLimit, block_check, command
 from metering.iec62056_21.poll import Conversation
 from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
-from optoprobe import runtime
 from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.iec62056_21_meter import IecMeter
@@ -28,8 +28,6 @@ from optoprobe.virtual.iec62056_21_talk import SOH, STX, Talk
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.uart import NS, duration_ns
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "iec62056_21"
-NO_CORPUS = "the corpus of real captures is not beside this clone"
 ETX, EOT, ACK, NAK = b"\x03", b"\x04", b"\x06", b"\x15"
 SIGN_ON = b"/?!\r\n"
 REGISTERS = [b"1.8.0", b"2.8.0", b"C.1.0"]
@@ -332,10 +330,7 @@ def test_exchange_of_a_lem_meter(parity):
 
 @pytest.mark.parametrize("parity", [False, True], ids=["plain", "parity"])
 def test_exchange_of_a_lem_meter_as_captured(parity):
-    path = CORPUS / "exchange_LEM_EM4Tii.json"
-    if not path.is_file():
-        pytest.skip(NO_CORPUS)
-    for exchange in json.loads(path.read_text())["exchanges"]:
+    for exchange in json.loads(recording("iec62056_21/exchange_LEM_EM4Tii.json").read_text())["exchanges"]:
         steps = [(way, bytes.fromhex(data)) for step in exchange["steps"] for way, data in step.items()]
         told = converse_exactly(steps, parity)
         values = [re.findall(rb"\x02([^()\x02]+)\(([^()]*)\)\x03", data) for way, data in steps if way == "from"]

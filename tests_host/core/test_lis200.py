@@ -15,6 +15,7 @@ from operator import xor
 from pathlib import Path
 
 import pytest
+from support.corpus import recording
 
 from metering import clock, protocols
 from metering.characters import with_parity
@@ -25,13 +26,12 @@ from metering.iec62056_21.lis200_poll import Conversation, refusal_words
 from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.listener import TELEGRAM
 from metering.registers import describe
-from optoprobe import Rejected, Telegram, runtime, sessions, transcript
+from optoprobe import Rejected, Telegram, sessions, transcript
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.lis200_meter import QUIRKS, Lis200Meter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "lis200"
 IDENTIFICATION = b"/Els6EK270\r\n"
 KEYS = {
     "1:180": "serial_number", "2:190": "firmware_version", "1:400": "meter_clock", "2:302": "gas_volume_base",
@@ -261,11 +261,10 @@ def test_whether_characters_had_parity_is_told():
 # --- against the corpus ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside this clone")
 def test_requests_are_the_independent_librarys():
     requests = {
         name: bytes.fromhex(data)
-        for name, data in json.loads((CORPUS / "requests.json").read_text())["requests"].items()
+        for name, data in json.loads(recording("lis200/requests.json").read_text())["requests"].items()
     }
     _, _, bench = read(Lis200Meter(offered="5"))
     for name in ("signon", "ack_programming_9600", "read_clock", "read_std_volume_total"):
@@ -277,11 +276,10 @@ def test_requests_are_the_independent_librarys():
     assert command(b"R3", b"3:V.3(3;;;10)") == requests["archive3_units"]
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside this clone")
 def test_a_session_of_the_corpus_is_read_to_the_byte():
-    said = (CORPUS / "ek270_shape.txt").read_bytes()
+    said = recording("lis200/ek270_shape.txt").read_bytes()
     (telegram,) = list(sessions.reader("lis200")(transcript.parse(said)))
-    wanted = json.loads((CORPUS / "ek270_shape.json").read_text())
+    wanted = json.loads(recording("lis200/ek270_shape.json").read_text())
     told = {row.name: (row.value, row.unit) for row in telegram.readings}
     assert (Decimal(told["Gas volume base"][0]), told["Gas volume base"][1]) == (
         Decimal(str(wanted["values"]["2:302"]["value"])), "m³"

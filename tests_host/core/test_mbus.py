@@ -6,19 +6,19 @@ import struct
 from decimal import Decimal
 
 import pytest
+from support.corpus import recorded
 
 from metering import protocols
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.mbus import quantities
 from metering.mbus.meter_reply import MeterReply
 from metering.mbus.records import MOST_DIFES, MOST_VIFES
-from optoprobe import capture_file, decoding, masking, runtime, transcript
+from optoprobe import capture_file, decoding, masking, transcript
 from optoprobe.virtual import dlms_encoder
 from optoprobe.virtual import mbus_encoder as mbus
 from optoprobe.virtual.mbus_encoder import GAS, HEAT, WARM_WATER, WATER, bcd, record
 
 NUMBER = 21436587
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "mbus" / "frames"
 
 
 def answer(*records: bytes, medium: int = HEAT, **others: int) -> bytes:
@@ -501,10 +501,9 @@ def _normal(value: str, unit: str) -> tuple[Decimal, str]:
     return Decimal(value) * Decimal(factor), to
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real captures is not beside this clone")
 def test_answers_of_real_meters() -> None:
     wrong: dict[str, int] = {}
-    files = sorted(CORPUS.glob("*.txt"))
+    files = recorded("mbus/frames/*.txt")
     for file in files:
         (event,) = decoding.decode(transcript.of_meter(file.read_bytes())[0], "mbus")
         assert isinstance(event, decoding.Telegram), (file, event)

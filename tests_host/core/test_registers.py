@@ -5,15 +5,13 @@ import json
 import random
 
 import pytest
+from support.corpus import recorded
 
 from metering.obis import obis_text
 from metering.reading import Reading, decimal_text
 from metering.register import CUMULATIVE, IDENTIFIER, INSTANTANEOUS, TEXT, unit_symbol
 from metering.registers import describe
-from optoprobe import runtime
 from optoprobe.virtual.sml_encoder import obis_bytes
-
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
 
 # Published: entity ids and years of statistics hang on these. A line is never changed or taken out.
 NUMBERS = [
@@ -129,10 +127,8 @@ def test_a_shared_key_would_be_seen(monkeypatch):
 
 
 def test_no_two_codes_of_the_corpus_share_a_key():
-    if not CORPUS.is_dir():
-        pytest.skip("the corpus of real captures is not beside this clone")
     codes = set()
-    for path in CORPUS.glob("*.expected.json"):
+    for path in recorded("sml/*.expected.json"):
         for telegram in json.loads(path.read_text())["telegrams"]:
             codes.update(reading["obis"] for reading in telegram["readings"])
     assert check_injective(map(obis_bytes, sorted(codes))) == len(codes) > 40

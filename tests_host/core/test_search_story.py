@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support import core_on_micropython as on_micropython
+from support.corpus import recorded
 
 from metering import protocols
 from metering.characters import with_parity
@@ -31,7 +32,6 @@ from optoprobe.virtual.sml_meter import SmlMeter
 MS = 10**6
 PROBES = load_probes()
 LOOK_MS = 10
-CORPUS = runtime.REPO.parent / "shared" / "corpus"
 
 
 def make(name: str, asked: bool) -> tuple[Any, Any]:
@@ -104,10 +104,8 @@ def test_a_signature_is_rare_in_noise() -> None:
 
 
 def test_every_capture_has_the_signature_of_its_protocol() -> None:
-    if not CORPUS.exists():
-        pytest.skip("the corpus of real captures is not beside this clone")
     for folder, name in (("sml", "sml"), ("iec62056_21", "iec62056-21")):
-        for file in sorted((CORPUS / folder).glob("*.bin")):
+        for file in recorded(f"{folder}/*.bin"):
             assert name in signatures(file.read_bytes()), file.name
 
 

@@ -12,19 +12,17 @@ import re
 
 import pytest
 from support import listener_harness as hearing
+from support.corpus import recorded
 
 from metering.checksum import CCITT, X25_INIT, crc16, crc_table
 from metering.listener import LOCAL_TIMESTAMP, NOTHING, SEC_INDEX, TELEGRAM, TIMESTAMP
 from metering.obis import obis_text
 from metering.register import unit_symbol
 from metering.sml import BUFFER_SIZE, Sml
-from optoprobe import runtime
 from optoprobe.virtual import sml_encoder as sml
 from optoprobe.virtual.sml_encoder import Entry, SmlTime, Style
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
-NO_CORPUS = "the corpus of real captures is not beside this clone"
 SERVER = bytes.fromhex("0a014f50540001126cff")
 ENERGY = Entry("1-0:1.8.0*255", 147981129, 8, True, -1, 30)
 FLIPS_SAMPLED = 120  # of a row's some 2,000 bits; one row has every bit flipped
@@ -793,10 +791,8 @@ def norm(value):
 
 
 def test_corpus_exactly_in_any_chunks():
-    if not CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
     telegrams = 0
-    captures = sorted(CORPUS.glob("*.bin"))
+    captures = recorded("sml/*.bin")
     for capture in captures:
         content = json.loads(capture.with_name(capture.stem + ".expected.json").read_text())
         good = [t for t in content["telegrams"] if t["crc_ok"]]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.corpus import CORPUS, NO_CORPUS
 from support.detection_matrix import (
     ASKED_S,
     MORE_S,
@@ -43,7 +44,6 @@ from support.virtual_time import MS, LightOnly, Message, Probe, _OpticalMedium
 
 import optoprobe
 from metering.line import Line
-from optoprobe import runtime
 from optoprobe.commands.decode import bytes_of_hex_text
 from optoprobe.virtual.blink_meter import remote
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
@@ -54,7 +54,6 @@ from optoprobe.virtual.uart import NS, Transmitter
 
 PHASES = int(os.getenv("OPTOPROBE_PHASES", "1"))
 SCENES = int(os.getenv("OPTOPROBE_SCENES", "16"))
-CORPUS = runtime.REPO.parent / "shared" / "corpus"
 
 
 # --- the matrix ------------------------------------------------------------------------------------------------------
@@ -515,7 +514,7 @@ def captures() -> Iterator[Capture]:
 CAPTURES = list(captures())
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real captures is not beside this clone")
+@pytest.mark.skipif(not CORPUS.is_dir(), reason=NO_CORPUS)
 @pytest.mark.parametrize("capture", CAPTURES, ids=[capture.name for capture in CAPTURES])
 def test_a_real_meters_capture_is_found_and_read(tmp_path: Path, capture: Capture) -> None:
     """Played in a loop, with no setting but its key; every value as decode reads it."""

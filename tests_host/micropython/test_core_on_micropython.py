@@ -13,6 +13,7 @@ from decimal import Decimal
 import pytest
 from support import dlms_rows, iec_rows, two_pythons
 from support.core_on_micropython import micropython, printed, printed_by_cpython
+from support.corpus import recorded, recording
 
 from metering import protocols
 from metering.characters import with_parity
@@ -27,9 +28,6 @@ from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_encoder import Entry
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "sml"
-IEC_CORPUS = CORPUS.with_name("iec62056_21")
-NO_CORPUS = "the corpus of real captures is not beside this clone"
 DLMS_HEAP = "80k"  # what few meters need is loaded with the first of each: here they come one behind the other
 ROOMY = "256k"  # where a script holds a whole stream
 IEC_BUFFER = 12 * 1024  # holds the longest read-out of the corpus, 9,528 bytes, with its history
@@ -132,9 +130,7 @@ def norm(value):
 
 
 def test_corpus(core):
-    if not CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
-    captures = sorted(CORPUS.glob("*.bin"))
+    captures = recorded("sml/*.bin")
     out = printed(core, "decode_files.py", "sml", 256, 0, *captures)
     found = parsed(out)
     for capture in captures:
@@ -151,9 +147,7 @@ def test_corpus(core):
 
 
 def test_corpus_of_printed_registers(core):
-    if not IEC_CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
-    captures = sorted(IEC_CORPUS.glob("*.bin"))
+    captures = recorded("iec62056_21/*.bin")
     out = printed(core, "decode_files.py", "iec62056-21", 256, IEC_BUFFER, *captures)
     found = parsed(out)
     sets = 0
@@ -402,9 +396,7 @@ def test_heap_taken_by_dlms(core, tmp_path):
 
 def test_heap_high_water(core):
     """The largest read-out of the corpus with its whole history, its readings walked one at a time."""
-    if not IEC_CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
-    path = IEC_CORPUS / "ISK_MT174_full.bin"
+    path = recording("iec62056_21/ISK_MT174_full.bin")
     figures = heap_figures(core, "iec62056-21", path, IEC_BUFFER)
     print(f"\nhigh-water mark: {figures} for {path.stat().st_size} bytes with a buffer of {IEC_BUFFER}")
     assert figures["readings"] == 405

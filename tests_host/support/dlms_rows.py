@@ -8,7 +8,7 @@ import json
 from decimal import Decimal
 from typing import NamedTuple
 
-import pytest
+from support import corpus
 from support import listener_harness as hearing
 from support.listener_harness import in_pieces
 
@@ -16,12 +16,9 @@ from metering.dlms.axdr import MAX_DEPTH
 from metering.dlms.push import BUFFER_SIZE, Dlms
 from metering.obis import obis_text
 from metering.register import unit_symbol
-from optoprobe import runtime
 from optoprobe.virtual import dlms_encoder as enc
 from optoprobe.virtual.dlms_meter import KINDS, SECURITY, DlmsMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "dlms"
-NO_CORPUS = "the corpus of real captures is not beside this clone"
 MAX_APDU = 1536
 TITLE = b"OPT\x67\x01\x02\x03\x04"
 KEY, AUTH_KEY = bytes(range(16)), bytes(range(0xD0, 0xE0))
@@ -172,9 +169,7 @@ def bombs():
 
 def captures():
     """(name, bytes, what is expected) of every file of the corpus; keys as bytes or None."""
-    if not CORPUS.is_dir():
-        pytest.skip(NO_CORPUS)
-    for path in sorted(CORPUS.glob("*.hex")):
+    for path in corpus.recorded("dlms/*.hex"):
         content = json.loads(path.with_name(path.stem + ".expected.json").read_text())
         for name in ("key", "auth_key"):
             content[name] = bytes.fromhex(content[name]) if content.get(name) else None

@@ -11,11 +11,8 @@ from support.listener_harness import in_pieces
 from metering.characters import with_parity
 from metering.checksum import ARC, crc16, crc_table
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
-from optoprobe import runtime
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 
-CORPUS = runtime.REPO.parent / "shared" / "corpus" / "iec62056_21"
-NO_CORPUS = "the corpus of real captures is not beside this clone"
 STX, ETX = b"\x02", b"\x03"
 IDENT = b"/OPT5X1\r\n"
 
