@@ -26,7 +26,7 @@ from metering.iec62056_21.lis200_poll import Conversation, refusal_words
 from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.listener import TELEGRAM
 from metering.registers import describe
-from optoprobe import Rejected, Telegram, sessions, transcript
+from optoprobe import Rejected, Telegram, capture_file, masking, sessions, transcript
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.line import VirtualLine
@@ -303,6 +303,26 @@ def test_another_meters_conversation_is_not_taken_and_damage_is_told():
     refused, telegram = told(good + f"< {frame(b'(#0018)').hex()}\n< {frame(b'7-4:302.2(1*m3)').hex()}\n")
     assert (refused.reason, refused.detail) == ("refused", "error 18: no right to read it")
     assert len(telegram.readings) == 1
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_masking_leaves_what_is_measured_and_nothing_else(parity):
+    said = IDENTIFICATION + b"\x01P0\x02(1234567)\x03P" + frame(b"1:180.2(40271313)") + frame(b"7-2:302.2(260.63*m3)")
+    said += frame(b"(#0018)") + frame(b"1:400.2(2026-11-29,12:34:56)") + frame(b"9:777.2(Main street 7)")
+    said += frame(b"7-5:310.2(1.0129)") + b"\x01B0\x03q"
+    writer = capture_file.CaptureWriter("of a test")
+    writer.settings(Lis200Answer.LINES[0], False)
+    writer.take(500, with_parity(said) if parity else said)
+    writer.end(2000)
+    fresh = masking.mask(capture_file.parse(writer.text().encode())).readable_bytes()
+    plain = bytes(byte & 0x7F for byte in fresh)
+    assert b"40271313" not in plain and b"street" not in plain and b"EK270" in plain and (fresh != plain) == parity
+    listener = Lis200Answer()
+    listener.feed(fresh, 0, len(fresh))
+    listener.finish()
+    assert listener.next_event() == TELEGRAM and listener.offset == 0
+    assert rows(listener) == {"serial_number": "00000000", "gas_volume_base": "260.63", "meter_clock":
+                              "2026-11-29,12:34:56", "gas_conversion_factor": "1.0129"}  # fmt: skip
 
 
 # --- the conversation ------------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ class Lis200Answer(Listener):
         self._values = {}  # address -> printed value, of the session in hand
         self._is_complete = False
         self._is_told = False
+        self._begun_at = 0  # in the stream: the session, or what of it has not been told
         self.refusals = []
 
     # -- for who asks
@@ -98,6 +99,7 @@ class Lis200Answer(Listener):
         """A session with the meter that says so; `parity`: had its characters parity bits?"""
         self._release()
         self._skip_noise(self._n)
+        self._begun_at = self._position
         self.identification = bytes([byte & 0x7F for byte in identification])
         self._values = {}
         self.refusals = []
@@ -220,7 +222,9 @@ class Lis200Answer(Listener):
         for _ in self.readings():
             self.n_values += 1
         self.values_dropped += len(self._values) - self.n_values
-        return self._accept(used)
+        event = self._accept(used)
+        self.offset, self._begun_at = self._begun_at, self._position + used
+        return event
 
     # -- the telegram in hand
 

@@ -8,6 +8,7 @@ zeros and X (see masking.numbers.stays):
     IEC 62056-21   numbers and texts, the identification's text, logs of power failures, the times of peaks
     DLMS           the same registers, strings, the system title, the address of an HDLC server
     C12.18         everything: what a table holds only the question to it tells
+    LIS-200        all values but measurements, factors, clock and version
     M-Bus          the number in the header, texts, numbers without a unit, dates but the clock, the maker's bytes
 
 The length stays, checks are made anew. Then a telegram must read as before but for these, and hold the digits of no
