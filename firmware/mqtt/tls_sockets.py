@@ -142,7 +142,10 @@ class TlsSocket(MqttSocket):
         plain = self._socket
         plain.connect(address)  # type: ignore[attr-defined] - here it still is a socket
         plain.setblocking(False)  # type: ignore[attr-defined]
-        wrapped = self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            wrapped = self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+        except OSError as error:  # its buffers of 20 KiB are made here
+            raise TlsFault(NO_HANDSHAKE, error.args[0])
         self._socket = self._poll = _Stream(plain, wrapped, self._wait_ms)
 
 

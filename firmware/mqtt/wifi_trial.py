@@ -115,14 +115,16 @@ class WifiTrial:
         if wlan.isconnected():  # to the old one: nothing would be tried
             return
 
-        before = wlan.status()  # a reason stays until something is joined
+        before = wlan.status()  # a reason of before stays until there is another, or something is joined
         seen = 0
 
         def rest(ms):
-            nonlocal seen
+            nonlocal before, seen
             time.sleep_ms(ms)
             reason = wlan.status()  # also while the driver tries again
-            seen = seen + 1 if 0 < reason < _STAT_IDLE and reason != before else 0
+            if reason != before:
+                before = 0
+            seen = seen + 1 if not before and 0 < reason < _STAT_IDLE else 0
             if seen == _LOOKS:
                 raise OSError
 

@@ -446,6 +446,7 @@ def try_wifi(net: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
         (1000, ((2, 201),), 4, 5),  # not seen at the first try
         (1000, ((2, 202),), None, 5),
         (202, (), None, 20),
+        (202, ((3, 1001), (4, 202)), None, 7),  # once more, and not of before: another came between
     ],
 )
 def test_a_trial_heeds_why_its_own_try_has_failed_and_lets_it_be_tried_again(

@@ -299,6 +299,31 @@ def test_a_driver_that_opens_no_access_point_is_an_oserror(device: Any, monkeypa
     access_point.close_access_point()
 
 
+@pytest.mark.parametrize("refuses", [OSError, RuntimeError, None])
+def test_an_access_point_that_cannot_be_set_before_it_is_on_is_set_then(
+    device: Any, monkeypatch: pytest.MonkeyPatch, refuses: type[Exception] | None
+) -> None:
+    given: dict[str, Any] = {}
+
+    def config(what: str = "", **values: object) -> object:
+        if values and refuses and True not in radio.calls:
+            raise refuses
+        given.update(values)
+        return given.get(what)
+
+    radio = Radio(config=config, ifconfig=lambda: ("192.168.4.1",))
+    monkeypatch.setitem(sys.modules, "network", radio)  # type: ignore[arg-type]
+    access_point = importlib.import_module("firmware.setup.access_point")
+    monkeypatch.setattr(access_point, "network", radio)
+    assert access_point.open_access_point("cellar", "12345678") == "192.168.4.1"
+    assert (given["ssid"], given["key"], given["security"]) == ("cellar", "12345678", 3) and radio.calls[-1] is True
+    given["security"] = 0
+    monkeypatch.setattr(radio, "config", lambda what="", **_: given.get(what))
+    with pytest.raises(OSError, match="open"):
+        access_point.open_access_point("cellar", "12345678")
+    assert radio.calls[-1] is False
+
+
 def test_a_password_is_made_with_the_radio_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before that the chip's random numbers are weak ones."""
     radio = Radio()

@@ -89,6 +89,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "a CA of 64 KiB": ("good", {"ca": "large"}, "of mqtt_tls_ca is missing or damaged: give it again"),
     "no certificate of ours": ("wants certificate", {}, "it may want a certificate of ours (mqtt_tls_cert"),
     "our key alone": ("good", {"mqtt_tls_key": "key.der"}, "- of mqtt_tls_cert is missing or damaged"),
+    "no memory": ("good", {"deed": "no memory"}, "there is no memory for TLS"),
     "frozen in the handshake": ("frozen", {"deed": "frozen"}, "cannot be reached or does not answer"),
 }  # fmt: skip
 
