@@ -157,7 +157,9 @@ class ReadOut:
         listener = self._listener
         self.wanted = []
         self.naming = []
-        if not self._is_asked or not are_answered:
+        character_us = 10000000 // RATES[self._exchange.rate]
+        left_ms = listener.length * character_us // 1000 - _SLOW_MS
+        if not self._is_asked or not are_answered or left_ms < 0:
             return
         from metering.registers import describe  # some 2.5 KB, for a moment
 
@@ -172,9 +174,7 @@ class ReadOut:
             self.wanted.append(address)
         describe = None
         unload("metering.registers")
-        character_us = 10000000 // RATES[self._exchange.rate]
-        one_by_one_ms = len(self.wanted) * (_REGISTER_MS + _REGISTER_CHARACTERS * character_us // 1000)
-        if listener.length * character_us // 1000 < _SLOW_MS + one_by_one_ms:
+        if left_ms < len(self.wanted) * (_REGISTER_MS + _REGISTER_CHARACTERS * character_us // 1000):
             self.wanted = []
 
 
