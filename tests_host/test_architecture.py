@@ -166,6 +166,12 @@ def test_nothing_is_too_large() -> None:
     assert not too_large(sources()), "\n".join(too_large(sources()))
 
 
+def test_no_module_of_the_command_is_too_large() -> None:
+    tools = source_tree.ROOT / "tools" / "optoprobe"
+    lines = {path.relative_to(tools): path.read_text().count("\n") for path in tools.rglob("*.py")}
+    assert not {path: n for path, n in lines.items() if n > MOST_LINES} and len(lines) > 100
+
+
 def test_each_name_stands_once() -> None:
     assert not names_that_stand_twice(list(sources()))
 
