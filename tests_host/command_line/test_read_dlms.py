@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.command_line import start
 
-from optoprobe.commands.read import _Session, _SpeaksAnother
+from optoprobe.commands.read import _NoAnswer, _Session, _SpeaksAnother
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.tcp_meter import TcpMeter
@@ -104,6 +104,18 @@ def test_a_failure_is_told_at_once_as_the_next_attempt_is_minutes_away_and_once(
         session._conversation = SimpleNamespace(failures=failures, explanation="it wants a password.")
         session._on_progress(b"")
     assert capsys.readouterr().err == "optoprobe read: it wants a password.\n"
+
+
+def test_what_is_not_looked_for_is_said_where_nothing_is_found(monkeypatch, capsys: pytest.CaptureFixture) -> None:
+    def find(self: _Session) -> None:
+        self._conversation = SimpleNamespace(explanation="")  # it was asked
+        raise _NoAnswer("nothing came")
+
+    monkeypatch.setattr(_Session, "_find", find)
+    assert _Session(Namespace(protocol="auto"), None, "", (None, None)).run() == 1  # type: ignore[arg-type]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "optoprobe read: nothing came." and "--protocol" in said[1]
+    assert all(f" {name}" in said[1] for name in ("dlms-client", "kmp", "mbus", "lis200", "modbus", "c1218"))
 
 
 def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:

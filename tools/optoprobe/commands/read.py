@@ -199,6 +199,9 @@ class _Session:
             self._progress.wipe()
             if f"{error}" != self._told:
                 _say(f"{error}.")
+            if protocol == decoding.AUTO and self._conversation is not None:
+                named = [name for name in protocols.names() if name not in protocols.searched()]
+                _say(f"not looked for, but asked where --protocol names it: {', '.join(named)}.")
             return 1
         except BaseException:
             self._progress.wipe()
