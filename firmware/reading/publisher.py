@@ -85,9 +85,11 @@ class RegisterList:
         """May `reading` tell more of its register than was known when it was made?"""
         if not isinstance(reading.value, int) or isinstance(reading.value, bool):
             return False
+        if register.unit is None and reading.unit is not None and register.kind in (CUMULATIVE, INSTANTANEOUS):
+            return True
         if register.known:
             return register.key.startswith("mbus") and reading.obis[1] in self._media
-        return register.kind == TEXT or register.unit is None and reading.unit is not None
+        return register.kind == TEXT
 
     def _replace(self, register, reading):
         """Put in the place of `register` what is known of it now."""

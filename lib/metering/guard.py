@@ -11,7 +11,7 @@ A register's value passes at once when it is plausible. Otherwise it is held, co
     limits and thresholds (17.0.0, 31.4.0, 1-1:0.5.x)                    pass: they are no powers
     counter fell                                                         held, and the last value stands
     counter fell to the last value with fewer digits (the PIN is off)    nothing new: kept back without a word
-    a text where a number was                                            held
+    a text where a number was, another unit, or none where one was       held
     another meter id                                                     held; a new series when the next one agrees
     no meter id, or the end of the one followed                          that meter's: some send lists of several kinds
 
@@ -47,7 +47,7 @@ _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit i
 _MOST_PER_HOUR = {13: 40, 19: 40000, 25: 3600000000, 5: 1, 6: 60, 7: 3600}
 _HANDED_ON = (13, 19, 25)  # m³, L, J: may be another meter's, told once an hour
 
-REASONS = ("went back", "jumped", "scale", "too much power", "no number", "other meter", "too many")
+REASONS = ("went back", "jumped", "scale", "too much power", "no number", "unit", "other meter", "too many")
 
 
 def _is_limit(reading):
@@ -58,6 +58,12 @@ def _is_limit(reading):
         return code.startswith("17.0.") or code.startswith("31.4.") or code.startswith("0.5.")
     obis = reading.obis
     return len(obis) == 6 and (obis[2], obis[3]) in ((17, 0), (31, 4), (0, 5))
+
+
+def _is_in_unit_of(register, reading):
+    if reading.unit is None and (reading.printed_unit or None) != register.printed_unit:
+        return False
+    return reading.unit == register.unit
 
 
 def _code(reading):
@@ -161,6 +167,9 @@ class Guard:
 
         Integers only are judged; identifiers and texts pass where no number is expected.
         """
+        is_number = isinstance(reading.value, int) and not isinstance(reading.value, bool)
+        if is_number and not _is_in_unit_of(register, reading):  # in which it would be told
+            return self._hold("unit", _code(reading))
         if not sealed:
             if self._middle is None:
                 from metering.middle_of_three import MiddleOfThree
@@ -168,7 +177,7 @@ class Guard:
                 self._middle = MiddleOfThree()
             if not self._middle.settle(reading, register.kind == CUMULATIVE):
                 return False
-        if not isinstance(reading.value, int) or isinstance(reading.value, bool):
+        if not is_number:
             if register.kind not in (CUMULATIVE, INSTANTANEOUS):
                 return True
             return self._hold("no number", _code(reading), reading.text())

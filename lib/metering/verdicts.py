@@ -25,6 +25,8 @@ def explanation_of(reason, details):
         return "%s: %s is no number" % (code, details[0])
     if reason == "too many":
         return "%s is past the %d counters followed" % (code, details[0])
+    if reason == "unit":
+        return "%s came in another unit than before, or in none: restart the probe if it stays so" % code
     if reason == "scale":
         return "%s became %d times what it was: its scale has changed" % (code, details[0])
     number = decimal_text(details[0], details[1])

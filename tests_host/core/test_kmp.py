@@ -258,6 +258,23 @@ def test_who_does_not_answer_is_asked_at_both_rates_and_ever_more_rarely():
     assert pauses == [30, 120, 600, 3600, 21600, 21600]
 
 
+def test_a_number_that_comes_twice_is_not_taken_for_the_registers():
+    """Its eye wakes slowly: both questions for the number are answered, the second one behind that for the registers."""
+
+    class Slow(KmpMeter):
+        def _answer(self, frame, at_s):
+            late_s = (1.55, 0.45)[len(asked)] if len(asked) < 2 else 0
+            asked.append(frame)
+            super()._answer(frame, at_s + late_s)
+
+    asked = []
+    meter = Slow("heat")
+    conversation, telegrams = read(meter)
+    assert meter.questions == {0x02: 2, 0x10: 1}
+    assert len(telegrams) == 1 and len(telegrams[0]) == 7
+    assert (conversation.failures, conversation.explanation) == (0, "")
+
+
 def test_another_answer_than_the_number_is_told():
     class Nameless(KmpMeter):
         def _answer(self, frame, at_s):

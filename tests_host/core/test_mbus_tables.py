@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from metering.mbus import quantities
+from metering.register import unit_symbol
 from optoprobe import decoding
 from optoprobe.virtual import mbus_encoder as mbus
 from optoprobe.virtual.mbus_encoder import bcd, record
@@ -160,6 +162,14 @@ def test_every_code_means_what_the_standard_says_and_no_other_means_anything() -
     assert len(rows) > 250
     for vif in codes():
         assert ours(vif) == rows.get(vif), vif
+
+
+def test_a_unit_with_a_code_is_the_one_that_is_shown() -> None:
+    """varh was shown as VAh."""
+    units = {unit for _, _, unit in standard().values() if unit}
+    codes_of = {unit: code for unit in units if (code := quantities.unit_code(unit))}
+    assert {"Wh", "J", "m³", "varh", "VAh", "bar", "d"} - set(codes_of) == {"d"}
+    assert {unit: unit_symbol(code) for unit, code in codes_of.items()} == {unit: unit for unit in codes_of}
 
 
 # --- the peers -------------------------------------------------------------------------------------------------------

@@ -150,6 +150,32 @@ def test_a_number_never_becomes_a_text(device: Any) -> None:
     assert list(scene.components()) == ["energy_import"]
 
 
+def test_a_value_in_another_unit_is_not_told_in_the_first(device: Any) -> None:
+    """A heat meter counts in GJ from one day on, one sends both, a list leaves the unit out: 1 kWh was 3600 kWh then."""
+    scene = Scene(device, Meter())
+    heat, flow = "6-0:1.0.0", "6-0:10.0.0"
+    sent = scene.say(0, reading(heat, 1, 3, WATT_HOUR), reading(heat, 36, 5, 25), reading(flow, 603, -1, 9))
+    assert sent == {"live": {"heat_flow_temperature": "60.3"}, "state": {"heat_energy": "1"}}
+    for hour in range(1, 6):
+        sent = scene.say(3600 * hour, reading(heat, 36, 5, 25), reading(flow, 3334, -1, 52), reading(flow, 603, 0))
+        assert sent == {}
+    assert scene.publisher._guard.held["unit"] == 16
+    assert "6-0:10.0.0" in scene.publisher._guard.explanation and "unit" in scene.publisher._guard.explanation
+    assert scene.say(20_000, reading(heat, 2, 3, WATT_HOUR))["state"] == {"heat_energy": "2"}
+
+
+def test_a_unit_that_comes_later_is_the_registers_from_then_on(device: Any) -> None:
+    """A list whose scale was not certain at first: a clock whose text becomes such a number is let be."""
+    scene = Scene(device, Meter())
+    clock = "1-0:0.9.1"
+    assert scene.say(0, reading("1-0:32.7.0", 700), reading(clock, "120000"))["live"] == {"voltage_l1": "700"}
+    assert "unit_of_meas" not in scene.components()["voltage_l1"]
+    sent = scene.say(10, reading("1-0:32.7.0", 2301, -1, 35), reading(clock, 5, 0, 7))
+    assert sent["live"] == {"voltage_l1": "230.1"}
+    assert scene.components()["voltage_l1"]["unit_of_meas"] == "V"
+    assert scene.say(20, reading("1-0:32.7.0", 700)) == {}
+
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 

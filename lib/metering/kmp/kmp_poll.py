@@ -70,21 +70,23 @@ class Conversation(AskedSeldom):
         return True
 
     def _ask(self, body):
-        """Did the answer come? `answers` is set where anything did."""
+        """Did its answer come? `answers` is set where anything did. One to the question before may come late, and
+        another then."""
         listener = self._listener
         for _ in range(_ATTEMPTS):
             told = listener.numbers_told
             yield SEND, question(body)
-            answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
-            if not answer_end(answer, len(answer)):
-                continue
-            self.answers = True
-            listener.feed(answer, 0, len(answer))
-            event = REJECTED
-            while event == REJECTED:
-                event = yield LISTEN, listener, 0, 0
-            if event == TELEGRAM or listener.numbers_told != told:
-                return True
+            for _ in range(_ATTEMPTS):
+                answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
+                if not answer_end(answer, len(answer)):
+                    break
+                self.answers = True
+                listener.feed(answer, 0, len(answer))
+                event = REJECTED
+                while event == REJECTED:
+                    event = yield LISTEN, listener, 0, 0
+                if event == TELEGRAM if body[0] == REGISTERS else listener.numbers_told != told:
+                    return True
         return False
 
 
