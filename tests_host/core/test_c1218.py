@@ -203,6 +203,11 @@ def test_tables_of_nes_meters_are_believed_of_none_but_these():
     assert not telegrams and conversation.failed["no values"] == 1 and 0x3F not in meter.services
 
 
+def test_bits_that_are_all_set_are_no_value():
+    told = list(nes_tables.readings(23, bytes.fromhex("ffffffff feffffff")))
+    assert [(obis_text(r.obis), r.value) for r in told] == [("1-0:2.8.0*255", 0xFFFFFFFE)]
+
+
 @pytest.mark.parametrize("address", ["x", "65536", "1:elevenchars", "-1"])
 def test_a_bad_address_asks_nothing(address):
     conversation, telegrams = read(C1218Meter(), address=address)

@@ -250,3 +250,27 @@ def test_any_tables_are_right_values_or_a_reason():
 
         decoder, asked = decoded(contents, change)
         assert len(asked) <= 10 and (decoder.readings or decoder.why) and len(decoder.readings) <= 32
+
+
+class Slow(C1218Meter):
+    """Answers one question a moment too late, so that it comes twice, and then that as well, as if it were another."""
+
+    slow_at = 0
+
+    def _take(self, frame, at_s):
+        self._last_mark = b""
+        n_before = len(self._answers)
+        super()._take(frame, at_s)
+        late_s = {self.slow_at: 2.04, self.slow_at + 1: 0.3}.get(self._n_heard, 0)
+        self._answers[n_before:] = [(at + late_s, *rest) for at, *rest in self._answers[n_before:]]
+
+
+def test_what_is_answered_twice_is_no_reply_to_the_next_question():
+    """Table 12, its units, has as many bytes here as table 23 has, its values."""
+    contents = C1219Contents([source._replace(grows_by=0) for source in made.USUAL], resets=False)
+    outcomes = set()
+    for slow_at in range(1, 13):
+        meter = Slow(contents=contents)
+        meter.slow_at = slow_at
+        outcomes.add(tuple(read(meter)[1]))
+    assert outcomes == {tuple(contents.expected(23, 0))}

@@ -259,7 +259,7 @@ def test_who_does_not_answer_is_asked_at_both_rates_and_ever_more_rarely():
 
 
 def test_a_number_that_comes_twice_is_not_taken_for_the_registers():
-    """Its eye wakes slowly: both questions for the number are answered, the second one behind that for the registers."""
+    """Its eye wakes slowly: both questions for the number are answered, one behind that for the registers."""
 
     class Slow(KmpMeter):
         def _answer(self, frame, at_s):

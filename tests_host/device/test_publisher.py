@@ -151,7 +151,7 @@ def test_a_number_never_becomes_a_text(device: Any) -> None:
 
 
 def test_a_value_in_another_unit_is_not_told_in_the_first(device: Any) -> None:
-    """A heat meter counts in GJ from one day on, one sends both, a list leaves the unit out: 1 kWh was 3600 kWh then."""
+    """A heat meter counts in GJ from one day on, one sends both, one leaves it out: 1 kWh was told as 3600 kWh."""
     scene = Scene(device, Meter())
     heat, flow = "6-0:1.0.0", "6-0:10.0.0"
     sent = scene.say(0, reading(heat, 1, 3, WATT_HOUR), reading(heat, 36, 5, 25), reading(flow, 603, -1, 9))

@@ -17,6 +17,7 @@ _WH = const(30)
 _W = const(27)
 _A = const(33)
 _V = const(35)
+_NONE = const(0xFFFFFFFF)  # memory that holds nothing: neither 4.3 GWh nor as many volts are measured
 # (table, offset, C of 1-0:C.D.0, D, exponent, unit code of IEC 62056-6-2, 4.3.2)
 _ROWS = (
     (23, 0, 1, 8, 0, _WH),
@@ -56,4 +57,6 @@ def readings(table, data):
     for number, at, c, d, exponent, unit in _ROWS:
         if number == table:
             value = int.from_bytes(data[at : at + 4], "little")
+            if value == _NONE:
+                continue
             yield Reading(bytes((1, 0, c, d, 0, 255)), value, exponent, unit)

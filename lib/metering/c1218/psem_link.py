@@ -42,7 +42,7 @@ class PsemLink:
         self.reply = b""
         self.why = ""
         heard = 0
-        for _ in range(attempts):
+        for attempt in range(attempts):
             yield SEND, frame
             parts = bytearray()
             expected = -1  # sequence number of the next packet, -1: the first
@@ -83,8 +83,21 @@ class PsemLink:
                     # Our own 06 comes back from a passive head: read now, it is taken out. Behind it our next request
                     # would be taken for the meter's, and that may be a password, which no capture may hold.
                     yield EXPECT, answer_end, _TURN_MS, _TURN_MS
+                    if attempt:
+                        yield from self._let_pass()
                     return True
         return False
+
+    def _let_pass(self):
+        """What was asked for twice may be answered twice, by a meter that takes the second question for another: that
+        is no reply to the next one."""
+        for _ in range(_ATTEMPTS):
+            late = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
+            if not late:
+                return
+            if found(late):
+                yield WAIT, _TURN_MS
+                yield SEND, _ACK
 
 
 def _fits(got, expected):

@@ -130,7 +130,9 @@ FD = """00 -3 - credit
 
 
 # Units of the COSEM enumeration (IEC 62056-6-2, 4.3.2) that a reading's code tells
-_CODES = " Wh=30 J=25 m³=13 m³/h=15 W=27 °C=9 K=52 bar=24 s=7 min=6 h=5 V=35 A=33 Hz=44 var=29 varh=32 VA=28 VAh=31 %=56 "
+_CODES = (
+    " Wh=30 J=25 m³=13 m³/h=15 W=27 °C=9 K=52 bar=24 s=7 min=6 h=5 V=35 A=33 Hz=44 var=29 varh=32 VA=28 VAh=31 %=56 "
+)
 
 # Unit of the counters of a meter of fixed structure: code -> power of ten and unit (EN 1434-3:1997, table 4)
 _FIXED = (

@@ -148,7 +148,8 @@ class ModbusMap:
 
     def value(self, row, data, at):
         """(value, exponent) of a row whose registers begin at data[at]; None where it says that it has none: no number,
-        and the largest number of its type, with which meters say "not known" (ABB's B series)."""
+        the largest number of its type, with which meters say "not known" (ABB's B series), and the lowest one with a
+        sign (SunSpec)."""
         kind = row[1]
         bits = 16 * _WORDS[kind]
         number = self.number_at(data, at, _WORDS[kind])
@@ -158,5 +159,5 @@ class ModbusMap:
                 found = found[0] * 10 ** found[1], 0
             return found and (found[0], found[1] + row[2])
         if kind[0] == "s":
-            return None if number == (1 << bits - 1) - 1 else (signed(number, bits), row[2])
+            return None if number + 1 >> 1 == 1 << bits - 2 else (signed(number, bits), row[2])
         return None if number == (1 << bits) - 1 else (number, row[2])

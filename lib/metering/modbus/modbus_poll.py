@@ -1,7 +1,8 @@
 """Asking a meter in Modbus RTU for the registers of its map: see metering.modbus.modbus_frame.
 
 An answer does not say which registers it tells. So whoever has got none, or a damaged one, is silent until a late one
-must have come, and drops it, before it asks again.
+must have come, and drops it, before it asks again; behind a second question as well, as both may be answered. What
+nobody has asked for is dropped.
 """
 
 from metering.compat import const
@@ -26,6 +27,11 @@ _SENTENCES = (
     "the meter does not answer: check A and B of the bus, its address, rate and parity",
     "the meter's answers came damaged, or are another meter's: check rate, parity, address and the bus's ends",
 )
+
+
+def _silence(buffer, n):
+    """For EXPECT: until there is a silence."""
+    return 0
 
 
 class Conversation:
@@ -100,8 +106,9 @@ class Conversation:
         """The event of question i's answer: NOTHING where more must be asked, REJECTED where none came that holds."""
         listener = self._listener
         first, count = known.questions[i]
-        for _ in range(_ATTEMPTS):
-            yield WAIT, silence_ms(line.baud)
+        silent_ms = silence_ms(line.baud)
+        for attempt in range(_ATTEMPTS):
+            yield EXPECT, _silence, silent_ms, silent_ms
             yield SEND, question(self._address, known.function, first, count)
             answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
             event = REJECTED
@@ -110,10 +117,13 @@ class Conversation:
                 listener.ask(i)
                 listener.feed(answer, 0, len(answer))
                 event = yield LISTEN, listener, 0, 0
-                if event != REJECTED:
-                    return event
-            yield WAIT, _LATE_MS
-            yield SWITCH, line  # drops what has come
+            if attempt or event == REJECTED:
+                yield WAIT, _LATE_MS
+                if event != REJECTED:  # so far behind the first question's answer, as both were asked, is the second's
+                    yield WAIT, _LATE_MS
+                yield SWITCH, line  # drops what has come
+            if event != REJECTED:
+                return event
         return REJECTED
 
     def _refused(self, words):
