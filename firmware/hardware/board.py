@@ -79,7 +79,8 @@ def load(path):
     led = data.get("led", {})
     led_pin = _pin(led, "pin", False)
     try:
-        rx_pin = Pin(rx, Pin.IN, _PULLS[pull])  # before the UART takes the pin over
+        # Before the UART, which from MicroPython 1.27 on leaves a pin as a reset does: on a C3 4 to 7 are JTAG's.
+        rx_pin = Pin(rx, Pin.IN, _PULLS[pull])
         parts = number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size, rx_pin
         if direction is None:
             head = Head(*parts)

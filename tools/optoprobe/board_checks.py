@@ -122,11 +122,14 @@ except OSError as error:
     answer([False, "its port does not answer (%s): check its address" % error])
 line.close()
 """
-_UART = """
+# From MicroPython 1.27 on UART() leaves RX what it is behind a reset, JTAG's on a C3's pins 4 to 7.
+_OPEN_BOARD = """
 import json, machine, time
 with open("board.json") as file:
     uart = json.load(file)["uart"]
-baud, bits, parity, stop = %r
+machine.Pin(uart["rx"], machine.Pin.IN)
+"""
+_UART = f"""{_OPEN_BOARD}baud, bits, parity, stop = %r
 line = machine.UART(
     uart["id"], baudrate=baud, bits=bits, parity=parity, stop=stop, tx=uart["tx"], rx=uart["rx"], rxbuf=1024,
 )
@@ -142,11 +145,7 @@ line.deinit()
 n = sum(1 for a, b in zip(got, pattern) if a == b)
 answer([n == len(pattern), "%%d of %%d bytes came back" %% (n, len(pattern))])
 """
-_BREAK = """
-import json, machine, time
-with open("board.json") as file:
-    uart = json.load(file)["uart"]
-line = machine.UART(uart["id"], baudrate=9600, tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
+_BREAK = f"""{_OPEN_BOARD}line = machine.UART(uart["id"], baudrate=9600, tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
 time.sleep_ms(20)
 line.read()
 line.sendbreak()
@@ -156,11 +155,7 @@ line.deinit()
 n = got.count(b"\\0")
 answer([n == len(got) and 0 < n < 3, "%d bytes came back, %d of them zeros" % (len(got), n)])
 """
-_SWITCH = f"""
-import json, machine, time
-with open("board.json") as file:
-    uart = json.load(file)["uart"]
-pins = dict(tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
+_SWITCH = f"""{_OPEN_BOARD}pins = dict(tx=uart["tx"], rx=uart["rx"], rxbuf=1024)
 line = machine.UART(uart["id"], baudrate=300, **pins)
 time.sleep_ms(20)
 line.write(b"\\x060")
