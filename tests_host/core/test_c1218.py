@@ -9,6 +9,7 @@ import random
 from decimal import Decimal
 
 import pytest
+from support.by_hand import converse
 from support.corpus import recording
 
 from metering.c1218 import nes_tables, psem_request
@@ -16,7 +17,7 @@ from metering.c1218.c1218_poll import Conversation
 from metering.c1218.c1218_values import C1218Values
 from metering.c1218.psem_frame import TOGGLE, answer_end, found, packet
 from metering.c1218.psem_link import PsemLink
-from metering.line import EXPECT, LISTEN, SEND, WAIT
+from metering.line import EXPECT, WAIT
 from metering.obis import obis_text
 from metering.register import unit_symbol
 from optoprobe.virtual.c1218_meter import QUIRKS, C1218Meter, NesContents, framed, table_reply
@@ -48,23 +49,13 @@ def read(meter, *, attempts=1, echo=False, conversation=None, **options):
 
 def scripted(conversation, replies, sent=None):
     """Drive one session by hand: replies are the answers to each EXPECT, b"" behind the last. Returns (read?, rows)."""
-    steps = conversation.read_out()
     coming = iter(replies)
-    told = {}
-    given = None
-    try:
-        while True:
-            action = steps.send(given)
-            given = None
-            if action[0] == SEND and sent is not None:
-                sent.append(bytes(action[1]))
-            elif action[0] == EXPECT:
-                given = next(coming, b"") if action[2] > TURN_MS else b""
-            elif action[0] == LISTEN:
-                given = action[1].next_event()
-                told = rows(action[1])
-    except StopIteration as stop:
-        return stop.value, told
+    has_read = converse(
+        conversation.read_out(),
+        lambda action: next(coming, b"") if action[2] > TURN_MS else b"",
+        (sent if sent is not None else []).append,
+    )
+    return has_read, rows(conversation._listener) if has_read else {}
 
 
 # --- packets ---------------------------------------------------------------------------------------------------------

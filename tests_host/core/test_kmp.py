@@ -3,7 +3,6 @@
 Right values are those of the simulated meter, which encodes by itself, and of PyKMP's codec.
 """
 
-import contextlib
 import itertools
 import os
 import random
@@ -11,12 +10,12 @@ from decimal import Decimal
 
 import pytest
 from pykmp import client, codec, messages
+from support.by_hand import converse, in_turn, pauses_of_one_that_nobody_answers
 
 from metering import protocols
 from metering.kmp import kmp_frame
 from metering.kmp.kmp_answer import WANTED, KmpAnswer
 from metering.kmp.kmp_poll import Conversation
-from metering.line import EXPECT, LISTEN, SEND, WAIT
 from metering.listener import TELEGRAM
 from metering.obis import obis_text
 from metering.register import unit_symbol
@@ -249,12 +248,7 @@ def test_who_does_not_answer_is_asked_at_both_rates_and_ever_more_rarely():
     conversation, telegrams = read(meter, attempts=3)
     assert telegrams == [] and conversation.failed["no answer"] == 3 and not conversation.answers
     assert "magnet" in conversation.explanation
-    steps = Conversation(KmpAnswer()).run()
-    action, pauses = next(steps), []
-    while len(pauses) < 6:
-        if action[0] == WAIT:
-            pauses.append(action[1] // 1000)
-        action = steps.send(b"" if action[0] != WAIT else None)
+    pauses = pauses_of_one_that_nobody_answers(Conversation(KmpAnswer()).run(), 6)
     assert pauses == [30, 120, 600, 3600, 21600, 21600]
 
 
@@ -304,20 +298,11 @@ def test_it_is_read_only():
     answers = (b"", framed(b"\x3f\x02\x00\x00\x00\x07"), framed(ONE), framed(b"\x3f\x01"))
     sent = set()
     for heard in itertools.product(answers, repeat=4):
-        listener = KmpAnswer()
-        coming = iter(heard)
-        steps = Conversation(listener).read_out()
-        action = next(steps)
-        with contextlib.suppress(StopIteration):
-            while True:
-                given = None
-                if action[0] == SEND:
-                    sent.add(kmp_frame.unstuffed(action[1], 1, len(action[1]) - 1)[1])
-                elif action[0] == EXPECT:
-                    given = next(coming)
-                elif action[0] == LISTEN:
-                    given = listener.next_event()
-                action = steps.send(given)
+        converse(
+            Conversation(KmpAnswer()).read_out(),
+            in_turn(heard),
+            lambda data: sent.add(kmp_frame.unstuffed(data, 1, len(data) - 1)[1]),
+        )
     assert sent == {0x02, 0x10}
 
 

@@ -15,6 +15,7 @@ from operator import xor
 from pathlib import Path
 
 import pytest
+from support.by_hand import pauses_of_one_that_nobody_answers
 from support.corpus import recording
 
 from metering import clock, protocols
@@ -23,7 +24,7 @@ from metering.iec62056_21 import iec_probe, lis200_poll
 from metering.iec62056_21.exchange import BREAK, command
 from metering.iec62056_21.lis200_answer import Lis200Answer, address_of_answer, refusal_of
 from metering.iec62056_21.lis200_poll import Conversation, refusal_words
-from metering.line import EXPECT, LISTEN, SEND, WAIT
+from metering.line import EXPECT, LISTEN, SEND
 from metering.listener import TELEGRAM
 from metering.registers import describe
 from optoprobe import Rejected, Telegram, capture_file, masking, sessions, transcript
@@ -372,12 +373,7 @@ def test_silence_is_told_and_asked_again_ever_more_rarely():
     meter = Lis200Meter(address="1234", needs_address=True)
     conversation, _, _ = read(meter)
     assert conversation.failed["no answer"] == 1 and not conversation.answers
-    steps = Conversation(Lis200Answer()).run()
-    action, pauses = next(steps), []
-    while len(pauses) < 6:
-        if action[0] == WAIT and action[1] > 5000:
-            pauses.append(action[1] // 1000)
-        action = steps.send(b"")
+    pauses = pauses_of_one_that_nobody_answers(Conversation(Lis200Answer()).run(), 6)
     assert pauses == [30, 120, 600, 3600, 21600, 21600]
     assert Conversation(Lis200Answer()).pause_s == 3600
 

@@ -7,9 +7,10 @@ import random
 from decimal import Decimal
 
 import pytest
+from support.by_hand import pauses_of_one_that_nobody_answers
 
-from metering.line import EXPECT, LISTEN, SEND, WAIT
-from metering.listener import NOTHING, TELEGRAM
+from metering.line import EXPECT, LISTEN, SEND
+from metering.listener import TELEGRAM
 from metering.mbus.mbus_poll import Conversation
 from metering.mbus.meter_reply import MeterReply
 from metering.obis import obis_text
@@ -168,12 +169,7 @@ def test_an_answer_with_nothing_but_status_is_a_read_out_without_values(body):
 
 
 def test_who_does_not_answer_is_asked_ever_more_rarely():
-    steps = Conversation(MeterReply()).run()
-    action, pauses = next(steps), []
-    while len(pauses) < 6:
-        if action[0] == WAIT:
-            pauses.append(action[1] // 1000)
-        action = steps.send(b"" if action[0] == EXPECT else NOTHING if action[0] == LISTEN else None)
+    pauses = pauses_of_one_that_nobody_answers(Conversation(MeterReply()).run(), 6)
     assert pauses == [30, 120, 600, 3600, 21600, 21600]
 
 

@@ -22,11 +22,11 @@ from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 from pymodbus.server import ModbusSerialServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+from support.by_hand import converse
 from support.runs import times
 
 from metering import protocols
 from metering.binary_fraction import decimal_of
-from metering.line import EXPECT, LISTEN, SEND
 from metering.modbus import modbus_frame
 from metering.modbus.modbus_answer import ModbusAnswer
 from metering.modbus.modbus_map import MapError, ModbusMap
@@ -393,28 +393,18 @@ def test_nobody_answers_and_there_is_no_map():
 @pytest.mark.parametrize("seed", range(30))
 def test_whatever_comes_only_readings_are_asked_for(seed):
     draw = random.Random(seed)
-    listener = ModbusAnswer()
-    conversation = Conversation(listener)
+    conversation = Conversation(ModbusAnswer())
     conversation.take_map(MAPS["abb_b23"])
-    steps = conversation.read_out()
-    given = None
-    asked = b""
-    try:
-        while True:
-            action = steps.send(given)
-            given = None
-            if action[0] == SEND:
-                asked = action[1]
-                assert asked[1] in (1, 2, 3, 4)
-            elif action[0] == EXPECT:
-                n = 2 * asked[5] if asked else 0
-                body = bytes((1, draw.choice((3, 3, 0x83, draw.randrange(256))), n)) + draw.randbytes(n)
-                noise = draw.randbytes(draw.randrange(256))
-                given = draw.choice((framed(body), framed(body), framed(body[:3]), noise, b""))
-            elif action[0] == LISTEN:
-                given = listener.next_event()
-    except StopIteration:
-        pass
+    asked = []
+
+    def answer(_):
+        n = 2 * asked[-1][5] if asked else 0
+        body = bytes((1, draw.choice((3, 3, 0x83, draw.randrange(256))), n)) + draw.randbytes(n)
+        noise = draw.randbytes(draw.randrange(256))
+        return draw.choice((framed(body), framed(body), framed(body[:3]), noise, b""))
+
+    converse(conversation.read_out(), answer, asked.append)
+    assert {question[1] for question in asked} <= {1, 2, 3, 4}
     assert sum(conversation.failed.values()) == conversation.failures <= 1
 
 

@@ -36,14 +36,6 @@ class Told:
         meter.poll = noting
 
 
-def newest(probe: Probe) -> dict[str, str]:
-    """The newest value of each key of the meter's messages."""
-    found: dict[str, str] = {}
-    for message in probe.of("/state") + probe.of("/live"):
-        found |= message.object()
-    return found
-
-
 @pytest.mark.parametrize(
     ("protocol", "meter", "number", "maker", "units"),
     [
@@ -65,8 +57,8 @@ def test_a_meter_comes_up_to_the_hub(
     asleep = "sleepy" in meter._quirks
     named = {"protocol": protocol, "interval_s": 60, "wake_up": asleep}
     with Probe(tmp_path, meter, named) as probe:
-        assert probe.run_until(40, done=lambda: units.keys() <= newest(probe).keys()), (probe.log, probe.diagnostics())
-        found = newest(probe)
+        assert probe.run_until(40, done=lambda: units.keys() <= probe.newest().keys()), (probe.log, probe.diagnostics())
+        found = probe.newest()
         assert units.keys() <= told.rows.keys()
         assert {key: Decimal(found[key]) for key in told.rows} == told.rows
         state = probe.of("/state")[0].topic
@@ -103,7 +95,7 @@ def test_a_meter_that_is_away_is_said_and_found_again(tmp_path: Path, protocol: 
     with Probe(tmp_path, meter, {"protocol": protocol}) as probe:
         assert probe.run_until(60, done=lambda: "does not answer" in probe.diagnostics().get("notice", "")), probe.log
         away.clear()
-        assert probe.run_until(600, done=lambda: newest(probe))
+        assert probe.run_until(600, done=lambda: probe.newest())
         probe.run_for(70)
         assert probe.diagnostics()["notice"] == "ok"
 

@@ -12,13 +12,6 @@ from optoprobe.virtual.c1218_meter import C1218Meter
 PASSWORD = "25083711049526371042"
 
 
-def newest(probe: Probe) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for message in probe.of("/state") + probe.of("/live"):
-        found |= message.object()
-    return found
-
-
 def test_a_meter_comes_up_to_the_hub(tmp_path: Path) -> None:
     meter = simulated.of("c1218").make("c1218-password", ())
     settings = simulated.of("c1218").settings(meter)
@@ -30,7 +23,7 @@ def test_a_meter_comes_up_to_the_hub(tmp_path: Path) -> None:
         for message in probe.of("/state") + probe.of("/live"):
             said = {key: Decimal(value) for key, value in message.object().items() if key in told[0]}
             assert said and any(said.items() <= rows.items() for rows in told), (said, told)
-        assert set(want) <= newest(probe).keys() and f"/{meter.number}/" in probe.of("/state")[0].topic
+        assert set(want) <= probe.newest().keys() and f"/{meter.number}/" in probe.of("/state")[0].topic
         diagnostics = probe.diagnostics()
         assert (diagnostics["protocol"], diagnostics["attempts_failed"], diagnostics["rejected"]) == ("c1218", 0, 0)
         assert meter.passwords and not any(PASSWORD in str(message) for message in probe.published)

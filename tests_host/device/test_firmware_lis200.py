@@ -22,19 +22,12 @@ ADDRESSES = {
 }  # fmt: skip
 
 
-def newest(probe: Probe) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for message in probe.of("/state") + probe.of("/live"):
-        found |= message.object()
-    return found
-
-
 def test_it_is_found_by_its_identification_and_comes_up_to_the_hub(tmp_path: Path) -> None:
     meter = Lis200Meter(reaction_ms=250)
     with Probe(tmp_path, meter, {}) as probe:
-        assert probe.run_until(90, done=lambda: WANTED.keys() <= newest(probe).keys()), (probe.log, probe.diagnostics())
+        assert probe.run_until(90, done=lambda: WANTED.keys() <= probe.newest().keys()), probe.log
         told = {ADDRESSES[address]: value for address, value, _ in meter.reads if address in ADDRESSES}
-        assert told and {key: newest(probe)[key] for key in told} == told
+        assert told and {key: probe.newest()[key] for key in told} == told
         assert probe.of("/state")[0].topic.split("/")[2] == meter.serial
         config = next(json.loads(payload) for at, payload in probe.retained.items() if meter.serial in at
                       and at.endswith("/config"))  # fmt: skip

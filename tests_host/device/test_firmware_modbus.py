@@ -23,13 +23,6 @@ def settings_in(folder: Path, meter: ModbusMeter, **more: object) -> dict[str, o
     return settings
 
 
-def newest(probe: Probe) -> dict[str, Decimal]:
-    found: dict[str, str] = {}
-    for message in probe.of("/state") + probe.of("/live"):
-        found |= message.object()
-    return {key: Decimal(value) for key, value in found.items()}
-
-
 def shown_of(rows: list[tuple[str, str, str]]) -> dict[str, Decimal]:
     return shown_of_codes([(f"{code}*255", value, unit) for code, value, unit in rows])
 
@@ -42,7 +35,7 @@ def test_a_meter_comes_up_to_the_hub(tmp_path: Path, name: str, slug: str, maker
     with Probe(tmp_path, meter, settings_in(tmp_path, meter)) as probe:
         assert probe.run_until(30, done=lambda: probe.of("/state") and probe.of("/live")), (probe.log, probe.notice())
         expected = shown_of(probe.sent[-1].expected)
-        found = newest(probe)
+        found = {key: Decimal(value) for key, value in probe.newest().items()}
         assert len(expected) == 13 and found.keys() == expected.keys()
         first = shown_of(probe.sent[0].expected)  # some change with the clock while they are asked for
         assert {key for key in found if found[key] not in (expected[key], first[key])} == set()
@@ -71,10 +64,10 @@ def test_a_transceiver_sends_while_its_pin_is_high_and_hears_while_it_is_low(tmp
 def test_what_is_damaged_or_refused_is_counted_and_told(tmp_path: Path) -> None:
     meter = simulated.of("modbus").make("modbus", ["damaged", "unknown"])
     with Probe(tmp_path, meter, settings_in(tmp_path, meter)) as probe:
-        assert probe.run_until(60, done=lambda: "register 0" in probe.notice() and newest(probe)), probe.log
+        assert probe.run_until(60, done=lambda: "register 0" in probe.notice() and probe.newest()), probe.log
         told = probe.diagnostics()
         assert told["rejected"] and told["registers_beyond_limit"] and told["held"] == 0
-        assert "voltage_l1" not in newest(probe) and "power" in newest(probe)
+        assert "voltage_l1" not in probe.newest() and "power" in probe.newest()
 
 
 @pytest.mark.parametrize(

@@ -594,6 +594,13 @@ class Probe:
         """What was published from `since_s` on under a topic that ends so."""
         return [message for message in self.published if message.topic.endswith(ending) and message.at_s >= since_s]
 
+    def newest(self) -> dict[str, str]:
+        """The newest value of each key of the meter's messages."""
+        found: dict[str, str] = {}
+        for message in self.of("/state") + self.of("/live"):
+            found |= message.object()
+        return found
+
     @property
     def sent(self) -> list[Sent]:
         return self.line.sent
