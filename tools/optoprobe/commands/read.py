@@ -15,7 +15,7 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import decoding, own_counter, register_map
+from .. import archive_rows, decoding, own_counter, register_map
 from ..sessions.dlms import asked_session
 from ..terminal import ProgressLine
 from .decode import as_lines, as_object
@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
             _say(f"{error}.")
             return 2
         with line:
+            if args.archive:
+                return archive_rows.run(args, line, _say)
             if args.objects or args.profile:
                 return asked_session.run(args, line, password, keys, _say)
             return _Session(args, line, password, keys).run()
@@ -113,13 +115,13 @@ def _line(args: argparse.Namespace) -> SerialLine:
     from ..tcp_line import TcpLine
 
     asked = behind_a_sign_on()
-    for option in ("tcp", "objects", "profile"):
+    for option, protocol in (("tcp", asked), ("objects", asked), ("profile", asked), ("archive", "lis200")):
         if getattr(args, option):
-            if args.protocol not in (decoding.AUTO, asked):
-                raise ValueError(f"--{option} and {args.protocol} do not belong together: it is for {asked} alone")
-            args.protocol = asked
-    if args.last and not args.profile:
-        raise ValueError("--last is for --profile: leave it out, or name the profile")
+            if args.protocol not in (decoding.AUTO, protocol):
+                raise ValueError(f"--{option} and {args.protocol} do not belong together: it is for {protocol} alone")
+            args.protocol = protocol
+    if args.last and not (args.profile or args.archive):
+        raise ValueError("--last is for --profile and --archive: leave it out, or name one of them")
     if not args.tcp:
         return SerialLine(args.port)
     if "mode=IEC" in args.meter_options.split():

@@ -7,6 +7,7 @@ and prints by itself; the decoder's code is not used. Whatever writes is refused
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from .iec62056_21_meter import IecMeter
@@ -20,7 +21,10 @@ QUIRKS = {
     "late": "each seventh answer is that of the question before it",
 }
 _TURNED, _LATE = 5, 7
-_NO_SUCH_VALUE, _NO_RIGHT = "0002", "0018"
+_NO_SUCH_VALUE, _NO_RIGHT, _NO_SUCH_ARCHIVE, _EMPTY = "0002", "0018", "0100", "0103"
+_TIME_FORM = "%Y-%m-%d,%H:%M:%S"
+_ARCHIVED = 60  # rows
+_COLUMNS = {"4": "1:0310 1:0311 1:0400 2:0302 4:0302 7:0310 1:0101", "3": "   m3 m3 bar "}  # addresses and units
 _OF_ALL = ("1:180", "2:190", "1:400", "3:170", "4:170")
 _OF_SMALL = (*_OF_ALL, "2:302", "4:302")
 
@@ -38,6 +42,8 @@ class _Lis200Mode(ProgrammingMode):
             self.await_command(at_s)
         elif command == "R1":
             self._read(data.removeprefix(b"\x02").decode("ascii"), at_s)
+        elif command == "R3":
+            self._read_archive(data.removeprefix(b"\x02").decode("ascii"), at_s)
         elif command == "R5":
             self._refuse(_NO_SUCH_VALUE, at_s)
         else:
@@ -73,6 +79,36 @@ class _Lis200Mode(ProgrammingMode):
         self.say_data(at_s, answer)
 
 
+    def archive(self, at_s: float) -> list[list[str]]:
+        """The hourly rows of archive 3, the oldest first."""
+        clock = next(value for (name, ((value, _), *_)) in self._rows(at_s) if name == "1:400")
+        hour = datetime.strptime(clock, _TIME_FORM).replace(minute=0, second=0)
+        rows = []
+        for k in range(_ARCHIVED):
+            begun = (hour - timedelta(hours=_ARCHIVED - 1 - k)).strftime(_TIME_FORM)
+            rows.append([str(9000 + k), str(k + 1), begun, f"{260_000 + k}.{k:03d}", f"{65_000 + k}.50", "4.201", "0"])
+        return rows
+
+    def _read_archive(self, text: str, at_s: float) -> None:
+        """`3:V.0(3;from;to;10)` and its columns' addresses (4) and units (3); one row a line, four rows a block."""
+        name, _, operand = text.removesuffix(")").partition("(")
+        archive, _, attribute = name.partition(":V.")
+        position, begin, end, _n = operand.split(";")
+        if archive != "3" or attribute not in _COLUMNS and attribute != "0" or position != "3":
+            self._refuse(_NO_SUCH_ARCHIVE, at_s)
+            return
+        self._events.append(f"R3 {name}")
+        rows = [_COLUMNS[attribute].split(" ")] if attribute in _COLUMNS else self.archive(at_s)
+        if attribute == "0":
+            rows = [row for row in rows if begin <= row[2] and (not end or row[2] <= end)]
+        if not rows:
+            self._refuse(_EMPTY, at_s)
+            return
+        lines = ["".join(f"({cell})" for cell in row) + "\r\n" for row in rows]
+        self._partial = sum(len(line) for line in lines[:4])
+        self._answer_in_parts(at_s, "".join(lines).encode())
+
+
 class Lis200Meter(IecMeter):
     """`quirks` of QUIRKS, or of IecMeter. `reads` has what it has told since the sign-on, by address.
 
@@ -92,22 +128,26 @@ class Lis200Meter(IecMeter):
         assert isinstance(self._programming_mode, _Lis200Mode)
         self._programming_mode.quirks = own
         if "damaged" in own:
-            self._talk.say_and_keep = self._damaging(self._talk.say_and_keep)
+            self._damage_some_of(self._talk)
 
     @staticmethod
-    def _damaging(say_and_keep: Any) -> Any:
-        """The same, but each fifth message has a bit turned; a repetition is right."""
-        count = 0
+    def _damage_some_of(talk: Any) -> None:
+        """Each fifth message has a bit turned; a repetition is right."""
+        say_and_keep, say, count = talk.say_and_keep, talk.say, 0
 
-        def say(at_s: float, data: bytes, *others: Any, **more: Any) -> None:
+        def keep(at_s: float, data: bytes, *others: Any, **more: Any) -> None:
             nonlocal count
             count += 1
             if count % _TURNED == 0:
-                at = data.rindex(b"(") + 1
-                data = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+                talk.say = damaged
             say_and_keep(at_s, data, *others, **more)
+            talk.say = say
 
-        return say
+        def damaged(at_s: float, data: bytes, *others: Any, **more: Any) -> None:
+            at = data.rindex(b"(") + 1
+            say(at_s, data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :], *others, **more)
+
+        talk.say_and_keep = keep
 
     def rows(self, now_s: float) -> list[Row]:
         s = int(now_s)

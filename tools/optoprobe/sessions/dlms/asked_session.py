@@ -12,7 +12,7 @@ from typing import Any
 
 from metering.dlms.asked_values import AskedValues
 
-from ... import own_counter
+from ... import archive_rows, own_counter
 from ...decoding import obis_text
 from ...serial_line import PortError, SerialLine
 from . import asked_lists
@@ -28,7 +28,9 @@ def add_arguments(parser: Any) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--objects", action="store_true", help="the list of a DLMS meter's objects, in place of readings")
     what.add_argument("--profile", metavar="OBIS", type=_obis, help="the last rows of a DLMS meter's load profile")
-    parser.add_argument("--last", metavar="N", type=_rows, help=f"how many rows of --profile ({_USUAL_ROWS})")
+    archive_rows.add_argument(what)
+    last = f"how many rows of --profile or --archive ({_USUAL_ROWS})"
+    parser.add_argument("--last", metavar="N", type=_rows, help=last)
 
 
 def _obis(text: str) -> bytes:
