@@ -168,8 +168,8 @@ class Archive:
             heard += piece
             if not piece or frame_end(heard, len(heard)):
                 break
-        plain = without_parity(heard) if self._exchange.parity else heard
-        at = plain.find(_STX) if plain else -1
+        plain = (without_parity(heard) or b"") if self._exchange.parity else heard
+        at = plain.find(_STX)
         if at < 0 or max(plain) > 0x7F or not frame_end(plain, len(plain)) or block_check(plain[at + 1 :]):
             return b""
         return plain[at:]
