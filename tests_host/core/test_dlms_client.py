@@ -114,6 +114,59 @@ def test_what_was_refused_is_asked_again_after_a_day_and_scales_are_another_mete
     assert asked.listener.meter_id() == "99999999" and asked.meter.requests - n == 1 + 2 * 13 + 13 + 1
 
 
+class Changing(AskedDlmsMeter):
+    """Counts in tenths of what it counted in before, from one moment on; of a dead phase it tells nothing."""
+
+    is_finer = is_dead = False
+
+    def _rows(self, at_s):
+        finer = self.is_finer
+        return [(obis, n * 10 if finer else n, scaler - finer, unit) for obis, n, scaler, unit in super()._rows(at_s)]
+
+    def _objects(self, at_s):
+        found = super()._objects(at_s)
+        if self.is_dead:
+            found["1-0:52.7.0*255"][1][2] = b"\x00"
+        return found
+
+
+@pytest.mark.parametrize("nameless", [False, True])
+@pytest.mark.parametrize("options", ["", "obis_job=1.0.1.8.0.255:2,1.0.32.7.0.255:2"])
+def test_another_scale_is_heard_of_within_the_hour_and_at_once_where_the_meter_tells_no_number(nameless, options):
+    asked = Asked(Changing(), options)
+    if nameless:
+        asked.meter._get = lambda item, at_s: (
+            b"\x01\x03" if item[:2] == b"\x00\x01" else AskedDlmsMeter._get(asked.meter, item, at_s)
+        )
+    assert asked.read()
+    asked.meter.is_finer = True
+    if not nameless:
+        asked.conversation._wanted.rest(3600)
+    asked.bench.wait(1000)
+    assert asked.read()
+    told = shown(asked.meter.read)
+    assert len(asked.telegrams) == 1 and asked.telegrams[0].items() <= told.items()
+    assert len(asked.telegrams[0]) == (2 if options else 13) and told["1-0:32.7.0*255"][-3] == "."
+
+
+@pytest.mark.parametrize("options", ["", "obis_job=1.0.1.8.0.255:2,1.0.52.7.0.255:2"])
+def test_a_register_that_holds_nothing_now_is_asked_for_again(options):
+    asked = Asked(Changing(), options)
+    for asked.meter.is_dead in (False, True, False):
+        assert asked.read() and ("1-0:52.7.0*255" in asked.telegrams[0]) is not asked.meter.is_dead
+        asked.bench.wait(1000)
+
+
+def test_who_refuses_all_is_asked_again_after_an_hour():
+    asked = Asked(meter := AskedDlmsMeter())
+    meter._get = lambda item, at_s: b"\x01\x01" if item[:2] == b"\x00\x03" else AskedDlmsMeter._get(meter, item, at_s)
+    assert not asked.read() and asked.reason == "nothing readable"
+    del meter._get
+    assert not asked.read()
+    asked.conversation._wanted.rest(3600)
+    assert asked.read() and asked.telegrams == [shown(meter.read)]
+
+
 def test_a_password_is_given_and_a_wrong_one_once_then_not_for_hours():
     asked = Asked(AskedDlmsMeter(password=PASSWORD), password=PASSWORD)
     assert asked.read() and asked.telegrams == [shown(asked.meter.read)]

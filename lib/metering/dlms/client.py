@@ -3,12 +3,13 @@
     SNRM, AARQ          the link, the association; a password goes with it where one is set
     HLS                 where the owner asks for it: metering.dlms.high, which is not loaded else
     GET 42.0.0, 96.1.0  who the meter is
-    GET clock           and for each register: scaler and unit once (attribute 3), then its value (attribute 2)
+    GET clock           and for each register: scaler and unit (attribute 3) once an hour, then its value (attribute 2)
     DISC                whatever has happened
 
 Reads alone: what is said is made by metering.dlms.association and xdlms, which cannot write.
 
-    a register is refused                 not asked for again for a day
+    a register is refused                 not asked for again for a day; all of them: for an hour, it may be busy
+    a register holds nothing now          asked for again the next time
     the password or a key is refused      not tried again for four hours, then for a day each time, as meters lock
     no verdict on it came, twice          the same
     the link is lost                      what was read stays, a new attempt after a pause that grows to five minutes
@@ -56,19 +57,14 @@ _PAUSES_S = (5, 10, 20, 40, 80, 160, 300)
 _PASSWORD_PAUSE_S = const(14400)
 _LONG_PASSWORD_PAUSE_S = const(86400)
 _REFUSAL_S = const(86400)
+_HOUR_S = const(3600)  # a meter may be set anew: what is no counter would be told ten times too high till then
 _TIMEOUT_MS = const(2500)
 _RETRIES = const(2)
 
 _REASONS = (
-    "no answer",
-    "no identification",
-    "no mode E",
-    "bad read-out",
-    "association refused",
-    "password refused",
-    "bad data",
-    "nothing readable",
-)
+    "no answer", "no identification", "no mode E", "bad read-out", "association refused", "password refused",
+    "bad data", "nothing readable",
+)  # fmt: skip
 _SENTENCES = (
     "the meter does not answer in HDLC: turn the head until its transmitter faces the meter's receiver; many meters "
     "want their own address, or mode=IEC (meter_options)",
@@ -97,7 +93,8 @@ class Wanted:
         self.has_clock = True  # that it tells
         self.is_kept = False  # over a restart, which of them are refused
         self.told = ""  # a sentence on the last that is not to be had, though it is wanted by name, or answers oddly
-        self._refusal_s = _REFUSAL_S  # how long the refused ones rest yet
+        self.refusal_s = _REFUSAL_S  # how long the refused ones rest yet,
+        self._scales_s = _HOUR_S  # and how long the scales are believed
 
     def code(self, k):
         """The six bytes of register `k`."""
@@ -107,15 +104,25 @@ class Wanted:
 
     def rest(self, seconds):
         """So long nothing is asked."""
-        self._refusal_s -= seconds
-        if self._refusal_s <= 0:
-            self._refusal_s = _REFUSAL_S
+        self._scales_s -= seconds
+        if self._scales_s <= 0:
+            self._scales_s = _HOUR_S
+            self.forget(_SCALED)
+        self.refusal_s -= seconds
+        if self.refusal_s <= 0:
+            self.refusal_s = _REFUSAL_S
             self.has_clock = True
             self.is_kept = False
             self.told = ""
-            for k in range(self.n):
-                if self.states[k] == _REFUSED:
-                    self.states[k] = _UNKNOWN
+            self.forget(_REFUSED)
+
+    def forget(self, state):
+        """What is known to be _SCALED, or _REFUSED, is not any more."""
+        if state == _SCALED:
+            self.kinds = bytearray(len(self.kinds))
+        for k in range(self.n):
+            if self.states[k] == state:
+                self.states[k] = _UNKNOWN
 
 
 class Conversation:
@@ -221,8 +228,6 @@ class Conversation:
     def is_resting(self):
         """Is the meter left alone for hours, as it has refused the password?"""
         return self._password_rests_s > 0
-
-    # -- for ever
 
     def run(self):
         """Generator of line actions, without end."""
@@ -368,6 +373,8 @@ class Conversation:
             self._number = self._naming = b""
             self._detail = "another meter is there"
             return "bad data"
+        if not number:  # it may be another meter each time
+            self._wanted.forget(_SCALED)
         if number != self._number:
             self._number = number
             self._wanted = wanted = Wanted(self._wanted.jobs, self._wanted.memory)
@@ -396,6 +403,7 @@ class Conversation:
             else:
                 n_read += 1
         if not n_read:
+            wanted.refusal_s = min(wanted.refusal_s, _HOUR_S)
             return "nothing readable"
         if wanted.memory and not wanted.is_kept:
             from metering.dlms.meter_memory import keep_refused
@@ -433,7 +441,7 @@ class Conversation:
             return result
         value = getter.number()
         if value is None:
-            return _ODD
+            return _LATER if getter.is_nothing() else _ODD
         unit = wanted.units[k]
         self._listener.note(Reading(code, value, signed(wanted.exponents[k], 8), None if unit == _NO_UNIT else unit))
         return 0

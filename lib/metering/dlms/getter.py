@@ -28,6 +28,10 @@ class Getter:
         data, at = self.data, self.at
         return integer(data, at) if self.end - at == 1 + size_of(data[at]) else None
 
+    def is_nothing(self):
+        """Is it what a register holds that has no value now, null-data?"""
+        return not self.data[self.at]
+
     def is_scale(self):
         """Is it a scaler, of a power that a meter may have, and a unit?"""
         data, at = self.data, self.at

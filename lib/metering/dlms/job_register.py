@@ -37,7 +37,7 @@ def read(getter, wanted, k, listener):
         return 0
     value = getter.text()
     if not value:
-        return _ODD
+        return _LATER if getter.is_nothing() else _ODD
     listener.note(Reading(code, value))
     return 0
 
