@@ -301,6 +301,10 @@ def test_another_meters_conversation_is_not_taken_and_damage_is_told():
     found = told(good + f"< {frame(b'7-2:302.2(1*m3)').hex()}\n< 0\n< {frame(b'7-4:302.2(1*m3)')[:-1].hex()}00\n")
     assert [type(event) for event in found] == [Rejected, Rejected, Telegram]
     assert {event.reason for event in found[:2]} == {"bad line", "checksum"}
+    rows = frame(b"(1)(2026-11-29,12:00:00)(5.5)\r\n" * 20)
+    asked = f"> {command(b'R3', b'3:V.0(3;;;10)').hex()}\n< {rows.hex()}\n> 06\n< {rows.hex()}\n> 0142300371\n"
+    left_out, telegram = told(good + f"< {frame(b'7-4:302.2(1*m3)').hex()}\n" + asked)
+    assert left_out.reason == "left out" and "3:V.0" in left_out.detail and len(telegram.readings) == 1
     refused, telegram = told(good + f"< {frame(b'(#0018)').hex()}\n< {frame(b'7-4:302.2(1*m3)').hex()}\n")
     assert (refused.reason, refused.detail) == ("refused", "error 18: no right to read it")
     assert len(telegram.readings) == 1

@@ -15,6 +15,7 @@ from ..decoding import Rejected, Telegram
 from ..transcript import Burst
 
 _NAME = "lis200"
+_ARCHIVE = re.compile(rb"\x01R[13]\x02([0-9]{1,2}:V\.[0-9A-F])\(")
 _REFUSAL = re.compile(rb"\x02[^(]{0,16}\(#0*(\d{1,4})\)\x03")
 
 
@@ -28,16 +29,23 @@ def decode(
     nothing.
     """
     said = bytearray()
-    damaged = []  # and what was refused
+    damaged = []  # and what was refused, or is left out
+    archive = b""  # the one whose rows come, block by block
     for burst in bursts:
         if burst.damage:
             damaged.append(Rejected(len(said), "bad line", burst.damage, protocol=_NAME))
+        if burst.to_meter and len(burst.data) > 1:  # no ACK, no NAK
+            asked = _ARCHIVE.search(bytes(byte & 0x7F for byte in burst.data))
+            archive = asked[1] if asked else b""
+            if asked:
+                words = f"rows of {archive.decode()}: optoprobe read --archive lists an archive"
+                damaged.append(Rejected(len(said), "left out", words, protocol=_NAME))
         if not burst.to_meter:
             plain = bytes(byte & 0x7F for byte in burst.data)
             for found in _REFUSAL.finditer(plain):
                 words = refusal_words(found[1].decode())
                 damaged.append(Rejected(len(said) + found.start(), "refused", words, protocol=_NAME))
-            said += burst.data
+            said += bytes(len(burst.data)) if archive else burst.data
     if any(is_corrector(said[at : at + 8]) for at, byte in enumerate(said) if byte in b"/\xaf"):
         yield from damaged
         yield from decoding.decode(said, _NAME)
