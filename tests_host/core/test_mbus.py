@@ -242,7 +242,13 @@ def test_variable_length(vif: str, data: bytes, value: str | None) -> None:
         (WATER, "93 3E", "volume, at base conditions"),
         (GAS, "3B", "volume flow"),
         (0, "13", "volume"),
-        (2, "03", "energy"),
+        (2, "03", "1-0:1.8.0*255"),
+        (2, "83 3C", "1-0:2.8.0*255"),
+        (2, "83 3B", "energy, forward"),
+        (2, "2B", "power"),
+        (13, "06", "6-0:1.0.0*255"),
+        (13, "86 3C", "5-0:1.0.0*255"),
+        (HEAT, "86 3C", "energy, backward"),
     ],
 )
 def test_codes_by_the_medium(medium: int, vif: str, code: str) -> None:

@@ -144,15 +144,16 @@ _MILLIKELVIN = 0x38
 _HEAT_COST = 0x39
 
 # Medium of the header -> value group A of the code (EN 13757-3:2018 table 13, IEC 62056-6-1 table 5)
-_GROUPS = " 3=7 4=6 6=9 7=8 10=5 11=5 12=6 13=6 21=9 22=8 "
-# A.quantity's first word and unit -> C (IEC 62056-6-1, tables 24, 27 and 28); D is 0: the current value
+_GROUPS = " 2=1 3=7 4=6 6=9 7=8 10=5 11=5 12=6 13=6 21=9 22=8 "
+# A.quantity's name and unit -> C of the code, /D where that is not 0 (IEC 62056-6-1, tables 14, 24, 27 and 28). Forward
+# and backward energy of electricity, and cooling as backward energy: as several drivers of wmbusmeters name them.
 _CODES_OF = (
     " 6.energy.Wh=1 6.energy.J=1 6.volume.m³=2 6.power.W=8 6.volume_flow.m³/h=9 6.flow_temperature.°C=10"
-    " 6.return_temperature.°C=11 6.temperature_difference.K=12 8.volume.m³=1 8.volume_flow.m³/h=2 7.volume.m³=3 "
+    " 6.return_temperature.°C=11 6.temperature_difference.K=12 8.volume.m³=1 8.volume_flow.m³/h=2 7.volume.m³=3"
+    " 7.volume,_at_base_conditions.m³=3/2 1.energy.Wh=1/8 1.energy,_backward.Wh=2/8 "
 )
 _SAME_AS = " 5=6 9=8 "  # cooling's codes are heat's, warm water's are cold water's
-_GAS = const(3)
-_AT_BASE_CONDITIONS = ", at base conditions"
+_HEAT_AND_COOLING = const(13)
 
 FUNCTIONS = ("instantaneous", "maximum", "minimum", "error")
 
@@ -194,17 +195,16 @@ def unit_code(unit):
 
 def obis_of(medium, name, unit, tariff, qualified=""):
     """The code of a current value of the main meter, None where the standard gives it none. E is the tariff.
-
-    `qualified`: what VIFEs add to the name. Of a gas volume, D is 2 at base conditions.
-    """
+    `qualified`: what VIFEs add to the name."""
     group = lookup(_GROUPS, medium)
-    if qualified:
-        is_base = qualified == _AT_BASE_CONDITIONS and medium == _GAS and name == "volume" and unit == "m³"
-        return b"\x07\x00\x03\x02\x00\xff" if is_base and not tariff else None
+    if medium == _HEAT_AND_COOLING and name + qualified == "energy, backward":
+        group = "5"
+        qualified = ""
     if group is None or not unit or tariff > 9 or tariff and name not in ("energy", "volume"):
         return None
-    c = lookup(_CODES_OF, "%s.%s.%s" % (lookup(_SAME_AS, group) or group, name.replace(" ", "_"), unit))
-    return bytes((int(group), 0, int(c), 0, tariff, 255)) if c else None
+    named = (name + qualified).replace(" ", "_")
+    c, _, d = (lookup(_CODES_OF, "%s.%s.%s" % (lookup(_SAME_AS, group) or group, named, unit)) or "").partition("/")
+    return bytes((int(group), 0, int(c), int(d or 0), tariff, 255)) if c else None
 
 
 def maker_letters(code):
