@@ -93,6 +93,7 @@ async def _run(why):
         opened.scan()
     except OSError as error:
         print("optoprobe: set-up: there is no access point (%s): use this port" % error)
+        opened.close()  # it may be open, with no page in it
         opened = None
     if why == NO_WIFI:  # what optoprobe flash waits for comes last
         print("optoprobe: settings: no Wi-Fi is set, so nothing is published: " + _WIFI_CURE)

@@ -30,6 +30,7 @@ class SetupTrial(WifiTrial):
         self.values = values
         self.error = NoWifi()
         self.time_sync = None  # as of a mailbox, for the dates of certificates
+        self._tls_sockets = None
         self._client_id = network.probe_id.encode()
         if values["mqtt_host"]:
             self.when_joined = self._ask_broker
@@ -37,7 +38,17 @@ class SetupTrial(WifiTrial):
             self.when_joined = self._be_content
 
     def begin(self):
-        self.start(_TLS_STACK_BYTES if self.values["mqtt_tls_ca"] else 0)
+        if not self.values["mqtt_tls_ca"]:
+            self.start()
+            return
+        try:
+            from firmware.mqtt.tls_sockets import TlsSockets  # an import takes more stack than a thread has
+        except MemoryError as error:
+            self.error = error
+            self.is_done = True
+            return
+        self._tls_sockets = TlsSockets
+        self.start(_TLS_STACK_BYTES)
 
     def _be_content(self):
         self.error = None
@@ -48,9 +59,7 @@ class SetupTrial(WifiTrial):
         sockets = None
         try:
             if values["mqtt_tls_ca"]:
-                from firmware.mqtt.tls_sockets import TlsSockets
-
-                sockets = TlsSockets(values, self, _TIMEOUT_S)
+                sockets = self._tls_sockets(values, self, _TIMEOUT_S)
             else:
                 sockets = MqttSockets(_TIMEOUT_S)
             umqtt.socket = sockets  # type: ignore[attr-defined]

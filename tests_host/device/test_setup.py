@@ -299,6 +299,25 @@ def test_a_driver_that_opens_no_access_point_is_an_oserror(device: Any, monkeypa
     access_point.close_access_point()
 
 
+def test_a_trials_code_is_loaded_before_its_thread(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a chip an import takes more stack than a thread has."""
+    simple = SimpleNamespace(MQTTClient=None, MQTTException=type("MQTTException", (Exception,), {}))
+    umqtt, tls = SimpleNamespace(simple=simple), SimpleNamespace()
+    for name, module in {"network": Radio(), "umqtt": umqtt, "umqtt.simple": simple, "tls": tls}.items():
+        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+    for name in ("firmware.mqtt.tls_sockets", "firmware.setup.setup_trial"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    trial = importlib.import_module("firmware.setup.setup_trial")
+    loaded: list[tuple[int, bool]] = []
+    monkeypatch.setattr(
+        trial.WifiTrial, "start", lambda _, more=0: loaded.append((more, "firmware.mqtt.tls_sockets" in sys.modules))
+    )
+    values = {"wifi_ssid": "home", "wifi_password": "", "mqtt_host": "broker", "mqtt_tls_ca": ""}
+    for ca in ("", "ca.der"):
+        trial.SetupTrial(SimpleNamespace(probe_id="cellar"), None, values | {"mqtt_tls_ca": ca}).begin()
+    assert loaded == [(0, False), (8192, True)]
+
+
 @pytest.mark.parametrize("refuses", [OSError, RuntimeError, None])
 def test_an_access_point_that_cannot_be_set_before_it_is_on_is_set_then(
     device: Any, monkeypatch: pytest.MonkeyPatch, refuses: type[Exception] | None
