@@ -4,9 +4,13 @@ No recording of a meter is public: the questions are held against an independent
 """
 
 import json
+import random
 
 import pytest
+from support.runs import times
 
+from metering.iec62056_21.exchange import block_check
+from metering.line import EXPECT
 from optoprobe import cli
 from optoprobe.archive_rows import Archive
 from optoprobe.virtual.conversation_bench import Bench
@@ -81,6 +85,27 @@ def test_a_torn_row_is_no_row():
 
     archive, _, bench = read(meter=Torn())
     assert "other columns" in archive.why and archive.rows == [] and bench.sent[-1] == b"\x01B0\x03q"
+
+
+def test_a_hostile_meter_makes_no_exception():
+    """Frames that hold their check, and say anything."""
+    draw = random.Random(3)
+    said = [b"", b"(#0103)", b"(1)(2)\r\n", b"(1:0400)(2)", b"(0001-01-01,00:00:00)", b"(2026-11-29,12:00:00)(1)"]
+    for _ in range(times(300)):
+        archive = Archive(3, draw.choice((1, 1000)))
+        steps, answer, n = archive.read_out(), None, 0
+        try:
+            while n < 3000:
+                n += 1
+                action = steps.send(answer)
+                answer = b""
+                if action[0] == EXPECT:
+                    begin = draw.choice((b"\x02", b"\x02", b"\x01P0\x02"))
+                    body = begin + draw.choice(said) + draw.choice((b"\x03", b"\x04"))
+                    whole = b"/Els6EK270\r\n" if n < 5 else body + bytes((block_check(body[1:]),))
+                    answer = whole[: action[1](whole, len(whole)) or len(whole)]
+        except StopIteration:
+            assert archive.why or archive.rows == [] or all(len(row) == len(archive.columns) for row in archive.rows)
 
 
 @pytest.mark.parametrize(

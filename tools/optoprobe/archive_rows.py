@@ -11,6 +11,7 @@ known: it is asked for as if they were of hours, then of days, then of months. R
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import time
@@ -26,7 +27,7 @@ from metering.iec62056_21.lis200_answer import address_of_answer, refusal_of
 from metering.iec62056_21.lis200_poll import refusal_words
 from metering.line import EXPECT
 
-from .serial_line import SerialLine
+from .serial_line import PortError, SerialLine
 
 MOST_ROWS = 1000
 _USUAL_ROWS = 10
@@ -108,17 +109,17 @@ class Archive:
         units = _cells((yield from self._ask("R3", f"{self._number}:V.3({_TIME_AT};;;10)")))
         if not addresses or len(addresses) != len(units):
             raise _Unclear("the meter's columns have another form")
-        known = [address_of_answer(f"{address}(".encode()) for address in addresses]
+        known = [address_of_answer(f"{address.lstrip('0')}(".encode()) for address in addresses]
         self.columns = list(zip(known, units, strict=True))
         at = known.index(_CLOCK) if _CLOCK in known else min(_TIME_AT, len(known)) - 1
-        (printed,) = _cells((yield from self._ask("R1", "1:0400.0(1)"))) or [""]
+        printed = _cells((yield from self._ask("R1", "1:0400.0(1)")))
         try:
-            now = datetime.strptime(printed, _TIME_FORM)
-        except ValueError as error:
+            now = datetime.strptime("".join(printed), _TIME_FORM)
+            begins = [(now - timedelta(hours=hours * self._last)).strftime(_TIME_FORM) for hours in _SPANS_H]
+        except (ValueError, OverflowError) as error:
             raise _Unclear("the meter's clock has another form") from error
-        for hours in _SPANS_H:
+        for begin in begins:
             try:
-                begin = (now - timedelta(hours=hours * self._last)).strftime(_TIME_FORM)
                 text = yield from self._ask("R3", f"{self._number}:V.0({at + 1};{begin};;10)")
             except _Refused as refused:
                 if str(refused) not in _NONE_THERE:
@@ -183,11 +184,17 @@ def run(args: argparse.Namespace, line: SerialLine, say: Callable[[str], None]) 
     """The exit code; `say` tells a sentence. Raises PortError."""
     archive = Archive(args.archive, args.last or _USUAL_ROWS, args.address, args.wake_up)
     until_s = time.monotonic() + args.timeout if args.timeout else float("inf")
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            time.sleep(_PAUSE_S)
-        if line.drive(archive.read_out(), lambda _listener: None) or time.monotonic() > until_s:
-            break
+    try:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE_S)
+            if line.drive(archive.read_out(), lambda _listener: None) or time.monotonic() > until_s:
+                break
+    except BaseException:
+        if line.asked:
+            with contextlib.suppress(PortError):
+                line.send(BREAK)
+        raise
     if archive.why:
         say(f"{archive.why}.")
         return 1
