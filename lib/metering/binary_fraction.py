@@ -7,6 +7,15 @@ n whose nearest one rounds to the same bits again. Nine are always enough for 32
 from metering.compat import const
 
 _SINGLE = const(32)
+_MOST_PLACES = const(18)  # behind the last digit, or before it: what has more is no meter's value
+
+
+def value_of(bits, width=_SINGLE):
+    """As decimal_of(), and known to its last digit: the power of ten is 0 or less. None too for what no meter means."""
+    found = decimal_of(bits, width)
+    if found is None or abs(found[1]) > _MOST_PLACES:
+        return None
+    return (found[0] * 10 ** found[1], 0) if found[1] > 0 else found
 
 
 def decimal_of(bits, width=_SINGLE):

@@ -251,10 +251,21 @@ def test_what_a_meter_refuses_is_told_in_words_and_what_was_read_stays(answers, 
 def test_a_question_without_an_answer_and_a_type_that_is_no_reading_are_counted():
     wire = household()
     wire.say(True, xdlms.get(0xC2, 3, POWER, 2))
-    wire.ask(xdlms.get(0xC1, 3, ENERGY, 2), b"\xc4\x01\xc1\x00" + enc.float32(1.5))
+    wire.ask(xdlms.get(0xC1, 3, ENERGY, 2), b"\xc4\x01\xc1\x00\x04\x08\x55")  # a bit string
     events = wire.events()
     assert ("no answer", "1-0:16.7.0*255 attribute 2 was not answered") in reasons(events)
-    assert ("data", "1-0:1.8.0*255 attribute 2: data of type 0x17 are no reading") in reasons(events)
+    assert ("data", "1-0:1.8.0*255 attribute 2: data of type 0x04 are no reading") in reasons(events)
+
+
+@pytest.mark.parametrize("number", ["173f800000", "183ff0000000000000"])
+def test_a_binary_fraction_is_read_exactly(number):
+    wire = Wire()
+    wire.get((3, ENERGY, 3))
+    for value in (number, "17" + "42f6e979", "177fc00000"):  # 1, 123.456, no number
+        wire.ask(xdlms.get(0xC1, 3, ENERGY, 2), b"\xc4\x01\xc1\x00" + bytes.fromhex(value))
+    events = wire.events()
+    assert rows(events) == [("1-0:1.8.0*255", value, "Wh") for value in ("0.01", "1.23456")]
+    assert ("data", "1-0:1.8.0*255 attribute 2: a binary fraction that is no value") in reasons(events)
 
 
 def test_a_damaged_frame_is_counted_and_gives_no_other_value():

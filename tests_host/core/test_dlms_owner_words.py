@@ -27,8 +27,9 @@ class Rich(AskedDlmsMeter):
         )
         found["0-0:96.14.0*255"] = (1, {2: enc.octets(b"T2")})
         found["0-0:96.7.0*255"] = (1, {2: enc.number(enc.UINT16, 7)})
+        found["0-0:96.8.0*255"] = (1, {2: enc.float32(1.5)})
         found["1-0:9.9.9*255"] = (3, {2: enc.number(enc.UINT16, 7), 3: enc.octets(b"x")})
-        found["1-0:9.9.8*255"] = (1, {2: enc.float32(1.5)})
+        found["1-0:9.9.8*255"] = (1, {2: b"\x04\x08\x55"})
         return found
 
     def _get(self, item, at_s):
@@ -53,6 +54,7 @@ JOBS = {
     "1.0.1.4.0.255:3": ("2220", 27),
     "0.0.96.14.0.255:2": ("5432", None),
     "0.0.96.7.0.255:2": ("7", None),
+    "0.0.96.8.0.255:2": ("1.5", None),
 }
 
 

@@ -59,7 +59,7 @@ def answers(options, sign_on, quirks, draw, demands=None):
 
 @pytest.mark.parametrize(
     ("options", "sign_on", "quirks"),
-    [("-", False, ("segments", "blocks")), ("mode=IEC", True, ("double", "odd")), ("type=SN", False, ())],
+    [("-", False, ("segments", "blocks")), ("mode=IEC", True, ("double", "floats")), ("type=SN", False, ())],
 )
 def test_both_runtimes_say_and_read_the_same(tmp_path, core, options, sign_on, quirks):
     came = answers(options.strip("-"), sign_on, quirks, random.Random(18))

@@ -25,7 +25,6 @@ _NAMEPLATE_ELECTRIC = const(2)
 # NI_FORMAT -> bytes of a number; 0 is FLOAT64, 1 FLOAT32, 2 and 3 characters
 _SIZES = bytes((8, 4, 12, 6, 4, 6, 4, 3, 4, 5, 6, 8, 8, 21))
 _FLOATS = (0, 1)
-_MOST_PLACES = const(18)  # behind the last digit of a binary fraction, or before it: what has more is no energy
 _CHARACTERS = (2, 3, 13)
 _BCD = (5, 6, 12)
 _FOUR_DECIMALS = const(4)
@@ -77,12 +76,9 @@ def number_at(data, at, form, is_big, has_twos_complement):
         return value, 0
     value = int.from_bytes(raw, "big" if is_big else "little")
     if form in _FLOATS:
-        from metering.binary_fraction import decimal_of  # 2 KB, for who sends such
+        from metering.binary_fraction import value_of  # 2 KB, for who sends such
 
-        found = decimal_of(value, 8 * len(raw))
-        if found is None or abs(found[1]) > _MOST_PLACES:
-            return None
-        return (found[0] * 10 ** found[1], 0) if found[1] > 0 else found
+        return value_of(value, 8 * len(raw))
     if value >> (8 * len(raw) - 1):
         if not has_twos_complement:
             return None

@@ -439,11 +439,11 @@ class Conversation:
         result = yield from getter.get(_REGISTER, code, _VALUE)
         if result:
             return result
-        value = getter.number()
+        value, exponent = getter.value(), signed(wanted.exponents[k], 8) + getter.exponent
         if value is None:
             return _LATER if getter.is_nothing() else _ODD
         unit = wanted.units[k]
-        self._listener.note(Reading(code, value, signed(wanted.exponents[k], 8), None if unit == _NO_UNIT else unit))
+        self._listener.note(Reading(code, value, exponent, None if unit == _NO_UNIT else unit))
         return 0
 
 

@@ -11,6 +11,7 @@ OTHER = const(250)  # other reason
 _HIGHEST_POWER = const(9)  # of a scaler: giga, nano
 _MOST_BLOCKS = const(64)
 _DATE_TIME = const(0x19)
+_NOTHING = b"\x00\x17\x18"
 
 
 class Getter:
@@ -21,7 +22,7 @@ class Getter:
         self._answer = Answer()
         self._invoke = 0
         self.data = b""
-        self.at = self.end = 0
+        self.at = self.end = self.exponent = 0
 
     def number(self):
         """The integer got last, None for anything else."""
@@ -29,8 +30,20 @@ class Getter:
         return integer(data, at) if self.end - at == 1 + size_of(data[at]) else None
 
     def is_nothing(self):
-        """Is it what a register holds that has no value now, null-data?"""
-        return not self.data[self.at]
+        """Is it what a register holds that has no value now, null-data or a fraction that is no number?"""
+        return self.data[self.at] in _NOTHING
+
+    def value(self):
+        """The number got last, without its power of ten (`exponent`), which only a binary fraction has; None for
+        anything else.
+        """
+        self.exponent = 0
+        value = self.number()
+        if value is None:
+            from metering.dlms.fraction import fraction
+
+            value = fraction(self)
+        return value
 
     def is_scale(self):
         """Is it a scaler, of a power that a meter may have, and a unit?"""

@@ -30,10 +30,10 @@ def read(getter, wanted, k, listener):
     result = yield from getter.get(wanted.kinds[k], code, attribute)
     if result:
         return result
-    value = getter.number()
+    value, exponent = getter.value(), signed(wanted.exponents[k], 8) + getter.exponent
     if value is not None:
         unit = wanted.units[k]
-        listener.note(Reading(code, value, signed(wanted.exponents[k], 8), None if unit == _NO_UNIT else unit))
+        listener.note(Reading(code, value, exponent, None if unit == _NO_UNIT else unit))
         return 0
     value = getter.text()
     if not value:

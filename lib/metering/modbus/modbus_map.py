@@ -18,7 +18,7 @@ A map is JSON, an object of
 What only adjoins is asked for at once: between two registers a meter may have none, and refuse the question.
 """
 
-from metering.binary_fraction import decimal_of
+from metering.binary_fraction import value_of
 from metering.compat import const, signed
 from metering.line import Line
 from metering.modbus.modbus_frame import MOST_REGISTERS, READ_COILS, READ_HOLDING, READ_INPUT
@@ -154,9 +154,7 @@ class ModbusMap:
         bits = 16 * _WORDS[kind]
         number = self.number_at(data, at, _WORDS[kind])
         if kind == "f32":
-            found = decimal_of(number)
-            if found and found[1] > 0:  # a round number is known to its last digit too
-                found = found[0] * 10 ** found[1], 0
+            found = value_of(number)
             return found and (found[0], found[1] + row[2])
         if kind[0] == "s":
             return None if number + 1 >> 1 == 1 << bits - 2 else (signed(number, bits), row[2])

@@ -29,7 +29,8 @@ QUIRKS = {
     "no_confirm": "mode E begins without the meter's confirmation",
     "read_out": "behind the acknowledge of mode E it reads out by itself",
     "nameless": "it has no number, but a logical device name",
-    "odd": "its voltages are floating point numbers",
+    "floats": "its voltages are binary fractions of 32 bits",
+    "odd": "its voltages are bit strings",
 }
 _RATE = "5"  # 9600
 _SIGN_ON = Line(300, 7, "E")

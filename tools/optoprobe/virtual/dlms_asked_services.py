@@ -306,8 +306,10 @@ class AskedServices:
             found["0-0:96.1.0*255"] = (1, {2: enc.octets(self.number.encode())})
         for obis, count, scaler, unit in self._rows(at_s):
             value = enc.number(enc.UINT32, count)
+            if "floats" in self.quirks and unit == 35:
+                value, scaler = enc.float32(count / 10), 0
             if "odd" in self.quirks and unit == 35:
-                value = enc.float32(count / 10)
+                value = b"\x04\x08\x55"  # a bit string
             found[obis] = (3, {2: value, 3: enc.scaler_unit(scaler, unit)})
         if self.firmware:
             found["1-0:0.2.0*255"] = (1, {2: enc.octets(self.firmware.encode())})

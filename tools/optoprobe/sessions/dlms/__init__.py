@@ -274,7 +274,7 @@ class _Session:
             self.reject("no answer", self._what(self._asked) + " was not answered")
         self._asked = None
         self._owed = {}
-        counts: list[tuple[int, bytes, values.Value]] = []
+        counts: list[tuple[int, bytes, values.Value, int]] = []
         scales: dict[bytes, tuple[int, int]] = {}
         meter_ids: dict[bytes, str] = {}
         timestamp = None
@@ -285,8 +285,8 @@ class _Session:
             (class_id, obis, attribute), is_named = self._named(key)
             try:
                 if attribute == 2 and class_id in (values.DATA, _REGISTER, _EXTENDED, _DEMAND):
-                    value = values.value(data)
-                    counts.append((class_id, obis, value))
+                    value, exponent = values.value(data)
+                    counts.append((class_id, obis, value, exponent))
                     if obis in _NUMBERS_OF_METER and isinstance(value, bytes | str):
                         text = ascii_text(value.strip(b"\0 ")) if isinstance(value, bytes) else value
                         meter_ids[obis] = text or ""
@@ -298,12 +298,12 @@ class _Session:
                     if data[:1] == bytes((STRUCTURE,)) and values.is_scale(data):
                         scales[_unnamed(attribute - 8)] = values.scale(data)
                     elif data[:1] and data[0] not in (ARRAY, STRUCTURE):
-                        counts.append((0, _unnamed(attribute), values.value(data)))
+                        counts.append((0, _unnamed(attribute), *values.value(data)))
             except Malformed as error:
                 self._found.append(Rejected(self._begun, "data", f"{_name(key)}: {error}"))
         readings = []
-        for class_id, obis, value in counts:
-            reading = values.reading(class_id, obis, value, scales)
+        for class_id, obis, value, exponent in counts:
+            reading = values.reading(class_id, obis, value, exponent, scales)
             if reading is None:
                 name = obis_text(obis) if class_id else values.short_name(obis)
                 self._found.append(

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metering.binary_fraction import value_of
 from metering.compat import ascii_text, signed
 from metering.dlms.axdr import ENUM, INT8, OCTETS, STRUCTURE, Axdr, Malformed, integer, string_at
 from metering.reading import Reading
 from metering.register import unit_symbol
 
 DATA = 1  # class whose values have no scale
-_BOOLEAN, _DATE_TIME, _TWELVE = 0x03, 0x19, 12
+_BOOLEAN, _FLOAT32, _FLOAT64, _DATE_TIME, _TWELVE = 0x03, 0x17, 0x18, 0x19, 12
 _NO_UNIT = 255
 
 Value = int | bytes | str | bool
 
 
-def value(data: bytes) -> Value:
-    """A value of one element. Raises Malformed for any other."""
+def value(data: bytes) -> tuple[Value, int]:
+    """A value of one element, and a number's power of ten, else 0. Raises Malformed for any other."""
     if Axdr().parse(data, 0, len(data)) != len(data):
         raise Malformed("data of another length")
     number = integer(data, 0)
     if number is not None:
-        return number
+        return number, 0
     tag = data[0]
+    if tag in (_FLOAT32, _FLOAT64):
+        found = value_of(int.from_bytes(data[1:], "big"), 8 * len(data[1:]))
+        if found is None:
+            raise Malformed("a binary fraction that is no value")
+        return found
     if tag == _BOOLEAN:
-        return data[1] != 0
+        return data[1] != 0, 0
     at, n = string_at(data, 0, len(data))
     if not at:
         raise Malformed(f"data of type 0x{tag:02X} are no reading" if tag else "no data")
     text = data[at : at + n]
-    return text if tag == OCTETS else ascii_text(text) or text
+    return text if tag == OCTETS else ascii_text(text) or text, 0
 
 
 def is_scale(data: bytes) -> bool:
@@ -56,13 +62,15 @@ def date_time(data: bytes) -> tuple[int, ...] | None:
     return (*local, None if deviation == -0x8000 else deviation)  # type: ignore[return-value]
 
 
-def reading(class_id: int, obis: bytes, value: Value, scales: Mapping[bytes, tuple[int, int]]) -> Reading | None:
+def reading(
+    class_id: int, obis: bytes, value: Value, exponent: int, scales: Mapping[bytes, tuple[int, int]]
+) -> Reading | None:
     """The reading; None for the count of a register whose scale is not known."""
-    exponent, unit = 0, None
+    unit = None
     if class_id != DATA and isinstance(value, int) and not isinstance(value, bool):
         if obis not in scales:
             return None
-        exponent, unit = scales[obis]
+        exponent, unit = exponent + scales[obis][0], scales[obis][1]
     reading = Reading(obis, value, exponent, None if unit == _NO_UNIT else unit)
     if not class_id:
         reading.address = short_name(obis)  # type: ignore[assignment]
