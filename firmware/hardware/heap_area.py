@@ -11,6 +11,8 @@ chip's own heap, and deinit() gives them back. An area with nothing in it would 
 the list that grow() returns keeps 16 bytes of it.
 """
 
+import sys
+
 from micropython import const
 
 from metering.unload import unload
@@ -18,7 +20,7 @@ from metering.unload import unload
 _MOST_BUFFER = const(65535)  # the driver takes 16 bits
 _LEAST_BUFFER = const(256)  # it must be larger than the UART's own 128
 _DRIVER_BYTES = const(1024)  # of a UART beside its receive buffer: 580 were seen
-_UARTS = (2, 1)  # 0 may be the console's; a chip with two has no 2
+_UARTS = (2, 1)  # 0 may be the console's; a chip with two has no 2, and a C6's 2 is of low power, with pins of its own
 _MAX_FILE_BYTES = const(4096)
 _TAKEN_BY_AREA = const(2048)  # what MicroPython adds to a block that needs a new area
 _LEAST_AREA = const(8192)
@@ -50,7 +52,7 @@ def _hold(uarts, board, figures, wanted):
     if not isinstance(rx, int) or not isinstance(tx, int):
         return  # the driver would take pins of its own, on some chips the flash's
     invert = UART.INV_TX if board.get("invert_tx") else 0
-    for number in _UARTS:
+    for number in _UARTS[1:] if "C6" in getattr(sys.implementation, "_machine", "") else _UARTS:
         held = min(_MOST_BUFFER, figures.largest_block() - wanted - _DRIVER_BYTES)
         if held < _LEAST_BUFFER:
             return

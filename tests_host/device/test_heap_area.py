@@ -57,6 +57,17 @@ def needed(protocol: str) -> int:
     return 1024 * int(sys.modules["firmware.hardware.heap_area"]._NEEDED_KIB[protocol])
 
 
+@pytest.mark.parametrize(("machine", "uarts"), [("ESP32C6 module with ESP32-C6", {1}), ("module with ESP32", {1, 2})])
+def test_a_c6s_uart_of_low_power_is_left_alone(
+    start: Any, monkeypatch: pytest.MonkeyPatch, machine: str, uarts: set[int]
+) -> None:
+    """It has pins of its own: given others it keeps its buffer, given 4 and 5 they stay its (ESP-IDF, uart_set_pin)."""
+    monkeypatch.setattr(sys.implementation, "_machine", machine, raising=False)
+    chip = ChipHeap()
+    start(chip, {"protocol": "sml"})
+    assert {number for number, _, _ in chip.pins} == uarts
+
+
 @pytest.mark.parametrize("protocol", ["sml", "iec62056-21", "dlms", "auto"])
 def test_the_second_area_has_the_size_chosen(start: Any, protocol: str) -> None:
     chip = ChipHeap()
