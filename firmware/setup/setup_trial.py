@@ -59,7 +59,7 @@ class SetupTrial(WifiTrial):
         sockets = None
         try:
             if values["mqtt_tls_ca"]:
-                sockets = self._tls_sockets(values, self, _TIMEOUT_S)
+                sockets = self._tls_sockets(values, self, _TIMEOUT_S)  # type: ignore[misc] - begin() has loaded it
             else:
                 sockets = MqttSockets(_TIMEOUT_S)
             umqtt.socket = sockets  # type: ignore[attr-defined]
