@@ -888,6 +888,32 @@ def test_no_value_is_taken_for_anothers(answers, partial_blocks, quirks):
     assert good >= (0 if quirks == ("bad_bcc",) else len(seeds) // 2), good
 
 
+@pytest.mark.parametrize("way", ["twice", "late"])
+def test_what_comes_twice_is_not_the_next_registers(way):
+    """Values without an address: the meter says each twice, or the first so late that it was asked for again."""
+    values = {b"1.8.0": b"1.1", b"2.8.0": b"2.2", b"1.7.0": b"3.3"}
+    late = []  # what is still to come, and till when
+
+    def answer(message):
+        if message.startswith(b"/?"):
+            return b"/OPT5x\r\n"
+        if message == b"\x06051\r\n":
+            return bcc(b"\x01P0\x02()\x03")
+        for address, value in values.items():
+            if address in message:
+                said = bcc(STX + b"(" + value + b"*kWh)" + ETX)
+                if way == "twice":
+                    return 2 * said
+                late.append((said, driver.line_s + 3))
+                before, until_s = late[1] if len(late) == 3 else (b"", 0)
+                return b"" if len(late) == 1 else before + said if driver.line_s < until_s else said
+        return b""
+
+    driver = script(answer)
+    assert driver.drive(driver.conversation.read_registers(list(values)))
+    assert [(row[0].encode(), row[1].encode()) for row in driver.telegrams[0]] == list(values.items())
+
+
 def test_answers_without_end_are_bounded():
     """Every part announces another, in every register: some KB at the most."""
     part = b"".join((STX, b"x" * 250, EOT))

@@ -63,6 +63,11 @@ def frame_end(buffer, n):
     return 0
 
 
+def silence(buffer, n):
+    """For EXPECT: until there is a silence."""
+    return 0
+
+
 def _whatever(buffer, n):
     """For EXPECT: what is there."""
     return n
@@ -95,7 +100,8 @@ class Exchange:
     """Talks to one meter for whoever wants something of it; `listener` gets what is fed.
 
     Of the last sign-on: `identification` as received, from the / on, `parity`, `stx` as it is received, `rate` an index
-    of RATES. Of the last answer: `body` what it holds, `last` its last character, ETX or EOT.
+    of RATES. Of the last answer: `heard`, has any byte come, `body` what it holds, `last` its last character, ETX or
+    EOT.
     """
 
     def __init__(self, listener, address, wake_up):
@@ -114,6 +120,7 @@ class Exchange:
         self.outcome = ""  # of the sign-on: a reason of poll's, "" when it was good
         self.body = b""
         self.last = 0
+        self.heard = False
 
     def say(self, message):
         """Send `message` when the meter can hear us."""
@@ -168,6 +175,7 @@ class Exchange:
     def answer(self):
         """Hear an answer; its first character (_SOH, _STX, _ACK, _NAK), 0 where there is none that holds its check."""
         answer = yield EXPECT, frame_end, _ANSWER_MS, GAP_MS
+        self.heard = bool(answer)
         end = frame_end(answer, len(answer))
         at = 0
         while at < end and answer[at] & 0x7F not in (_SOH, _STX, _ACK, _NAK):
@@ -188,13 +196,18 @@ class Exchange:
     def ask(self, message):
         """Send, and hear the answer; sent again where it came damaged, as a NAK may bring the answer before it.
 
-        What comes late is heard out: values without an address would be taken for the next register's.
+        What comes late or twice is heard out: values without an address would be taken for the next register's.
         """
+        is_late = False  # was a question not answered in time?
         for _ in range(1 + _REPEATS):
-            yield from self.say(message)
+            yield EXPECT, silence, self._reaction_ms, self._reaction_ms
+            yield SEND, message
             kind = yield from self.answer()
             if kind in (_STX, _SOH):
+                if is_late:
+                    yield EXPECT, silence, _ANSWER_MS + GAP_MS, _HEARD_OUT_MS
                 return kind
+            is_late = is_late or not self.heard
             yield from self.hear_out()
         return 0
 
