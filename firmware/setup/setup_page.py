@@ -66,10 +66,10 @@ async def _admit(set_up, exchange):
         raise Refused(421, "this is http://%s/" % set_up.host)
     if exchange.headers.get("origin", "").lower() != "http://" + host:
         raise Refused(403, "a page of another site")
-    if set_up.busy or set_up.result == "kept":
+    given = await exchange.read_object(_MOST_BODY) if path in ("/api/scan", "/api/test") else {}
+    if set_up.busy or set_up.result == "kept":  # by another request, meanwhile
         raise Refused(409, "it is busy: wait a little", 5)
     if path == "/api/scan":
-        await exchange.read_object(_MOST_BODY)
         set_up.scan()
         answer = {}
     elif path == "/api/ca":
@@ -79,7 +79,6 @@ async def _admit(set_up, exchange):
         finally:
             set_up.busy = ""
     elif path == "/api/test":
-        given = await exchange.read_object(_MOST_BODY)
         answer = {"faults": set_up.test(given)}
     else:
         raise Refused(404)

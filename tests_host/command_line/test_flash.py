@@ -27,11 +27,14 @@ from optoprobe import (
     flasher_files,
     flasher_stock,
     image_fetch,
+    probe_log,
+    probe_monitor,
     runtime,
     source_tree,
 )
 from optoprobe.commands import flash
 from optoprobe.flasher_error import FlashError
+from optoprobe.picture import Picture
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
@@ -557,6 +560,14 @@ def test_a_probe_that_does_not_get_there_is_said_in_its_words(capsys, monkeypatc
     with Talker(said) as talker, pytest.raises(FlashError, match=expected) as caught:
         flash._watch(talker.port, 0)
     assert caught.value.code == 1 and "\x1b" not in capsys.readouterr().out
+
+
+def test_what_is_nested_without_end_is_nothing_a_probe_says():
+    """What comes over a broker may be anybody's."""
+    nested = b"[" * 100_000
+    assert probe_log._lines(nested) is None and probe_monitor._said(nested) is None
+    (shown := Picture("cellar")).take("optoprobe/cellar/diagnostics", nested, 0.0)
+    assert shown.odd == 1
 
 
 def test_the_monitor_shows_what_a_probe_says(capsys):

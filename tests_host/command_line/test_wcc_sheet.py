@@ -1,6 +1,7 @@
 """`optoprobe config --import-wcc`: what a gateway's sheets become, what is named as left out, and what is refused."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,17 @@ def test_any_bytes_are_refused(tmp_path: Path, name: str, content: bytes) -> Non
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(wcc_sheet.WccError):
+        wcc_sheet.read([file])
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wcc_sheet, "_MOST_UNPACKED", 1 << 20)
+    file = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("xl/sharedStrings.xml", b" " * (2 << 20))
+    with pytest.raises(wcc_sheet.WccError, match="unpacks"):
         wcc_sheet.read([file])
 
 

@@ -1,5 +1,6 @@
 """The set-up: its name server, form and page, which any bytes reach; and one pass through it on a virtual board."""
 
+import asyncio
 import importlib
 import json
 import os
@@ -68,6 +69,26 @@ def test_each_field_is_refused_in_a_sentence_and_nothing_is_written(setup: Any) 
     Path("settings.json").write_text('{"wifi_ssid": "old", "wifi_password": "kept", "later": [1], "mqtt_tls_ca": "a"}')
     new, faults = setup.form.merged({"wifi_ssid": "QR\n", "tls": "off"})
     assert not faults and new == {"wifi_ssid": "QR", "wifi_password": "kept", "later": [1], "settings_version": 1}
+
+
+@pytest.mark.parametrize("path", ["/api/test", "/api/scan"])
+def test_of_two_requests_that_come_at_once_one_is_refused(setup: Any, path: str) -> None:
+    page = importlib.import_module("firmware.setup.setup_page")
+    begun: list[str] = []
+
+    async def read_object(_most: int) -> dict[str, Any]:
+        set_up.busy = "test"  # the other's has come whole meanwhile
+        return {}
+
+    def begin(*_: Any) -> None:
+        begun.append(path)
+
+    set_up = SimpleNamespace(busy="", result="", host="192.168.4.1", address="192.168.4.1", test=begin, scan=begin)
+    headers = {"host": "192.168.4.1", "origin": "http://192.168.4.1"}
+    exchange = SimpleNamespace(method="POST", path=path, headers=headers, read_object=read_object)
+    with pytest.raises(page.Refused) as refused:
+        asyncio.run(page._admit(set_up, exchange))
+    assert refused.value.status == 409 and not begun
 
 
 def test_a_pasted_certificate_is_whole_or_refused(setup: Any, tmp_path: Path) -> None:

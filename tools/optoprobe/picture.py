@@ -66,7 +66,7 @@ class Picture:
             return
         try:
             said = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             self.odd += 1
             return
         if not isinstance(said, dict):

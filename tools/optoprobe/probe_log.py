@@ -45,7 +45,7 @@ def _lines(payload: bytes) -> list[str] | None:
     """A probe's log in words, None for what is none."""
     try:
         return [_sentence(*line) for line in json.loads(payload)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

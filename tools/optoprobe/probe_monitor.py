@@ -85,7 +85,7 @@ def _said(payload: bytes) -> tuple[int, int, str] | None:
     try:
         said = json.loads(payload)
         score, best, words = said["score"], said["best"], said["words"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     for number in (score, best):
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 100:

@@ -8,11 +8,13 @@ No value is ever put into a sentence, as one may be a password.
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 _MOST_BYTES = 4 << 20
+_MOST_UNPACKED = 64 << 20
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 300
 _OPTIONS_BYTES = 160  # of the setting meter_options
@@ -207,6 +209,9 @@ def _csv(file: Path) -> Iterator[Sequence[object]]:
 
 
 def _workbook(file: Path) -> Iterator[Iterator[Sequence[object]]]:
+    with zipfile.ZipFile(file) as packed:
+        if sum(part.file_size for part in packed.infolist()) > _MOST_UNPACKED:
+            raise WccError(f"{file} unpacks to more than {_MOST_UNPACKED >> 20} MiB and is no configuration")
     try:
         import openpyxl
     except ImportError as error:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         table = json.loads(args.names.read_text(encoding="utf-8"))["names"] if args.names else name_map().table()
         sys.stdout.write(translate(text, table))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         print(f"optoprobe traceback: {args.names} is no table of names: give the one of the image.", file=sys.stderr)
         return 2
     return 0
