@@ -97,3 +97,30 @@ def test_whatever_a_meter_answers(way):
     for _ in range(2):  # and it reads on: another meter may have been thought to be there
         attempt(conversation, AskedDlmsMeter(**ways))
     assert conversation._listener._values and conversation.explanation == conversation._wanted.told
+
+
+@pytest.mark.parametrize("short_names", [False, True])
+def test_blocks_without_end_are_no_value(short_names):
+    """The first one holds all of a value, and none of those behind it says that it is the last."""
+
+    class Endless(AskedDlmsMeter):
+        asked = 0
+
+        def _serve(self, apdu, at_s):
+            n = AskedDlmsMeter._serve(self, apdu, at_s)
+            if apdu[:3] == b"\x05\x01\x05" or apdu[:2] == b"\xc0\x02":
+                self.asked += 1
+                self.block += 1
+            elif n[:3] == b"\x0c\x01\x00" and n[3] == 6 or n[:2] == b"\xc4\x01" and n[3:5] == b"\x00\x06":
+                self.block, self.value = 1, n[1:] if short_names else n[4:]
+            else:
+                return n
+            value, self.value = self.value, b""
+            head = b"\x0c\x01\x02\x00" if short_names else b"\xc4\x02" + apdu[2:3] + b"\x00\x00\x00"
+            is_good = b"" if short_names else b"\x00"
+            return head + self.block.to_bytes(2, "big") + is_good + bytes((len(value),)) + value
+
+    conversation = Conversation(listener := AskedValues())
+    conversation.take_options("type=SN " * short_names + "obis_job=1.0.1.8.0.255:2")
+    attempt(conversation, meter := Endless(short_names=short_names))
+    assert 50 < meter.asked < 1000 and not list(listener.readings())

@@ -64,7 +64,7 @@ class ShortNameGetter(Getter):
         answer = self._answer
         data = bytearray()
         block = 1
-        while len(data) + self.end - self.at <= MAX_APDU:
+        while block < _MOST_BLOCKS and len(data) + self.end - self.at <= MAX_APDU:
             if answer.block != block:
                 self.link.why = "a block is missing"
                 return LOST
@@ -75,6 +75,8 @@ class ShortNameGetter(Getter):
             if result:
                 return result
             block += 1
+        else:
+            return OTHER
         self.data, self.end = data, len(data)
         try:
             result, self.at = result_at(data, 1, self.end)
