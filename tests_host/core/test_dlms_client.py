@@ -246,6 +246,16 @@ def test_short_names_are_read_once_and_are_another_meters_no_more():
     assert asked.read() and asked.listener.meter_id() == "99999999" and meter.requests - before >= 30
 
 
+def test_short_names_of_a_meter_that_tells_no_number_are_read_each_time():
+    asked = Asked(meter := AskedDlmsMeter(short_names=True, quirks=["nameless"]))
+    meter._objects = lambda at_s: {
+        code: row for code, row in AskedDlmsMeter._objects(meter, at_s).items() if code != "0-0:42.0.0*255"
+    }
+    for meter.first_name in (0x7000, 0x6F00):
+        assert asked.read() and asked.telegrams == [shown(meter.read)]
+        asked.bench.wait(1000)
+
+
 def test_elgama_is_addressed_by_its_serial_number_and_asked_by_short_names_behind_a_sign_on():
     """Serial addressing (physical = serial % 10000 + 1000), client 32, Low, mode E: GAMA 100 and 300."""
     server = bytes.fromhex("000224eb")

@@ -351,6 +351,22 @@ def test_its_firmware_is_asked_for_once():
     assert meter.events.count("R1 2:190") == 2 and meter.events.count("R1 1:180") == 4  # each twice at first
 
 
+def test_another_meters_firmware_is_not_the_first_ones():
+    meter = Lis200Meter()
+    conversation, (before,), bench = read(meter)
+    rows_of = meter._programming_mode._rows
+    other = {"1:180": "40271313", "2:190": "9.99"}
+
+    def rows_now(at_s):
+        return [(name, ((other.get(name, groups[0][0]), groups[0][1]), *groups[1:])) for name, groups in rows_of(at_s)]
+
+    meter._programming_mode._rows = rows_now
+    telegrams = []
+    bench.converse(conversation.read_out(), on_telegram=lambda ear: telegrams.append(rows(ear)))
+    assert before["firmware_version"] == "1.30"
+    assert (telegrams[0]["serial_number"], telegrams[0]["firmware_version"]) == ("40271313", "9.99")
+
+
 @pytest.mark.parametrize("quirk", QUIRKS)
 def test_each_peculiarity_is_lived_with(quirk):
     meter = Lis200Meter(quirks=[quirk])

@@ -246,8 +246,6 @@ class Conversation:
                 self._wanted.rest(pause_s)
             yield WAIT, pause_s * 1000
 
-    # -- one attempt
-
     def read_out(self, answer=b""):
         """Generator of line actions: one attempt; True when a telegram came. `answer`: none, as no search asks."""
         self._detail = ""
@@ -355,6 +353,9 @@ class Conversation:
     def _read_all(self):
         listener = self._listener
         number = b""
+        if not self._number:  # it may be another meter each time
+            self._getter.forget()
+            self._wanted.forget(_SCALED)
         naming, self._naming = self._naming, b""
         for code in (naming,) if naming else (_NUMBER, _LOGICAL_NAME):
             result = yield from self._getter.get(_DATA, code, _VALUE)
@@ -373,8 +374,6 @@ class Conversation:
             self._number = self._naming = b""
             self._detail = "another meter is there"
             return "bad data"
-        if not number:  # it may be another meter each time
-            self._wanted.forget(_SCALED)
         if number != self._number:
             self._number = number
             self._wanted = wanted = Wanted(self._wanted.jobs, self._wanted.memory)

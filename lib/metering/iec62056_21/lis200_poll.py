@@ -89,7 +89,7 @@ class Conversation:
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener
         self._exchange = Exchange(listener, address, wake_up)
-        self._firmware = b""  # the answer that told it
+        self._firmware = self._serial_number = b""  # the answers that told them
         self._has_read = False
         self._forms = {}  # address as it is asked for -> form of its last answer
         self.pause_s = interval_s or _INTERVAL_S
@@ -166,6 +166,9 @@ class Conversation:
         for address in _WANTED.split():
             body = yield from self._ask(address)
             if body is not None:
+                if not n and body != self._serial_number:  # another meter
+                    self._serial_number = body
+                    self._firmware = b""
                 n += 1
                 self._listener.take(body)
             elif not n:
