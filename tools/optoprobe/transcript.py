@@ -4,16 +4,20 @@
     > 10 40 01 41 16
     < e5
 
-Lines of the meter alone are what a listener hears; each begins after a silence.
+Lines of the meter alone are what a listener hears; each begins after a silence. What programs log is read too: TX and
+RX, Sent and Received for the marks, a time before or behind them, and bytes as 7E-A0, 7E:A0, 7E,A0 or 0x7E 0xA0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_LINE = re.compile(rb"([<>])[ \t]*((?:[0-9A-Fa-f]{2}[ \t]*)*)")
+_BYTE = rb"(?:0x)?[0-9A-Fa-f]{2}"
+_MARK = rb"(?:[^<>]{0,80}[ \t\]])?(?:(<|RX|Received)|>|TX|Sent)(?::|[ \t]|\b)[ \t]*(?:\d\d:\d\d:\d\d(?:\.\d+)?[ \t]+)?"
+_START = re.compile(_MARK + _BYTE)
+_LINE = re.compile(_MARK + rb"((?:" + _BYTE + rb"[ \t,;:.-]*)*)")
 _MOST_BYTES = 4 * 1024 * 1024  # a file above this is raw bytes
 
 
@@ -30,43 +34,43 @@ def is_transcript(data: bytes) -> bool:
     """Does the first line that is no comment begin with a mark and then say hex digits?"""
     if len(data) > _MOST_BYTES:
         return False
-    for line in data.splitlines():
-        if line.strip() and not line.startswith(b"#"):
-            return re.match(rb"[<>][ \t]*[0-9A-Fa-f]{2}", line) is not None
+    for _, line in _lines(data):
+        return _START.match(line) is not None
     return False
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Its lines without comments and blanks around, and their numbers; empty ones are left out."""
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        if line := line.partition(b"#")[0].strip():
+            yield number, line
+
+
+def parse(data: bytes) -> list[Burst]:
+    """What both said, in order, whatever the bytes are; a bad line is told as such, and those behind it are read."""
+    bursts = []
+    for number, line in _lines(data):
+        found = _LINE.fullmatch(line)
+        if found and found[2]:
+            hex_digits = re.sub(rb"0x|[^0-9A-Fa-f]", b"", found[2])
+            bursts.append(Burst(not found[1], bytes.fromhex(hex_digits.decode())))
+        else:  # its bytes may be a password
+            bursts.append(Burst(False, b"", f"line {number} is no < or > with pairs of hex digits behind it"))
+    return bursts
 
 
 def of_meter(data: bytes) -> tuple[bytes, list[int]]:
     """What the meter said, and the offsets before which nothing came for a while. Raises ValueError for a bad line."""
     said = bytearray()
     pauses = []
-    for number, line in enumerate(data.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith(b"#"):
-            continue
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise ValueError(f"line {number} is no < or > with pairs of hex digits behind it")
-        if found[1] == b"<":
+    for burst in parse(data):
+        if burst.damage:
+            raise ValueError(burst.damage)
+        if not burst.to_meter:
             if said:
                 pauses.append(len(said))
-            said += bytes.fromhex(found[2].decode())
+            said += burst.data
     return bytes(said), pauses
-
-
-def parse(data: bytes) -> list[Burst]:
-    """What both said, in order, whatever the bytes are; a bad line is told as such, and those behind it are read."""
-    bursts = []
-    for number, line in enumerate(data.splitlines(), 1):
-        line = line.partition(b"#")[0].strip()
-        if not line:
-            continue
-        found = _LINE.fullmatch(line)
-        if found and found[2]:
-            bursts.append(Burst(found[1] == b">", bytes.fromhex(found[2].decode())))
-        else:  # its bytes may be a password
-            bursts.append(Burst(False, b"", f"line {number} is no < or > with pairs of hex digits behind it"))
-    return bursts
 
 
 def is_conversation(bursts: Sequence[Burst]) -> bool:

@@ -33,7 +33,9 @@ _MOST_REJECTED = 1000  # told one by one
 _OBJECT_LIST = 0xFA08  # short name of Association SN's second attribute
 _GENERAL_GLO, _GENERAL_DED = 0xDB, 0xDC
 _GLO = (0x21, 0x25, 0x28, 0x2C, 0x2E, *range(0xC8, 0xD0))  # services ciphered with the global key
-_DED = range(0xD0, 0xD8)
+_DED = range(0xD0, 0xD8)  # with the session's own key
+_CIPHERED = (_GENERAL_GLO, _GENERAL_DED, *_GLO, *_DED)
+_OWN_KEY = b"\x01\x01\x10"  # an initiate request that brings one of 16 bytes
 _STATES = {1: "service not allowed", 2: "service unknown"}
 _ERRORS = {
     1: "operation not possible",
@@ -64,6 +66,13 @@ def decode(
         yield Rejected(session.frames.offset, "too many", f"{session.untold:,} more rejections, not told")
 
 
+def _security(key: bytes | None, auth_key: bytes | None) -> Security:
+    security = Security()
+    if key is not None:
+        security.set_keys(key, auth_key)
+    return security
+
+
 class _Session:
     def __init__(self, key: bytes | None, auth_key: bytes | None, short_names: Mapping[int, bytes]) -> None:
         self.frames = Frames(self)
@@ -73,9 +82,9 @@ class _Session:
         self._owed: dict[int, int] = {}  # invoke id -> answers to earlier questions that may still come
         self._titles: dict[bool, bytes | None] = {True: None, False: None}
         self._has_key = key is not None
-        self._security = Security()
-        if key is not None:
-            self._security.set_keys(key, auth_key)
+        self._auth_key = auth_key
+        self._security = _security(key, auth_key)
+        self._own: Security | None = None  # by the key of this session alone
         self._given_names = dict(short_names)
         self._asked: Asked | None = None
         self._blocks = b""
@@ -119,10 +128,8 @@ class _Session:
             if not apdu:
                 raise Malformed("an empty APDU")
             tag = apdu[0]
-            if not is_plain and tag in (_GENERAL_GLO, *_GLO):
+            if not is_plain and tag in _CIPHERED:
                 self._ciphered(apdu, to_meter)
-            elif tag in (_GENERAL_DED, *_DED):
-                self.reject("key needed", "ciphered with a key of this session alone")
             elif to_meter:
                 self._request(apdu)
             else:
@@ -132,13 +139,17 @@ class _Session:
 
     def _plain(self, apdu: bytes, to_meter: bool) -> bytes:
         """The plain text of a ciphered service, b"" where it is told why there is none."""
+        security = self._own if apdu[0] == _GENERAL_DED or apdu[0] in _DED else self._security
+        if security is None:
+            self.reject("key needed", "ciphered with a key of this session alone")
+            return b""
         title = self._titles[to_meter]
-        if apdu[0] != _GENERAL_GLO:
+        if apdu[0] not in (_GENERAL_GLO, _GENERAL_DED):
             if title is None:
                 self.reject("security", "ciphered, and nobody has said a system title")
                 return b""
             apdu = bytes((_GENERAL_GLO, len(title))) + title + apdu[1:]
-        security, buf = self._security, bytearray(apdu)
+        buf = bytearray(apdu)
         if len(buf) < 2 + 8 + 1:
             raise Malformed("ciphered APDU truncated")
         reason = security.unwrap(buf, memoryview(buf), 0, len(buf))
@@ -161,7 +172,9 @@ class _Session:
         tag = apdu[0]
         if tag == acse.AARQ:
             self.end_of_association()
-            self._titles = {True: self._association(apdu).title, False: None}
+            association = self._association(apdu)
+            self._titles = {True: association.title, False: None}
+            self._learn_key(apdu[association.data_at : association.data_end])
         elif tag == acse.RELEASE:
             self.end_of_association()
         elif tag in (xdlms.GET_REQUEST, xdlms.READ_REQUEST):
@@ -174,6 +187,14 @@ class _Session:
                 if self.frames.is_wrapped:
                     self._owed[self._asked.invoke] = self._owed.get(self._asked.invoke, 0) + 1
             self._asked, self._blocks, self._block = asked, b"", 0
+
+    def _learn_key(self, initiate: bytes) -> None:
+        """Take the session's own key from an initiate request, where it brings one that can be read."""
+        self._own = None
+        if initiate[:1] == b"\x21" and self._has_key:
+            initiate = self._plain(initiate, True)
+        if initiate.startswith(_OWN_KEY) and len(initiate) > len(_OWN_KEY) + 16:
+            self._own = _security(initiate[len(_OWN_KEY) :][:16], self._auth_key)
 
     @staticmethod
     def _association(apdu: bytes) -> acse.Association:

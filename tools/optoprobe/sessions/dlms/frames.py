@@ -89,8 +89,8 @@ class Frames:
             if used == hdlc.SHORT:
                 if not is_over:
                     break
-                if data[at:] == b"\x7e":  # it closes the last frame
-                    at += 1
+                if not data[at:].strip(b"\x7e"):  # flags between two frames
+                    at = len(data)
                     break
                 self._session.reject("incomplete", "frame truncated")
                 used = noise = -1
