@@ -279,6 +279,10 @@ def test_what_adjoins_is_one_question_and_none_is_too_long():
         ("f32", -1, "high", "4c00 0000", (33554432, -1)),
         ("f32", 0, "high", "474b 2000", (52000, 0)),
         ("f32", 0, "high", "7fc0 0000", None),
+        ("f32", 0, "high", "199a 4366", None),
+        ("f32", 0, "high", "0000 4366", None),
+        ("f32", 0, "low", "0000 7f00", None),
+        ("f32", 0, "high", "a97f 0000", None),
         ("f32", 0, "high", "ff80 0000", None),
     ],
 )
