@@ -20,6 +20,7 @@ from metering.listener import TELEGRAM
 from metering.obis import obis_text
 from metering.register import unit_symbol
 from metering.registers import describe
+from optoprobe import capture_file, masking
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.kmp_meter import QUIRKS, KmpMeter, framed
 from optoprobe.virtual.line import VirtualLine
@@ -291,6 +292,23 @@ def test_a_hostile_meter_makes_no_exception(seed):
 
     conversation, _ = read(Hostile(), attempts=4)
     assert sum(conversation.failed.values()) == conversation.failures
+
+
+def test_a_mask_keeps_measurements_alone():
+    """Another reader may have asked for the customer's number (register 1010): nothing of its answer stays."""
+
+    def masked(*registers):
+        frame = framed(b"\x3f\x10" + b"".join(registers))
+        writer = capture_file.CaptureWriter("of a test")
+        writer.settings(KmpAnswer.LINES[0], False)
+        writer.take(500, frame)
+        writer.end(2000)
+        fresh = masking.mask(capture_file.parse(writer.text().encode())).readable_bytes()
+        assert fresh in (frame, b"")
+        return fresh
+
+    customer = bytes.fromhex("03f2 33 04 00 04a5f1d3")
+    assert masked(ONE[2:]) and not masked(ONE[2:], customer) and not masked(customer, ONE[2:])
 
 
 def test_it_is_read_only():
