@@ -115,7 +115,7 @@ def test_what_is_not_looked_for_is_said_where_nothing_is_found(monkeypatch, caps
     assert _Session(Namespace(protocol="auto"), None, "", (None, None)).run() == 1  # type: ignore[arg-type]
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "optoprobe read: nothing came." and "--protocol" in said[1]
-    assert all(f" {name}" in said[1] for name in ("dlms-client", "kmp", "mbus", "lis200", "modbus", "c1218"))
+    assert said[1].endswith(": lis200, modbus.")
 
 
 def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:

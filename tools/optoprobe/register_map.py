@@ -11,6 +11,7 @@ from typing import Any
 from metering import protocols
 from metering.modbus.modbus_map import ModbusMap
 
+from .decoding import AUTO
 from .source_tree import modbus_maps
 
 KEY, FILE = "modbus_map", "modbus_map.json"
@@ -50,6 +51,18 @@ def load(given: object, folder: Path = Path()) -> dict[str, Any]:
         raise ValueError(f"{KEY}: {file} is not JSON: correct it") from error
     ModbusMap(data)
     return {key: value for key, value in data.items() if key not in _FOR_PEOPLE}
+
+
+def chosen(protocol: str, given: str | None) -> tuple[str, dict[str, Any] | None]:
+    """(the protocol, the map called `given`) of `optoprobe read`, for a protocol that has one. Raises ValueError."""
+    if not given:
+        if takes_map(protocol):
+            raise ValueError(f"name the meter's registers with --modbus-map: {choices()}")
+        return protocol, None
+    asked = protocol_with_map()
+    if protocol not in (AUTO, asked):
+        raise ValueError(f"--modbus-map and {protocol} do not belong together: it is for {asked} alone")
+    return asked, load(given)
 
 
 def placed(settings: Mapping[str, Any], folder: Path, is_all: bool) -> tuple[dict[str, Any], dict[str, bytes]]:

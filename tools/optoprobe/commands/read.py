@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from metering import protocols
+from metering.detection.candidates import Asking
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             password = password_of(args)
             clean = decoding.clean_long_key if "suite=2" in args.meter_options.split() else decoding.clean_key
             keys = clean("--key", args.key), clean("--auth-key", args.auth_key)
-            args.map = _map(args)
+            args.protocol, args.map = register_map.chosen(args.protocol, args.modbus_map)
             line = _line(args)
         except ValueError as error:
             _say(f"{error}.")
@@ -131,19 +132,6 @@ def _line(args: argparse.Namespace) -> SerialLine:
     return TcpLine(args.tcp)
 
 
-def _map(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The register map that is named, for a protocol that has one. Raises ValueError."""
-    if not args.modbus_map:
-        if register_map.takes_map(args.protocol):
-            raise ValueError(f"name the meter's registers with --modbus-map: {register_map.choices()}")
-        return None
-    asked = register_map.protocol_with_map()
-    if args.protocol not in (decoding.AUTO, asked):
-        raise ValueError(f"--modbus-map and {args.protocol} do not belong together: it is for {asked} alone")
-    args.protocol = asked
-    return register_map.load(args.modbus_map)
-
-
 def _say(text: str) -> None:
     print(f"optoprobe read: {text}", file=sys.stderr, flush=True)
 
@@ -158,6 +146,10 @@ class _SpeaksModeE(Exception):
 
 class _SpeaksAnother(Exception):
     """The same, but its identification is of protocol `args[0]`."""
+
+
+class _Silent(Exception):
+    """Nobody has answered the first question."""
 
 
 class _NoAnswer(Exception):
@@ -184,6 +176,7 @@ class _Session:
         self._n_bytes = 0
         self._failures_told = 0
         self._told = ""  # the last of them
+        self._has_knocked = False
 
     def run(self) -> int:
         protocol = self.args.protocol
@@ -202,8 +195,8 @@ class _Session:
             if f"{error}" != self._told:
                 _say(f"{error}.")
             if protocol == decoding.AUTO and self._conversation is not None:
-                named = [name for name in protocols.names() if name not in protocols.searched()]
-                _say(f"not looked for, but asked where --protocol names it: {', '.join(named)}.")
+                named = set(protocols.names()).difference(protocols.searched(), protocols.knocked_for())
+                _say(f"not looked for, but asked where --protocol names it: {', '.join(sorted(named))}.")
             return 1
         except BaseException:
             self._progress.wipe()
@@ -224,20 +217,24 @@ class _Session:
             return
         name = self._who_is_asked()
         _say(f"nothing is understood: asking by {name} on {self.line.name} ...")
-        try:
-            self._ask(name)
-        except _SpeaksAnother as another:
+        while True:
+            try:
+                return self._ask(name)
+            except _SpeaksAnother as another:
+                name = str(another)
+                said = f"it sends no data block: asking by {name} ..."
+            except _SpeaksModeE:
+                name = behind_a_sign_on()
+                said = f"it sends no data block, and speaks DLMS: asking by {name} in mode E ..."
+                self.args.meter_options = f"mode=IEC {self.args.meter_options}"
+            except _Silent:
+                knocked_for = self._who_answers_a_knock()
+                said = "a meter answers" if knocked_for else "nobody answers that or a knock"
+                name = knocked_for or name
+                said += f": asking by {name} ..."
             self._progress.wipe()
-            _say(f"it sends no data block: asking by {another} ...")
+            _say(said)
             self._failures_told = 0
-            self._ask(str(another))
-        except _SpeaksModeE:
-            self._progress.wipe()
-            asked = behind_a_sign_on()
-            _say(f"it sends no data block, and speaks DLMS: asking by {asked} in mode E ...")
-            self.args.meter_options = f"mode=IEC {self.args.meter_options}"
-            self._failures_told = 0
-            self._ask(asked)
 
     def _hear_until_the_end(self, protocol: str) -> None:
         """Listen on one line of the protocol after the other, until the time is over."""
@@ -299,6 +296,13 @@ class _Session:
             if answered in names:
                 return answered
         return names[0]
+
+    def _who_answers_a_knock(self) -> str:
+        """The protocol whose meter does; "" for none."""
+        self._has_knocked = True
+        self._conversation = None
+        asking = Asking(options=self.args.meter_options, has_password=bool(self.password))
+        return self.line.drive(_knocks(asking), self._on_telegram, self._on_progress)
 
     def _hear(self, listener: Any) -> None:
         self._listener = listener
@@ -378,13 +382,8 @@ class _Session:
         conversation = self._conversation
         if conversation is not None and conversation.failures > self._failures_told:
             self._failures_told = conversation.failures
-            if self.args.protocol == decoding.AUTO and getattr(conversation, "offers_mode_e", False):
-                if conversation.failed["no data"]:
-                    raise _SpeaksModeE
-            elif self.args.protocol == decoding.AUTO and hasattr(conversation, "identification"):
-                name = protocols.load_probe(conversation.NAME).answered_by(conversation.identification)
-                if conversation.failed["no data"] and name not in ("", conversation.NAME):
-                    raise _SpeaksAnother(name)
+            if self.args.protocol == decoding.AUTO:
+                self._look_elsewhere(conversation)
             rests = getattr(conversation, "is_resting", False)  # it will not ask for hours
             if not self.telegrams and (rests or conversation.failures >= _ATTEMPTS):
                 raise _NoAnswer(self._why_nothing())
@@ -393,6 +392,17 @@ class _Session:
             if self.args.every or why != self._told:  # minutes may pass until the next attempt
                 self._told = why
                 _say(f"{why}.")
+
+    def _look_elsewhere(self, conversation: Any) -> None:
+        """Raise what says who else is to be asked, if anybody."""
+        if conversation.failed.get("no answer") and not self._has_knocked:
+            raise _Silent
+        if conversation.failed.get("no data") and getattr(conversation, "offers_mode_e", False):
+            raise _SpeaksModeE
+        if conversation.failed.get("no data") and hasattr(conversation, "identification"):
+            name = protocols.load_probe(conversation.NAME).answered_by(conversation.identification)
+            if name not in ("", conversation.NAME):
+                raise _SpeaksAnother(name)
 
     def _why_nothing(self) -> str:
         if self._conversation is not None and self._conversation.explanation:
@@ -411,6 +421,16 @@ class _Session:
         if farewell and self.line.asked:
             with contextlib.suppress(PortError):
                 self.line.send(farewell)
+
+
+def _knocks(asking: Asking) -> Generator[Any, Any, str]:
+    """Generator of line actions: knocks as a probe's search does; returns whose meter has answered, "" for none."""
+    for name in protocols.knocked_for():
+        knock = protocols.load_knock(name)
+        yield SWITCH, Line(knock.LINE[0], 8, knock.LINE[1], knock.LINE[2])
+        if (yield from knock.knock(asking)):
+            return name
+    return ""
 
 
 def _whatever(buffer: bytearray, n: int) -> int:
