@@ -1,7 +1,8 @@
 """The set-up without metering: a probe without Wi-Fi settings, or one that has restarted too often too soon.
 
 The app is not loaded and Python's heap not grown, so that the chip's memory is there for the access point, the Wi-Fi
-and TLS. The console is listened to as ever (Improv, Ctrl-C). A safe mode ends with a change, or by itself.
+and TLS. The console is listened to as ever (Improv, Ctrl-C), and the button held for 10 s wipes. A safe mode ends with
+a change, or by itself.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from metering.unload import unload
 
 _ALONE_S = const(600)  # then metering is tried again: what ended it may have been a brown-out
 _IDLE_S = const(60)
+_LOOK_MS = const(500)
+_WIPE_LOOKS = const(20)  # 10 s of the button, as in firmware.app
 _SAFE_MODE = (
     "safe mode: the probe has restarted five times, each within a minute of its start (the last: %s);"
     " metering is tried again in %d minutes"
@@ -49,7 +52,7 @@ def _load_settings():
 
 
 async def _end_wipe(services):
-    """Remove what a power cut has left of a wipe behind the settings; restarts then."""
+    """Remove what a wipe has left that a power cut, or a safe mode, has ended; restarts then."""
     try:
         os.stat("wipe.due")  # firmware.owner.wipe's
     except OSError:
@@ -57,6 +60,21 @@ async def _end_wipe(services):
     from firmware.owner.wipe import Wipe
 
     await Wipe(services).run()
+
+
+async def _heed_button(services):
+    """Wipe once the board's button has been held for 10 s; restarts then."""
+    button = call("firmware.hardware.board", lambda board: board.button("board.json"))
+    unload("firmware.hardware.head")
+    unload("firmware.store")
+    held = 0
+    while button is not None and held < _WIPE_LOOKS:
+        await asyncio.sleep_ms(_LOOK_MS)
+        held = 0 if button.value() else held + 1
+    if button is not None:
+        from firmware.owner.wipe import Wipe
+
+        await Wipe(services).run()
 
 
 def main(why):
@@ -81,7 +99,8 @@ async def _run(why):
 
     asyncio.create_task(watch(services))
     asyncio.create_task(health.run())
-    if why == NO_WIFI:
+    asyncio.create_task(_heed_button(services))
+    if why != ASKED_FOR:  # else the app wipes, with the broker
         await _end_wipe(services)
     from firmware.setup import set_up
 

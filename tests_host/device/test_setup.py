@@ -151,6 +151,81 @@ def test_a_new_probe_is_set_up_and_reads(tmp_path: Path) -> None:
         assert b"secret pass" not in b"".join(client.seen) and not any("secret pass" in line for line in board.log)
 
 
+# --- safe mode -------------------------------------------------------------------------------------------------------
+
+FAULTY = """
+import boot
+import machine
+import os
+from firmware.hardware import health
+
+if "faulty" in os.listdir() and not health.why_alone:
+    machine.reset()
+import main
+"""
+
+
+def test_five_quick_starts_end_in_the_set_up_which_says_why_and_ends_with_a_change(tmp_path: Path) -> None:
+    client = PageClient(free_port())
+    start = device_tree.on_board(device_tree.name_map(False).apply("firmware/app.py", FAULTY))
+    device = tmp_path / "device"
+    with Broker(tmp_path / "broker") as broker, OpticalServer(MeterSource(SmlMeter(1))) as light:
+        settings: dict[str, object] = {"wifi_ssid": "Home", "wifi_password": "secret pass", "protocol": "sml"}
+        settings |= {"mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "page_port": client.port, "probe_id": "cellar"}
+        settings["setup_password"] = "a known one"
+        options: dict[str, Any] = {"air": [("Home", -60, "secret pass")], "heap_bytes": HEAP_BYTES, "start": start}
+        board = VirtualBoard(device, settings, light.port, **options)
+        (device / "faulty").touch()
+        with board, Listener(broker.port) as hub:
+            wait_until(client.is_there, WAIT_S, "the set-up does not listen")
+            assert board.resets == [2] * 5 and not light.telegrams_sent
+            state = client.ask("GET", "/api/state").object()
+            assert state["why"] == "safe" and state["settings"]["mqtt_port"] == broker.port
+            assert state["notice"].startswith("safe mode: the probe has restarted five times")
+            assert any("safe mode: the probe has restarted five times" in line for line in board.log)
+            kept = (device / "rtc_memory").read_bytes()
+            assert b"safe mode: the probe has restarted" in kept and b"a known one" not in kept
+            (device / "faulty").unlink()
+            wait_until(lambda: not client.ask("GET", "/api/state").object()["busy"], WAIT_S, "it looks for networks")
+            assert client.ask("POST", "/api/test", body={"probe_name": "Keller"}).object() == {"faults": {}}
+            hub.wait_for("/live", WAIT_S)
+            hub.wait_for("/diagnostics", WAIT_S)
+            hub.publish("optoprobe/cellar/order/set", "log")
+            log = json.loads(hub.wait_for("/cellar/log", WAIT_S).payload)
+            assert [line[0][:9] for line in log[-2:]] == ["safe mode", "started: "]
+            assert json.loads((device / "settings.json").read_text())["probe_name"] == "Keller"
+        assert not any(b"a known one" in message.payload for message in hub.messages)
+
+
+def test_a_probe_that_is_set_up_alone_is_wiped_by_its_button(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "network", SimpleNamespace())  # type: ignore[arg-type]
+    alone = importlib.import_module("firmware.setup.setup_alone")
+    levels = iter([1] * 3 + [0] * 19 + [1] + [0] * 20)  # 9.5 s, then ten
+    wiped: list[Any] = []
+
+    class Wipe:
+        def __init__(self, services: Any) -> None:
+            self.services = services
+
+        async def run(self) -> None:
+            wiped.append((self.services, next(levels, "no more")))
+
+    async def sleep_ms(ms: int) -> None:
+        assert ms == 500
+
+    board = SimpleNamespace(button=lambda path: SimpleNamespace(value=lambda: next(levels)))
+    monkeypatch.setattr(alone, "call", lambda path, ask: ask(board))
+    monkeypatch.setattr(alone.asyncio, "sleep_ms", sleep_ms, raising=False)
+    monkeypatch.setitem(sys.modules, "firmware.owner.wipe", SimpleNamespace(Wipe=Wipe))  # type: ignore[arg-type]
+    asyncio.run(alone._heed_button("services"))
+    assert wiped == [("services", "no more")]
+    board.button = lambda path: None
+    asyncio.run(alone._heed_button("services"))
+    assert len(wiped) == 1
+
+
 # --- beside metering -------------------------------------------------------------------------------------------------
 
 BESIDE = """
