@@ -43,6 +43,7 @@ from optoprobe.virtual.sml_meter import SmlMeter
 SECRETS = ("correct horse", "battery staple")
 SETTINGS = {
     "wifi_ssid": "Häuschen", "wifi_password": SECRETS[0], "mqtt_host": "broker", "mqtt_password": SECRETS[1],
+    "setup_password": "staple battery",
 }  # fmt: skip
 REAL_MICROPYTHON_BYTES = 1_672_800 + 0x10000  # ESP32, 1.23, with loader and table; the stand-in is far smaller
 BLOCKS = 224  # of the small file systems most tests write
@@ -167,8 +168,15 @@ def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
         assert code == 0 and files_of(mock) == application | own | {
             "settings.json": (there / "settings.json").read_bytes()
         }
-        code, _, _ = run(capsys, *options, "--settings", there / "settings.json", "--erase")
+        own_wifi = SETTINGS["setup_password"]
+        bare = {key: value for key, value in SETTINGS.items() if key != "setup_password"}
+        (there / "bare.json").write_text(json.dumps(bare))
+        code, out, _ = run(capsys, *options, "--settings", there / "bare.json")
+        assert code == 0 and json.loads(files_of(mock)["settings.json"]) == SETTINGS and own_wifi not in out
+        code, out, _ = run(capsys, *options, "--settings", there / "bare.json", "--erase")
         assert code == 0 and set(files_of(mock)) == {*application, "settings.json"}
+        made = json.loads(files_of(mock)["settings.json"])["setup_password"]
+        assert len(made) == 12 and out.count(f"password {made}\n") == 1
         assert mock.flash.data[0x9000:0x9004] == b"\xff" * 4
 
 

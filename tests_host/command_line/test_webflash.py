@@ -192,7 +192,11 @@ def test_a_board_is_shown_as_its_file_has_it_and_is_no_markup(tmp_path):
 def test_the_page_has_the_board_do_what_config_does(site):
     text = (site / "board_settings.js").read_text()
     steps = json.loads(text.removeprefix("export const steps = ").rstrip(";\n"))
-    assert steps == {"begin": board_settings.BEGIN, "write": board_settings.LOAD + board_settings.WRITE}
+    load = board_settings.LOAD
+    assert steps == {
+        "begin": board_settings.BEGIN, "setup_password": load + board_settings.SETUP_PASSWORD,
+        "write": load + board_settings.WRITE,
+    }  # fmt: skip
     assert steps["write"].count("%") == steps["write"].count("%r") == 2  # what the page fills in
 
 

@@ -216,6 +216,13 @@ def test_the_broker_is_given_as_config_gives_it(address, tmp_path):
             "mqtt_password": "gehe\u00efm \\ \U0001f511",
         }  # fmt: skip
         with Page(tmp_path) as page, SerialBridge(page, "", lambda: None, running=board.port):
+            board.ask(WRITE % r'{"setup_password": "the \"first\" one"}')
+            page.open(address)
+            given(page, "192.0.2.10")
+            page.sees('has the password the "first" one')
+        held = json.loads(board.ask('print(open("settings.json").read())'))
+        assert held == {"mqtt_host": "192.0.2.10", "setup_password": 'the "first" one'}
+        with Page(tmp_path) as page, SerialBridge(page, "", lambda: None, running=board.port):
             board.ask(WRITE % "{")
             page.open(address)
             page.click("Deutsch")
@@ -224,7 +231,7 @@ def test_the_broker_is_given_as_config_gives_it(address, tmp_path):
         assert board.ask('print(open("settings.json").read())').strip() == "{"
     finally:
         notes = board.stop()
-    assert notes.count("watchdog 600000") == 4 and notes.count("reset") == 2 and board.soft_resets == 2
+    assert notes.count("watchdog 600000") == 6 and notes.count("reset") == 3 and board.soft_resets == 3
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

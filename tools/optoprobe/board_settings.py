@@ -72,6 +72,10 @@ for key in values or ():
     shown[key] = bool(values[key]) if key in secrets else values[key]
 answer(shown)
 """
+SETUP_PASSWORD = """\
+values = load()
+answer(values and values.get("setup_password"))
+"""
 WRITE = """\
 values = load()
 if values is not None:

@@ -116,7 +116,9 @@ def pieces(data: bytes) -> list[tuple[int, bytes]]:
 
 def _steps() -> bytes:
     """The same MicroPython that `optoprobe config` runs on a board, for the page."""
-    steps = {"begin": board_settings.BEGIN, "write": board_settings.LOAD + board_settings.WRITE}
+    load = board_settings.LOAD
+    steps = {"begin": board_settings.BEGIN, "setup_password": load + board_settings.SETUP_PASSWORD}
+    steps["write"] = load + board_settings.WRITE
     return f"export const steps = {json.dumps(steps, indent=1)};\n".encode()
 
 

@@ -97,9 +97,10 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
         asked = _asked_settings()
         if asked is not None:
             kept[_SETTINGS] = asked
-    elif args.settings is not None:
-        kept.pop(_SETTINGS, None)
+    before = kept.pop(_SETTINGS, None) if args.settings is not None else None
     files = kept | build_files(board, args.settings)
+    if args.settings is not None:
+        files[_SETTINGS] = _with_setup_password(files[_SETTINGS], before)
     image = pack(files, stock.vfs.size // BLOCK)
     parts = [*stock.parts, Part("files", stock.vfs.offset, image)]
     if args.erase:
@@ -238,10 +239,31 @@ def _asked_settings() -> bytes | None:
             file.write_bytes(content)
             problems, _ = settings_problems(file)
         if not problems:
-            print("Should your Wi-Fi ever be away, the probe opens one of its own, to be set up anew: note down its")
-            print(f"password {given['setup_password']}")
+            _tell_setup_password(given["setup_password"])
             return content
         print(f"{'; '.join(problems)}.")
+
+
+def _with_setup_password(content: bytes, before: bytes | None) -> bytes:
+    """The settings with a password for the probe's own Wi-Fi: theirs, else that of `before`, else a new one."""
+    from ..board_settings import made_password
+
+    given = json.loads(content)
+    if "setup_password" in given:
+        return content
+    try:
+        kept = json.loads(before or b"{}")["setup_password"]
+    except (ValueError, LookupError, TypeError):
+        kept = None
+    given["setup_password"] = kept or made_password()
+    if not kept:
+        _tell_setup_password(given["setup_password"])
+    return json.dumps(given, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _tell_setup_password(password: object) -> None:
+    print("Should your Wi-Fi ever be away, the probe opens one of its own, to be set up anew: note down its")
+    print(f"password {password}")
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

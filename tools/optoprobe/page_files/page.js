@@ -170,6 +170,8 @@ async function give(changes) {
       await line.run(steps.begin);
       await line.restartSoftly();
       await line.run(steps.begin);
+      const told = (await line.run(steps.setup_password)).match(/optoprobe-answer ("[^\r\n]+")/);
+      changes.setup_password = told ? JSON.parse(told[1]) : madePassword();
       const pieces = steps.write.split("%r"); // the changes, and the keys to take out
       const printed = await line.run(pieces[0] + literal(JSON.stringify(changes)) + pieces[1] + "()" + pieces[2]);
       await line.until(">");
@@ -200,6 +202,5 @@ byId("broker").addEventListener("submit", (event) => {
   if (port && !host.includes(":")) changes.mqtt_port = Number(port);
   else if (port) changes.mqtt_host += ":" + port; // an IPv6 address
   for (const key of ["mqtt_user", "mqtt_password"]) if (given.get(key)) changes[key] = given.get(key);
-  changes.setup_password = madePassword();
   if (changes.mqtt_host) give(changes);
 });
