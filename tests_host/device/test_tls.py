@@ -5,12 +5,15 @@ firmware's own, one after the other in one MicroPython. What a session lives thr
 in test_firmware_outages.py.
 """
 
+import contextlib
+import errno
 import json
 import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +153,110 @@ def test_nothing_is_said_to_a_broker_that_is_not_the_one(brokers: Brokers, told:
     log = brokers.broker.log_file.read_text()
     let_in = sum(1 for case in CASES.values() if case[2] == "session")
     assert log.count(" as p ") == 2 * let_in, log
+
+
+# --- where a refusal stands ------------------------------------------------------------------------------------------
+
+# What tls_sockets, or umqtt, raises for it: the test above has it from Mbed TLS itself.
+RAISED: dict[str, tuple[Any, ...]] = {
+    "wrong CA": (3, "The certificate is not correctly signed by the trusted CA\n"),
+    "wrong name": (3, "The certificate Common Name (CN) does not match with the expected CN\n"),
+    "expired": (3, "The certificate validity has expired\n"),
+    "not yet valid": (3, "The certificate validity starts in the future\n"),
+    "plain broker": (4, -0x7200),
+    "wrong password": (5,),
+}
+
+
+class Exchange:
+    """Takes what the page answers."""
+
+    path, query = "/api/status", ""
+
+    def __init__(self) -> None:
+        self.body = b""
+
+    async def begin(self, *_: Any) -> None: ...
+
+    async def send(self, data: bytes) -> None:
+        self.body += data
+
+
+def told_by(probe: Probe, door: Any) -> str:
+    """The last fault as the page's status has it."""
+    exchange = Exchange()
+    with contextlib.suppress(StopIteration):
+        probe.modules.load("firmware.page.page_answers").answer(door, exchange, None).send(None)
+    return str(json.loads(exchange.body)["counts"]["mqtt_last_fault"])
+
+
+class TlsFault(Exception):
+    """As in firmware.mqtt.tls_sockets."""
+
+
+class TlsProbe(Probe):
+    """With sockets that need no certificates."""
+
+    def _stand_ins(self) -> dict[str, Any]:
+        given = super()._stand_ins()
+        kinds = {"NO_TIME": 1, "BAD_FILE": 2, "BAD_CERTIFICATE": 3, "NO_HANDSHAKE": 4, "TlsFault": TlsFault}
+        made = given["firmware.mqtt.sockets"].MqttSockets
+        given["firmware.mqtt.tls_sockets"] = SimpleNamespace(TlsSockets=lambda *_: made(0), **kinds)
+        return given
+
+
+def test_each_refusal_stands_on_page_and_console_in_mqtt_and_log_and_the_led_tells(tmp_path: Path) -> None:
+    class Led:
+        changes = state = 0
+
+        def value(self, value: int | None = None) -> int:
+            if value is not None:
+                self.changes += value != self.state
+                self.state = value
+            return self.state
+
+    raised: list[Exception] = []
+    settings = {"protocol": "sml", "mqtt_tls_ca": "ca.der", "device_password": "of the page"}
+    with TlsProbe(tmp_path, LightOnly(()), settings) as probe:
+        door, probe.app._page = probe.app._page, None  # nobody opens its port
+        client = probe.modules.load("umqtt.simple").MQTTClient
+        let_in, hear = client.connect, client.check_msg
+
+        def connect(self: Any, *more: Any) -> None:
+            if raised:
+                raise raised[0]
+            let_in(self, *more)
+
+        def check_msg(self: Any) -> None:
+            if raised:
+                raise OSError(errno.ECONNRESET)
+            hear(self)
+
+        client.connect, client.check_msg = connect, check_msg
+        probe.may_fail = True
+        probe.app._led = led = Led()
+        said = []
+        for name, fault in RAISED.items():
+            raised.append(Exception(*fault) if name == "wrong password" else TlsFault(*fault))
+            words = CASES[name][2]
+            assert probe.run_for(200, done=lambda words=words: any(words in line for line in probe.log)), name
+            said.append(next(line for line in probe.log if words in line).removeprefix("optoprobe: "))
+            assert told_by(probe, door) == said[-1]
+            before = led.changes
+            probe.run_for(5)
+            assert led.changes - before > 8
+            raised.clear()
+            since_s = probe.now_s
+            assert probe.run_for(200, done=lambda since_s=since_s: probe.of("/diagnostics", since_s)), name
+            assert probe.of("/diagnostics", since_s)[-1].object()["mqtt_last_fault"] == said[-1]
+            before = led.changes
+            probe.run_for(5)
+            assert led.changes == before
+        probe.say("optoprobe/cellar/order/set", "log")
+        assert probe.run_for(30, done=lambda: probe.of("/cellar/log"))
+        kept = [line[0] for line in json.loads(probe.of("/cellar/log")[0].payload)]
+        for sentence in said:
+            assert any(sentence.startswith(text.rstrip(".")) for text in kept), kept
 
 
 def settings_of(given: dict[str, Any], device: Any) -> tuple[dict[str, Any], list[str]]:
