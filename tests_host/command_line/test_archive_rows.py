@@ -9,7 +9,7 @@ import random
 import pytest
 from support.runs import times
 
-from metering.iec62056_21.exchange import block_check
+from metering.iec62056_21.programming_answers import block_check
 from metering.line import EXPECT
 from optoprobe import cli
 from optoprobe.archive_rows import Archive

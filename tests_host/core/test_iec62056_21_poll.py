@@ -17,8 +17,9 @@ from support.runs import times
 
 from metering.characters import with_parity
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
-from metering.iec62056_21.exchange import BREAK, RateLimit, block_check, command, frame_end
+from metering.iec62056_21.exchange import BREAK, RateLimit
 from metering.iec62056_21.poll import Conversation
+from metering.iec62056_21.programming_answers import block_check, command, frame_end
 from metering.line import ANSWER_BYTES, MAX_SENT, Line, perform
 from metering.listener import NOTHING, TELEGRAM
 from optoprobe.virtual.channel import Noise

@@ -21,9 +21,10 @@ from support.corpus import recording
 from metering import clock, protocols
 from metering.characters import with_parity
 from metering.iec62056_21 import iec_probe, lis200_poll
-from metering.iec62056_21.exchange import BREAK, command
+from metering.iec62056_21.exchange import BREAK
 from metering.iec62056_21.lis200_answer import Lis200Answer, address_of_answer, refusal_of
 from metering.iec62056_21.lis200_poll import Conversation, refusal_words
+from metering.iec62056_21.programming_answers import command
 from metering.line import EXPECT, LISTEN, SEND
 from metering.listener import TELEGRAM
 from metering.registers import describe

@@ -271,6 +271,13 @@ def test_the_page_asks_for_no_less_than_its_code_takes(taken: dict[str, int]) ->
     assert "_page" not in " ".join(always())  # nothing of it without a password
 
 
+def test_what_is_asked_for_its_block_has_no_code_of_programming_mode() -> None:
+    """1.3 KB, wanted where single registers take less time than the block: with the first of them."""
+    loaded = in_order("metering.iec62056_21.poll", [])
+    assert "metering.iec62056_21.exchange" in loaded
+    assert not [name for name in loaded if "programming" in name]
+
+
 def test_every_module_was_measured(taken: dict[str, int]) -> None:
     """Prints the table; the modules that are always there, then the others by family and room."""
     assert modules() <= set(taken)

@@ -21,10 +21,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from metering.characters import without_parity
-from metering.iec62056_21.exchange import BREAK, GAP_MS, Exchange, block_check, command, frame_end
+from metering.iec62056_21.exchange import BREAK, GAP_MS, Exchange
 from metering.iec62056_21.iec_probe import is_corrector
 from metering.iec62056_21.lis200_answer import address_of_answer, refusal_of
 from metering.iec62056_21.lis200_poll import refusal_words
+from metering.iec62056_21.programming_answers import Answers, block_check, command, frame_end
 from metering.line import EXPECT
 
 from .serial_line import PortError, SerialLine
@@ -93,7 +94,7 @@ class Archive:
         offered = character - 0x30
         yield from exchange.acknowledge(offered if 0 <= offered <= _FASTEST else 0, 1)
         try:
-            if (yield from exchange.hear_answer()) != _SOH:
+            if (yield from Answers(exchange).hear_answer()) != _SOH:
                 raise _Unclear("the meter does not enter its programming mode")
             yield from self._read_all()
             self.why = ""

@@ -1,20 +1,15 @@
-"""Messages to and from a meter that is asked: signing on, changing the rate, sending, hearing an answer.
+"""Asking a meter for its data block: signing on, changing the rate, sending. What follows in programming mode is
+metering.iec62056_21.programming_answers', for the few meters that are read so.
 
 Source: IEC 62056-21:2002, 6.3 (modes, times t_r and t_a), 6.4 (messages), annex B (wake-up). Everything that yields is
 a generator of line actions (metering.line). No write command exists here.
 """
 
-from metering.characters import without_parity
 from metering.compat import const
 from metering.iec62056_21.data_block import identification_end
 from metering.line import EXPECT, SEND, SWITCH, WAIT, Line
 
-_SOH = const(0x01)
 _STX = const(0x02)
-_ETX = const(0x03)
-_EOT = const(0x04)
-_ACK = const(0x06)
-_NAK = const(0x15)
 
 BREAK = b"\x01B0\x03q"
 
@@ -22,9 +17,9 @@ SIGN_ON = Line(300, 7, "E")
 RATES = (300, 600, 1200, 2400, 4800, 9600, 19200)  # by the baud character 0 to 6, or from A on (600)
 _HIGHEST = const(6)
 
-_ANSWER_MS = const(2300)  # t_r is 1,500 at the most, and the first character takes 33 at 300 baud; USB adds some
+ANSWER_MS = const(2300)  # t_r is 1,500 at the most, and the first character takes 33 at 300 baud; USB adds some
 GAP_MS = const(1700)  # t_a, between two characters: 1,500 at the most
-_HEARD_OUT_MS = const(500)  # no meter met pauses that long inside a block
+HEARD_OUT_MS = const(500)  # no meter met pauses that long inside a block
 _SLICE_MS = const(100)
 _LONGEST_MS = const(400000)  # a block of 9.5 KB takes 320 s at 300 baud
 _REACTION_MS = const(230)  # before we answer: 200, or 20 where the maker's third letter is small
@@ -32,35 +27,6 @@ _QUICK_REACTION_MS = const(40)
 _WAKE_UP = bytes(36)  # twice: 2.4 s of NUL at 300 baud
 _WAKE_UP_PAUSE_MS = const(1600)
 _JUNK = const(16)  # bytes before an STX: what a change of rate may leave on the line
-_REPEATS = const(2)  # NAKs for one block
-
-
-def block_check(data):
-    """BCC: the exclusive or of all bytes of `data`, which begins behind SOH or STX and ends with ETX or EOT."""
-    bcc = 0
-    for byte in data:
-        bcc ^= byte
-    return bcc
-
-
-def command(code, operand):
-    """The message SOH `code` STX `operand` ETX BCC; both are bytes."""
-    body = code + b"\x02" + operand + b"\x03"
-    return b"\x01" + body + bytes((block_check(body),))
-
-
-def frame_end(buffer, n):
-    """How many bytes an answer takes: ACK or _NAK, or SOH or STX to the BCC; 0: not there yet. For EXPECT."""
-    for i in range(n):
-        first = buffer[i] & 0x7F
-        if first in (_ACK, _NAK):
-            return i + 1
-        if first in (_SOH, _STX):
-            for k in range(i + 1, n - 1):
-                if buffer[k] & 0x7F in (_ETX, _EOT):
-                    return k + 2
-            return 0
-    return 0
 
 
 def silence(buffer, n):
@@ -100,8 +66,7 @@ class Exchange:
     """Talks to one meter for whoever wants something of it; `listener` gets what is fed.
 
     Of the last sign-on: `identification` as received, from the / on, `parity`, `stx` as it is received, `rate` an index
-    of RATES. Of the last answer: `heard`, has any byte come, `body` what it holds, `last` its last character, ETX or
-    EOT.
+    of RATES, `reaction_ms` how long it is left before it is answered.
     """
 
     def __init__(self, listener, address, wake_up):
@@ -110,7 +75,7 @@ class Exchange:
         self._listener = listener
         self._request = b"/?" + address.encode() + b"!\r\n"
         self._wake_up = wake_up
-        self._reaction_ms = _REACTION_MS
+        self.reaction_ms = _REACTION_MS
         self.limit = RateLimit()
         self.identification = b""
         self.stx = _STX
@@ -118,13 +83,10 @@ class Exchange:
         self.rate = 0
         self.answers = False  # has the meter identified itself, and not been mute since?
         self.outcome = ""  # of the sign-on: a reason of poll's, "" when it was good
-        self.body = b""
-        self.last = 0
-        self.heard = False
 
     def say(self, message):
         """Send `message` when the meter can hear us."""
-        yield WAIT, self._reaction_ms
+        yield WAIT, self.reaction_ms
         yield SEND, message
 
     def sign_on(self, answer=b""):
@@ -141,7 +103,7 @@ class Exchange:
             yield SWITCH, SIGN_ON
             yield SEND, self._request
             # the / may be held back, as an echo's, until the character behind it has come
-            answer = yield EXPECT, _identification_end, _ANSWER_MS + GAP_MS, GAP_MS
+            answer = yield EXPECT, _identification_end, ANSWER_MS + GAP_MS, GAP_MS
         end = _identification_end(answer, len(answer))
         if not end:
             self.outcome = "no identification" if answer else "no answer"
@@ -152,13 +114,13 @@ class Exchange:
         self.identification = answer[at:end]
         self.parity = answer[at] == 0xAF
         self.stx = _STX | 0x80 if self.parity else _STX
-        self._reaction_ms = _QUICK_REACTION_MS if answer[at + 3] & 0x20 else _REACTION_MS
+        self.reaction_ms = _QUICK_REACTION_MS if answer[at + 3] & 0x20 else _REACTION_MS
         return answer[at + 4] & 0x7F
 
     def acknowledge(self, offered, purpose):
         """ACK 0 Z Y at the old rate, and the change to rate Z (0 to 6), no higher than the limit."""
         self.rate = self.limit.rate_for(offered)
-        yield WAIT, self._reaction_ms
+        yield WAIT, self.reaction_ms
         yield SEND, b"\x060%d%d\r\n" % (self.rate, purpose)
         if self.rate:  # a late acknowledge may have met the block: nothing of it is dropped
             yield SWITCH, Line(RATES[self.rate], 7, "E")
@@ -169,60 +131,12 @@ class Exchange:
         for _ in range(_LONGEST_MS // _SLICE_MS * RATES[0] // RATES[self.rate] + _JUNK):
             yield WAIT, _SLICE_MS
             silent_ms = 0 if (yield EXPECT, _whatever, 0, 0) else silent_ms + _SLICE_MS
-            if silent_ms >= _HEARD_OUT_MS:
+            if silent_ms >= HEARD_OUT_MS:
                 return
-
-    def answer(self):
-        """Hear an answer; its first character (_SOH, _STX, _ACK, _NAK), 0 where there is none that holds its check."""
-        answer = yield EXPECT, frame_end, _ANSWER_MS, GAP_MS
-        self.heard = bool(answer)
-        end = frame_end(answer, len(answer))
-        at = 0
-        while at < end and answer[at] & 0x7F not in (_SOH, _STX, _ACK, _NAK):
-            at += 1
-        answer = answer[at:end]
-        if self.parity:
-            answer = without_parity(answer)
-        if not answer or max(answer) > 0x7F:
-            return 0
-        self.body = b""
-        if answer[0] in (_SOH, _STX):
-            if block_check(answer[1:]):  # with its BCC in it, it is 0
-                return 0
-            self.body = answer[1:-2]
-            self.last = answer[-2]
-        return answer[0]
-
-    def ask(self, message):
-        """Send, and hear the answer; sent again where it came damaged, as a NAK may bring the answer before it.
-
-        What comes late or twice is heard out: values without an address would be taken for the next register's.
-        """
-        is_late = False  # was a question not answered in time?
-        for _ in range(1 + _REPEATS):
-            yield EXPECT, silence, self._reaction_ms, self._reaction_ms
-            yield SEND, message
-            kind = yield from self.answer()
-            if kind in (_STX, _SOH):
-                if is_late:
-                    yield EXPECT, silence, _ANSWER_MS + GAP_MS, _HEARD_OUT_MS
-                return kind
-            is_late = is_late or not self.heard
-            yield from self.hear_out()
-        return 0
-
-    def hear_answer(self):
-        """As answer(); NAK brings it again where it was damaged."""
-        for _ in range(_REPEATS):
-            kind = yield from self.answer()
-            if kind:
-                return kind
-            yield from self.say(b"\x15")
-        return (yield from self.answer())
 
     def block_start(self):
         """Hear what comes up to an STX, or some bytes that hold none."""
-        return (yield EXPECT, self._stx_end, _ANSWER_MS, GAP_MS)
+        return (yield EXPECT, self._stx_end, ANSWER_MS, GAP_MS)
 
     def _stx_end(self, buffer, n):
         for i in range(n):

@@ -15,9 +15,9 @@ the stream.
 
 from metering.characters import latin_text, without_parity
 from metering.compat import const
-from metering.iec62056_21.exchange import block_check
 from metering.iec62056_21.iec_probe import is_corrector
 from metering.iec62056_21.printed import decimals, unit_code
+from metering.iec62056_21.programming_answers import block_check
 from metering.line import Line
 from metering.listener import NOTHING, Listener
 from metering.reading import Reading

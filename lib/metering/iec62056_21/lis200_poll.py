@@ -20,9 +20,10 @@ Such meters live on a battery: one read-out an hour, unless the owner wants more
 """
 
 from metering.compat import const
-from metering.iec62056_21.exchange import BREAK, Exchange, command
+from metering.iec62056_21.exchange import BREAK, Exchange
 from metering.iec62056_21.iec_probe import is_corrector
 from metering.iec62056_21.lis200_answer import address_of_answer, refusal_of
+from metering.iec62056_21.programming_answers import Answers, command
 from metering.line import LISTEN, WAIT
 from metering.listener import TELEGRAM
 
@@ -89,6 +90,7 @@ class Conversation:
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener
         self._exchange = Exchange(listener, address, wake_up)
+        self._answers = Answers(self._exchange)
         self._firmware = self._serial_number = b""  # the answers that told them
         self._has_read = False
         self._forms = {}  # address as it is asked for -> form of its last answer
@@ -137,7 +139,7 @@ class Conversation:
         listener.begin(identification, exchange.parity)
         offered = character - 0x30
         yield from exchange.acknowledge(offered if 0 <= offered <= _FASTEST else 0, 1)
-        if (yield from exchange.hear_answer()) != _SOH or exchange.body[:2] != b"P0":
+        if (yield from self._answers.hear_answer()) != _SOH or self._answers.body[:2] != b"P0":
             exchange.limit.hear_nothing(exchange.rate)
             yield from exchange.hear_out()
             yield from exchange.say(BREAK)  # it may have entered it, unheard
@@ -196,9 +198,9 @@ class Conversation:
     def _answer(self, address):
         """Ask once. An answer of another address came late, and is dropped."""
         exchange = self._exchange
-        kind = yield from exchange.ask(command(b"R1", address.encode() + b"(1)"))
-        body = exchange.body
-        if kind != _STX or exchange.last != _ETX:
+        kind = yield from self._answers.ask(command(b"R1", address.encode() + b"(1)"))
+        body = self._answers.body
+        if kind != _STX or self._answers.last != _ETX:
             yield from exchange.hear_out()
             return None
         if refusal_of(body) or address_of_answer(body) == address_of_answer(address.encode() + b"("):

@@ -13,7 +13,8 @@ Source: IEC 62056-21:2002, 6.3.3, 6.4.3 and 6.5. Reading only: R1 and R5, and a 
 
 from metering.characters import without_parity
 from metering.compat import const
-from metering.iec62056_21.exchange import BREAK, block_check, command
+from metering.iec62056_21.exchange import BREAK
+from metering.iec62056_21.programming_answers import Answers, block_check, command
 from metering.line import LISTEN
 from metering.listener import TELEGRAM
 
@@ -34,6 +35,7 @@ class ProgrammingMode:
 
     def __init__(self, exchange, listener, password):
         self._exchange = exchange
+        self._answers = Answers(exchange)
         self._listener = listener
         self._password = password
         self._read = b"R5"
@@ -57,7 +59,7 @@ class ProgrammingMode:
             yield from exchange.hear_out()
             return self._refuse("the meter has no programming mode")
         yield from exchange.acknowledge(character - 0x30, 1)
-        if (yield from exchange.hear_answer()) != _SOH or exchange.body[:2] != b"P0":
+        if (yield from self._answers.hear_answer()) != _SOH or self._answers.body[:2] != b"P0":
             yield from exchange.hear_out()
             yield from exchange.say(BREAK)  # it may have, unheard
             return self._refuse("the meter does not enter programming mode")
@@ -103,26 +105,26 @@ class ProgrammingMode:
             yield from exchange.say(BREAK)
             return "withheld"
         yield from exchange.say(command(b"P1", b"(" + self._password + b")"))  # once, whatever comes
-        if (yield from exchange.answer()) == _ACK:
+        if (yield from self._answers.answer()) == _ACK:
             return ""
         yield from exchange.say(BREAK)
         return "password refused"
 
     def _read_register(self, address, lines):
         """Ask for one register and add what it holds to `lines`; nothing where the meter knows no such register."""
-        exchange = self._exchange
-        kind = yield from exchange.ask(command(self._read, address + b"()"))
+        exchange, answers = self._exchange, self._answers
+        kind = yield from answers.ask(command(self._read, address + b"()"))
         begun = len(lines)
         for _ in range(_PARTS):
             if kind != _STX or len(lines) > _MOST_BYTES:
                 lines[begun:] = b""
                 yield from exchange.hear_out()
                 return
-            lines.extend(exchange.body)
-            if exchange.last == _ETX:
+            lines.extend(answers.body)
+            if answers.last == _ETX:
                 break
             yield from exchange.say(b"\x06")
-            kind = yield from exchange.answer()  # not asked again: it would be this part twice, or the one after next
+            kind = yield from answers.answer()  # not asked again: it would be this part twice, or the one after next
         text = bytes(memoryview(lines)[begun:])
         opened = text.find(b"(")
         if text.find(b"(ERR") == opened or text.find(b"(#") == opened:  # (ERROR), (ERR1), (#02)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from metering.characters import with_parity
-from metering.iec62056_21.exchange import block_check
 from metering.iec62056_21.lis200_answer import address_of_answer, refusal_of
+from metering.iec62056_21.programming_answers import block_check
 
 from .numbers import Numbers, Piece, blank
 
