@@ -186,7 +186,7 @@ def test_several_in_one_answer_come_in_blocks_too(size):
     assert reasons(events) == [("refused", "1-0:16.7.0*255 attribute 9: object undefined")] * 2
 
 
-def test_short_names_are_those_of_the_object_list_or_of_the_call_and_never_guessed():
+def test_short_names_are_those_of_the_object_list_or_of_the_call():
     listed = b"\x01\x01" + enc.structure(
         [enc.number(enc.INT16, 0x200), enc.number(enc.UINT16, 3), enc.number(enc.UINT8, 0), enc.octets(ENERGY)]
     )
@@ -194,13 +194,25 @@ def test_short_names_are_those_of_the_object_list_or_of_the_call_and_never_guess
     wire = Wire()
     wire.associate(association.SN)
     wire.ask(xdlms.read([0x208, 0x210]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
-    assert rows(wire.events()) == [("short name 520", "1234567.89", "Wh")]
-    assert rows(wire.events(short_names={0x200: ENERGY})) == [ENERGY_ROW]
+    events = wire.events()
+    assert rows(events) == [ENERGY_ROW] and events[0].readings[0].name == "short name 520, taken for the total"
+    assert rows(wire.events(short_names={0x400: POWER})) == [("short name 520", "1234567.89", "Wh")]
+    events = wire.events(short_names={0x200: ENERGY})
+    assert rows(events) == [ENERGY_ROW] and "taken" not in events[0].readings[0].name
     first, second = listed[:9], listed[9:]
     wire.ask(xdlms.read([0xFA08]), b"\x0c\x01\x02\x00\x00\x01" + bytes((len(first) + 2,)) + b"\x01\x00" + first)
     wire.ask(xdlms.read_next(1), b"\x0c\x01\x02\x01\x00\x02" + bytes((len(second),)) + second)
     assert rows(wire.events()) == [ENERGY_ROW]
     assert reasons(wire.events()) == []
+
+
+def test_of_two_energies_by_short_names_none_is_taken_for_the_total():
+    value, its_scale = OBJECTS[3, ENERGY, 2], OBJECTS[3, ENERGY, 3]
+    wire = Wire()
+    wire.associate(association.SN)
+    for base in (0x200, 0x300):
+        wire.ask(xdlms.read([base + 8, base + 16]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
+    assert [row[0] for row in rows(wire.events())] == ["short name 520", "short name 776"]
 
 
 @pytest.mark.parametrize("has_own_key", [False, True])
@@ -475,7 +487,8 @@ def test_only_the_object_list_tells_short_names():
     for name, data in ((0x1008, enc.array([row])), (176, scale(0, 30)), (168, COUNT)):
         wire.ask(xdlms.read([name]), b"\x0c\x01\0" + data)
     assert rows(wire.events(short_names={160: ENERGY})) == [("1-0:1.8.0*255", "111", "Wh")]
-    assert rows(wire.events()) == [("short name 168", "111", "Wh")]
+    (telegram,) = wire.events()
+    assert rows([telegram]) == [("1-0:1.8.0*255", "111", "Wh")] and "taken" in telegram.readings[0].name
 
 
 def test_rejections_without_end_are_counted():

@@ -4,7 +4,8 @@
 
 Each association with readings is a Telegram. What is damaged, refused or unasked is a Rejected, and reading goes on.
 A register is a value and its scale, in whatever order they were asked. Short names say nothing by themselves: what
-they are comes from the object list, if it is read, or from who calls; else a value goes by its short name.
+they are comes from the object list, if it is read, or from who calls; else a value goes by its short name. Where nobody
+explains any, the only energy asked for is taken for the total (1-0:1.8.0*255), and its name says so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _REGISTER, _EXTENDED, _DEMAND, _CLOCK = 3, 4, 5, 8
 _SCALE_OF = {_REGISTER: 3, _EXTENDED: 3, _DEMAND: 4}  # class -> attribute with scaler and unit
 _N_ATTRIBUTES = {values.DATA: 2, _REGISTER: 3, _EXTENDED: 5, _DEMAND: 9, _CLOCK: 9}
 _NUMBERS_OF_METER = (bytes((0, 0, 96, 1, 0, 255)), bytes((0, 0, 42, 0, 0, 255)))  # the surest first
+_WH = 30
 _MOST_NAMES = 1000
 _MOST_REJECTED = 1000  # told one by one
 _OBJECT_LIST = 0xFA08  # short name of Association SN's second attribute
@@ -323,6 +325,8 @@ class _Session:
             except Malformed as error:
                 self._found.append(Rejected(self._begun, "data", f"{_name(key)}: {error}"))
         readings = []
+        energies = {obis for class_id, obis, *_ in counts if not class_id and scales.get(obis, (0, 0))[1] == _WH}
+        is_total = len(energies) == 1 and not self._names
         for class_id, obis, value, exponent in counts:
             reading = values.reading(class_id, obis, value, exponent, scales)
             if reading is None:
@@ -331,6 +335,8 @@ class _Session:
                     Rejected(self._begun, "no scale", f"{name}: {value}, the session says no scale of it")
                 )
             else:
+                if is_total and obis in energies:
+                    values.take_for_total(reading)
                 readings.append(reading)
         if readings or timestamp:
             registers = tuple(register_of(reading, None) for reading in readings)

@@ -13,6 +13,7 @@ from metering.register import unit_symbol
 DATA = 1  # class whose values have no scale
 _BOOLEAN, _FLOAT32, _FLOAT64, _DATE_TIME, _TWELVE = 0x03, 0x17, 0x18, 0x19, 12
 _NO_UNIT = 255
+_TOTAL = bytes((1, 0, 1, 8, 0, 255))
 
 Value = int | bytes | str | bool
 
@@ -76,6 +77,12 @@ def reading(
         reading.address = short_name(obis)  # type: ignore[assignment]
         reading.printed_unit = unit_symbol(reading.unit)  # type: ignore[assignment]
     return reading
+
+
+def take_for_total(reading: Reading) -> None:
+    """Call a reading that has a short name alone the total, and say so in the name people see."""
+    reading.printed_name = f"{reading.address}, taken for the total"  # type: ignore[attr-defined]
+    reading.obis, reading.address = _TOTAL, None
 
 
 def short_name(obis: bytes) -> str:
