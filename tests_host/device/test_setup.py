@@ -1,6 +1,7 @@
 """The set-up: its name server, form and page, which any bytes reach; and one pass through it on a virtual board."""
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -224,6 +225,53 @@ def test_a_probe_that_is_set_up_alone_is_wiped_by_its_button(
     board.button = lambda path: None
     asyncio.run(alone._heed_button("services"))
     assert len(wiped) == 1
+
+
+@pytest.mark.parametrize(
+    ("why", "used_until_s", "ends_s", "cause"),
+    [("SAFE_MODE", 0, 600, 4), ("SAFE_MODE", 700, 800, 4), ("ASKED_FOR", 0, 600, 3), ("NO_WIFI", 0, None, 0)],
+)
+def test_set_up_alone_ends_by_itself_but_not_beneath_a_client(
+    device: Any, monkeypatch: pytest.MonkeyPatch, why: str, used_until_s: int, ends_s: int | None, cause: int
+) -> None:
+    """Where there are settings to meter with: what has ended metering may have passed."""
+    monkeypatch.setitem(sys.modules, "network", SimpleNamespace())  # type: ignore[arg-type]
+    alone = importlib.import_module("firmware.setup.setup_alone")
+    restarts = importlib.import_module("firmware.hardware.restarts")
+    health = SimpleNamespace(uptime_s=0, restart_cause="watchdog", reader_progressed=lambda: None)
+    ended: list[tuple[int, int]] = []
+
+    class SetUp:
+        def __init__(self, *_: Any) -> None: ...
+
+        open = scan = lambda *_: ""
+
+        def is_idle(self, s: int) -> bool:
+            return health.uptime_s > used_until_s + s
+
+    async def nothing(*_: Any) -> None: ...
+
+    async def look(opened: Any, goes_on: Any) -> None:
+        while goes_on():
+            health.uptime_s += 100
+            assert health.uptime_s < 5000
+
+    def called(path: str, ask: Any) -> Any:
+        return ask(restarts) if path.endswith("restarts") else None
+
+    health.run = nothing
+    services = SimpleNamespace(health=health)
+    set_up = SimpleNamespace(SetUp=SetUp, look_every_few_ms=look, password_of=None)
+    monkeypatch.setitem(sys.modules, "firmware.owner.console_watch", SimpleNamespace(watch=nothing))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "firmware.setup.set_up", set_up)  # type: ignore[arg-type]
+    monkeypatch.setattr(sys.modules["firmware.setup"], "set_up", set_up, raising=False)
+    monkeypatch.setattr(restarts, "restart", lambda cause: ended.append((health.uptime_s, cause)))
+    stand_ins = {"_load_settings": lambda: ({}, []), "_Services": lambda values: services, "call": called}
+    for name, stand_in in (stand_ins | {"_end_wipe": nothing}).items():
+        monkeypatch.setattr(alone, name, stand_in)
+    with contextlib.nullcontext() if ends_s else pytest.raises(AssertionError):
+        asyncio.run(alone._run(getattr(alone, why)))
+    assert ended == ([(ends_s, cause)] if ends_s else [])
 
 
 # --- beside metering -------------------------------------------------------------------------------------------------
