@@ -150,18 +150,6 @@ def test_nothing_of_a_session_leaves_in_a_masked_capture():
     assert masking.mask(Capture([], [segment], 1000)).readable_bytes() == b""
 
 
-def test_who_answers_nothing_else_is_knocked_for():
-    meter = C1218Meter(reaction_ms=5)
-    with SerialMeter(meter) as simulated:
-        process = start("read", "--port", simulated.path, "--json")
-        try:
-            out, err = process.communicate(timeout=120)
-        finally:
-            process.kill()
-    assert process.returncode == 0 and "a meter answers: asking by c1218" in err, err
-    assert json.loads(out)["meter_id"] == meter.number
-
-
 def test_a_meter_is_read_through_a_port():
     meter = C1218Meter(user_id=2, user=b"reader", password=b"secret", reaction_ms=5)
     with SerialMeter(meter) as simulated:

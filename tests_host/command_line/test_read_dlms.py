@@ -10,7 +10,13 @@ import pytest
 from support.command_line import start
 
 from optoprobe.commands.read import _NoAnswer, _Session, _SpeaksAnother
+from optoprobe.virtual.c1218_meter import C1218Meter
+from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.kmp_meter import KmpMeter
+from optoprobe.virtual.line import VirtualLine
+from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.serial_meter import SerialMeter
 from optoprobe.virtual.tcp_meter import TcpMeter
 
@@ -116,6 +122,34 @@ def test_what_is_not_looked_for_is_said_where_nothing_is_found(monkeypatch, caps
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "optoprobe read: nothing came." and "--protocol" in said[1]
     assert said[1].endswith(": lis200, modbus.")
+
+
+@pytest.mark.parametrize(
+    ("meter", "name"),
+    [
+        (AskedDlmsMeter(), "dlms-client"), (KmpMeter(), "kmp"), (MbusMeter(), "mbus"), (C1218Meter(), "c1218"),
+        (IecMeter("C"), ""),
+    ],
+    ids=["dlms", "kmp", "mbus", "c1218", "nobody"],
+)  # fmt: skip
+def test_whose_meter_answers_a_knock_is_asked(meter: Any, name: str, capsys: pytest.CaptureFixture) -> None:
+    bench = Bench(meter, VirtualLine(meter.line))
+    line: Any = SimpleNamespace(name="port", drive=lambda actions, *_: bench.converse(actions))
+    args = Namespace(protocol="auto", timeout=None, meter_options="", every=None)
+    session = _Session(args, line, "", (None, None))
+    asked: list[str] = []
+
+    def ask(name: str) -> None:
+        asked.append(name)
+        if len(asked) == 1:
+            session._conversation = SimpleNamespace(failures=1, failed={"no answer": 1})
+            session._on_progress(b"")
+
+    session._hear_one_of, session._ask = (lambda names: False), ask  # type: ignore[method-assign]
+    session._find()
+    assert asked == ["iec62056-21", name or "iec62056-21"]
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"{'a meter answers' if name else 'nobody answers that or a knock'}: asking by {asked[1]} ...")
 
 
 def test_a_meter_that_sends_no_block_and_offers_mode_e_is_asked_by_dlms() -> None:
