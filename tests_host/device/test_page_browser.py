@@ -44,6 +44,7 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
         page.value("document.querySelector('#login button').click()")
         page.sees("Energie Bezug", START_S)
         page.sees("Keine Verbindung zum Broker.", START_S)
+        page.sees(": Verbindung abgelehnt oder geschlossen", START_S)  # and why
         power = page.until("document.getElementById('power').textContent", START_S)
         assert power.endswith(" W")
         page.until(f"document.getElementById('power').textContent !== '{power}'", START_S)  # it moves

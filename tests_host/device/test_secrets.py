@@ -13,11 +13,13 @@ from support.broker import Listener, PausableMeter, users, wait_until
 from support.page_client import PASSWORD as DEVICE_PASSWORD
 from support.page_client import START_S, PageClient
 from support.pty_board import PtyBoard
+from support.virtual_time import Probe
 
 from optoprobe import cli, runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.dlms_meter import DlmsMeter
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.own_ca import OwnCa
 
@@ -109,6 +111,29 @@ def test_no_secret_leaves_the_probe(tmp_path: Path, capsys: pytest.CaptureFixtur
         if secret.lower() in whole:
             pytest.fail(f"{name}: {[where for where, text in said.items() if secret.lower() in text.lower()]}")
     assert all(secrets[key].lower() in given.lower() for key in TEXTS)  # the search finds what there is
+
+
+def test_a_password_said_to_the_meter_is_said_to_nobody_else(tmp_path: Path) -> None:
+    """The head hears what it sends: a capture would hold it, if it were said meanwhile."""
+    password = TEXTS["meter_password"]
+    meter = IecMeter("C", offered="0", password=password, reaction_ms=200, history=2)
+    settings: dict[str, object] = {"protocol": "iec62056-21", "interval_s": 10, "meter_password": password}
+    with Probe(tmp_path, meter, settings, echo=True) as probe:
+        probe.run_for(90)
+        said = meter.events.count("password")
+        probe.say("optoprobe/cellar/capture/set", "120")
+        probe.run_for(200)
+        assert said and meter.events.count("password") > said and not meter.wrong_passwords
+        (captured,) = [message.payload.decode() for message in probe.of("/capture")]
+        probe.say("optoprobe/cellar/order/set", "log")
+        probe.run_for(10)
+        assert probe.of("/cellar/log")
+        told = [*probe.log, *(message.payload.decode() for message in probe.published)]
+    rows = [line.split() for line in captured.splitlines() if line[0].isdigit()]
+    told.append(bytes(int(row[1], 16) & 0x7F for row in rows).decode())  # without the parity
+    assert "1.8.0(" in told[-1]
+    told += [file.read_text() for file in tmp_path.iterdir() if file.is_file() and file.name != "settings.json"]
+    assert not [text for text in told if password in text]
 
 
 def of_config(given: bytes, export: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, bytes]:
