@@ -3,10 +3,12 @@
 On a fake of the chip's memory (support.chip_heap), whose figures are an emulated classic ESP32's.
 """
 
+import contextlib
 import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -209,3 +211,35 @@ def test_room_counts_an_area_that_wifi_can_spare(start: Any, regions: tuple[int,
     start(chip, {"protocol": "martian"})
     own = CLASSIC_AREA - 7400
     assert figures(chip).room() == own + (CLASSIC_AREA if spare else 0)
+
+
+@pytest.mark.parametrize(("name", "payload", "fits"), [("alignment", b"ON", 8704), ("capture", b"5", 6144)])
+def test_a_tool_is_refused_before_python_would_take_wifis_memory(
+    start: Any, device: Any, name: str, payload: bytes, fits: int
+) -> None:
+    """What it needs is free in the two areas, or 16 bytes are lacking: then no third area comes, and it says so."""
+    chip = ChipHeap()
+    start(chip, {"protocol": "sml"})
+    take(chip, needed("sml") - 20_000)
+    chip.wifi()
+    chip.areas[1].used += figures(chip).own_free() - fits
+    told: list[str] = []
+    begun: list[str] = []
+    services = SimpleNamespace(
+        network=SimpleNamespace(mailbox=SimpleNamespace(large_message=None, pop_command=lambda *_: None)),
+        outbox=device.outbox.Outbox(),
+        announcer=SimpleNamespace(topic=str.encode),
+    )
+    meter = SimpleNamespace(spares_battery=lambda: False)
+    commands = device.owner_commands.OwnerCommands(services, meter, None, "mine", told.append)
+    commands._load = lambda name, _: begun.append(name)  # its code, which nobody runs here
+    for lacking in (16, 0):
+        before, chip_free = chip.sizes, list(chip.free)
+        chip.areas[1].used += lacking
+        told.clear()
+        with contextlib.suppress(AttributeError):  # of None, the tool that was loaded
+            commands.step((name, payload, 1))
+        assert bool(begun) is not bool(lacking)
+        assert not lacking or told[0].startswith(f"{name} is refused: 4080 bytes of memory would be left, too few")
+        assert chip.sizes == before and chip.free == chip_free
+        chip.areas[1].used -= lacking
