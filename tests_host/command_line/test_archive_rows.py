@@ -12,7 +12,7 @@ from support.runs import times
 from metering.iec62056_21.programming_answers import block_check
 from metering.line import EXPECT
 from optoprobe import cli
-from optoprobe.archive_rows import Archive
+from optoprobe.sessions.lis200.archive_rows import Archive
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.lis200_meter import Lis200Meter

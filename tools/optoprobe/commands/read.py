@@ -16,8 +16,9 @@ from metering.detection.candidates import Asking
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import archive_rows, decoding, own_counter, register_map
+from .. import decoding, own_counter, register_map
 from ..sessions.dlms import asked_session
+from ..sessions.lis200 import archive_rows
 from ..terminal import ProgressLine
 from .decode import as_lines, as_object
 from .shared_options import add_password, check_text, password_of, seconds
@@ -116,7 +117,8 @@ def _line(args: argparse.Namespace) -> SerialLine:
     from ..tcp_line import TcpLine
 
     asked = behind_a_sign_on()
-    for option, protocol in (("tcp", asked), ("objects", asked), ("profile", asked), ("archive", "lis200")):
+    of = {"tcp": asked, "objects": asked, "profile": asked, "archive": archive_rows.PROTOCOL}
+    for option, protocol in of.items():
         if getattr(args, option):
             if args.protocol not in (decoding.AUTO, protocol):
                 raise ValueError(f"--{option} and {args.protocol} do not belong together: it is for {protocol} alone")

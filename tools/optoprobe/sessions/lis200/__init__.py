@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from metering.iec62056_21.iec_probe import is_corrector
 from metering.iec62056_21.lis200_poll import refusal_words
 
-from .. import decoding
-from ..decoding import Rejected, Telegram
-from ..transcript import Burst
+from ... import decoding
+from ...decoding import Rejected, Telegram
+from ...transcript import Burst
 
 _NAME = "lis200"
 _ARCHIVE = re.compile(rb"\x01R[13]\x02([0-9]{1,2}:V\.[0-9A-F])\(")

@@ -28,8 +28,9 @@ from metering.iec62056_21.lis200_poll import refusal_words
 from metering.iec62056_21.programming_answers import Answers, block_check, command, frame_end
 from metering.line import EXPECT
 
-from .serial_line import PortError, SerialLine
+from ...serial_line import PortError, SerialLine
 
+PROTOCOL = "lis200"
 MOST_ROWS = 1000
 _USUAL_ROWS = 10
 _MOST_ARCHIVE = 99
