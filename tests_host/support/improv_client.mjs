@@ -30,7 +30,7 @@ const line = new tty.ReadStream(fd);
 line.setRawMode(true);
 const port = {
   readable: Readable.toWeb(line),
-  writable: new WritableStream({ write: (chunk) => new Promise((done) => fs.write(fd, chunk, done)) }),
+  writable: new WritableStream({ write: (chunk) => void fs.writeSync(fd, chunk) }), // before any answer can come
 };
 const errors = [];
 const logger = { log() {}, debug() {}, error: (...words) => errors.push(words.join(" ")) };
