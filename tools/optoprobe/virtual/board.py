@@ -119,7 +119,7 @@ class VirtualBoard:
         self.log: list[str] = []
         self.reset_cause = reset_cause
         self.resets: list[int] = []
-        self._on = False
+        self._on = self._has_spoken = False
         self._switching = threading.Lock()
         self._runtime = runtime_name
         if settings is not None:  # a screen shows every telegram, as a hub should not
@@ -171,6 +171,7 @@ class VirtualBoard:
             environment["PYTHONPATH"] = ":".join(paths)
             environment["PYTHONUNBUFFERED"] = "1"
             command = [sys.executable, "-c", self._start or _START_ON_CPYTHON]
+        self._has_spoken = False
         self._process = subprocess.Popen(
             tied(command),
             cwd=self.directory,
@@ -188,6 +189,7 @@ class VirtualBoard:
             assert process is not None and process.stdout is not None
             rest = b""
             while data := os.read(process.stdout.fileno(), 4096):
+                self._has_spoken = True
                 if self.console:
                     self.console.say(data)
                 *lines, rest = (rest + data).split(b"\n")
@@ -211,9 +213,13 @@ class VirtualBoard:
                 process.stdin.write(data)
 
     def _interrupts(self) -> bool:
-        """A Ctrl-C has come: where the program has MicroPython look for one (kbd_intr), it gets a KeyboardInterrupt."""
+        """A Ctrl-C has come: where the program has MicroPython look for one (kbd_intr), it gets a KeyboardInterrupt.
+
+        None before the program has said anything: a chip is through boot.py's first lines in microseconds, a busy
+        computer is not, and a browser that looks for Improv types a 03 a second.
+        """
         process = self._process
-        if process is None:
+        if process is None or not self._has_spoken:
             return False
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{process.pid}/status").read_text()
