@@ -1,5 +1,7 @@
 """What the owner says of a DLMS meter: profiles of makers, jobs of any class, times; against a meter of those ways."""
 
+import sys
+
 import pytest
 
 from metering.dlms import meter_profiles
@@ -72,6 +74,13 @@ def test_jobs_of_any_class_are_read_and_the_class_is_found_out_once(short_names)
     bench.wait(3000)
     assert bench.converse(conversation.read_out())
     assert meter.requests - requests == 1 + len(JOBS) + 1  # the number, a value each, the clock
+
+
+def test_a_text_loads_nothing_of_what_reads_fractions(monkeypatch):
+    """2.5 KB of a board's heap."""
+    monkeypatch.setitem(sys.modules, "metering.dlms.fraction", None)
+    conversation, bench = conversation_with(Rich(), "obis_job=0.0.96.14.0.255:2")
+    assert bench.converse(conversation.read_out()), conversation.explanation
 
 
 WAYS = {

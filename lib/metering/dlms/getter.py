@@ -11,7 +11,7 @@ OTHER = const(250)  # other reason
 _HIGHEST_POWER = const(9)  # of a scaler: giga, nano
 _MOST_BLOCKS = const(64)
 _DATE_TIME = const(0x19)
-_NOTHING = b"\x00\x17\x18"
+_FLOATS = b"\x17\x18"
 
 
 class Getter:
@@ -31,7 +31,8 @@ class Getter:
 
     def is_nothing(self):
         """Is it what a register holds that has no value now, null-data or a fraction that is no number?"""
-        return self.data[self.at] in _NOTHING
+        tag = self.data[self.at]
+        return not tag or tag in _FLOATS
 
     def value(self):
         """The number got last, without its power of ten (`exponent`), which only a binary fraction has; None for
@@ -39,7 +40,7 @@ class Getter:
         """
         self.exponent = 0
         value = self.number()
-        if value is None:
+        if value is None and self.data[self.at] in _FLOATS:  # not for each text, and null-data
             from metering.dlms.fraction import fraction
 
             value = fraction(self)
