@@ -5,7 +5,6 @@ The schema (tools/optoprobe/board_schema.json) is judged by jsonschema too, an i
 
 import json
 
-import jsonschema
 import pytest
 
 from optoprobe import board_check, board_questions, board_table, cli, device_check, runtime, source_tree
@@ -80,6 +79,8 @@ def changed(changes, name="esp32_devkit"):
 
 
 def independent():
+    import jsonschema  # takes four seconds, which no worker spends that has none of these tests
+
     jsonschema.Draft202012Validator.check_schema(board_check.schema())
     return jsonschema.Draft202012Validator(board_check.schema())
 

@@ -4,6 +4,7 @@ What the mapped files do is shown by every scene on the virtual board, which is 
 """
 
 import ast
+import functools
 import io
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import pytest
 from optoprobe import device_tree, runtime, source_tree
 from optoprobe.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
 
-SOURCES = {name.as_posix(): device_tree.lean_text(name) for name in source_tree.device_modules()}
 # Interns every name given, then prints those that were not in flash.
 ASK = """
 import micropython, sys
@@ -24,6 +24,12 @@ for name in open(sys.argv[1]):
     hasattr(Nothing, name.strip())
 micropython.qstr_info(1)
 """
+
+
+@functools.cache
+def sources() -> dict[str, str]:
+    """Of all device modules, made lean."""
+    return {name.as_posix(): device_tree.lean_text(name) for name in source_tree.device_modules()}
 
 
 def tokens(source: str) -> dict[int, list[str]]:
@@ -39,7 +45,7 @@ def tokens(source: str) -> dict[int, list[str]]:
 def test_nothing_but_names_changes_and_no_two_names_become_one_in_a_file(on_esp32: bool) -> None:
     mapped = device_tree.name_map(on_esp32)
     changed = 0
-    for path, source in SOURCES.items():
+    for path, source in sources().items():
         result = mapped.apply(path, source)
         assert len(result.splitlines()) == len(source.splitlines())
         before, after = tokens(source), tokens(result)
@@ -55,7 +61,7 @@ def test_attributes_are_one_to_one_over_the_device() -> None:
     """A name that several files know as an attribute has one other name in all of them."""
     mapped = device_tree.name_map(False)
     became: dict[str, set[str]] = {}
-    for path, source in SOURCES.items():
+    for path, source in sources().items():
         result = mapped.apply(path, source)
         for before, after in zip(ast.walk(ast.parse(source)), ast.walk(ast.parse(result)), strict=True):
             if isinstance(before, ast.Attribute) and isinstance(after, ast.Attribute):
@@ -69,7 +75,7 @@ def test_no_two_members_of_an_object_become_one(on_esp32: bool) -> None:
     table = device_tree.name_map(on_esp32)._of
     members: dict[str, set[tuple[str, str]]] = {}  # class -> (our name, what it has become)
     bases: dict[str, set[str]] = {}
-    for path, source in SOURCES.items():
+    for path, source in sources().items():
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.ClassDef):
                 continue
@@ -129,7 +135,7 @@ def test_the_names_used_stand_in_the_flash_of_a_computers_micropython(tmp_path: 
 
 def test_the_build_is_the_same_each_time() -> None:
     outside = [source_tree.source(name).read_text() for name in source_tree.STARTERS]
-    assert NameMap(SOURCES, outside).table() == NameMap(dict(reversed(SOURCES.items())), outside).table()
+    assert NameMap(sources(), outside).table() == NameMap(dict(reversed(sources().items())), outside).table()
 
 
 @pytest.mark.parametrize(
