@@ -317,7 +317,7 @@ def test_the_button_opens_it_beside_metering_which_goes_on(tmp_path: Path) -> No
             hub.wait_for("/live", WAIT_S, began_s)  # it is back in the Wi-Fi that it knows
             hub.publish("homeassistant/status", "online")
             told = hub.wait_for("/diagnostics", WAIT_S, began_s).object()
-            assert told["mqtt_connects"] == 2 and not told["out_of_memory"] and not told["overruns"]
+            assert told["mqtt_connects"] >= 2 and not told["out_of_memory"] and not told["overruns"]
             assert client.ask("POST", "/api/test", body={"probe_name": "Keller"}).object() == {"faults": {}}
             hub.wait_for("/live", WAIT_S, time.monotonic())
             wait_until(lambda: bool(board.resets), WAIT_S, "it does not restart")
