@@ -104,9 +104,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group.get(item.path.stem, item.path.stem)))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Firmware collects garbage again and again; here it need not walk over pytest's own five thousand items."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Firmware collects garbage again and again: it need not walk over pytest's items and other files' remains."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         pytest.exit("the groups are not heeded: this pytest-xdist cannot mark the names of this pytest's tests", 4)

@@ -836,10 +836,10 @@ def test_a_packet_nobody_has_asked_for_ends_the_session(thread: Any, clock: Cloc
 
 
 def pass_time(probe: Probe, seconds: float) -> None:
-    """Ten minutes at a stroke, each with a second in which everybody has a turn."""
+    """Half an hour at a stroke, each with a second in which everybody has a turn."""
     until_s = probe.now_s + seconds
     while probe.now_s < until_s:
-        probe.tasks.now_ms += 600_000
+        probe.tasks.now_ms += 1_800_000
         probe._fed_ms = probe.tasks.now_ms
         probe.run_for(1)
 
