@@ -39,7 +39,8 @@ _NUMBER_DIGITS = const(8)
 _SELECT = const(0x52)
 _RESET = const(0x50)
 
-_CANNOT_READ = ("encrypted", "error of the meter", "key wrong")
+_CANNOT_READ = ("encrypted", "error of the meter", "key wrong", "another meter")
+_WITH_DETAIL = ("error of the meter", "another meter")
 _REASONS = ("no answer", "no identification", "bad data") + _CANNOT_READ + ("password refused",)
 _SENTENCES = (
     "the meter does not answer: hold the head over its eye; some want a wake-up, a key pressed on the meter, "
@@ -49,6 +50,7 @@ _SENTENCES = (
     "the meter encrypts what it tells over its eye: enter the key that its operator gives out as meter_key",
     "the meter answers with an error: it may have been read too often today",
     "what the meter encrypts is not opened by meter_key: enter the key that its operator gives out",
+    "another meter answers than the one that meter address names: compare it with what is printed on the meter",
 )
 _WRONG_ADDRESS = "the meter address of an M-Bus meter is 1 to 250, or its number of eight digits: correct the setting"
 
@@ -120,8 +122,9 @@ class Conversation(AskedSeldom):
         elif len(address) == _NUMBER_DIGITS and not address.strip("0123456789fF"):
             self._select = _selection(address)
             self._address = _SELECTED
+            listener.asked_number = address
         elif not address.strip("0123456789") and 0 < int(address) <= _MOST_PRIMARY:
-            self._address = int(address)
+            self._address = listener.asked_address = int(address)
         listener.vouched = listener.sealed = True  # each answer comes twice
 
     def read_out(self, answer=b""):
@@ -148,7 +151,7 @@ class Conversation(AskedSeldom):
                 reason = yield from self._take_twice(_short(control, self._address))
             if reason:
                 self._failed(reason)
-                if reason == "error of the meter":
+                if reason in _WITH_DETAIL:
                     self.explanation += " (%s)" % listener.detail
                 return False
             if not listener.more:

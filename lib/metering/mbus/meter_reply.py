@@ -84,6 +84,7 @@ class MeterReply(Listener):
         "cut off",
         "no answer",
         "error of the meter",
+        "another meter",
         "encrypted",
         "key wrong",
         "structure",
@@ -98,6 +99,8 @@ class MeterReply(Listener):
         self._at = self._end = 0  # of the records
         self._ci = 0
         self._ci_at = _CI_AT
+        self.asked_address = 0  # who was asked, 1 to 250; 0: whoever it is,
+        self.asked_number = ""  # or the eight digits of its number, F for any. Another's answer is refused
         self._cipher = None
         self._is_to_hold = False
         self._held = b""  # the answer before, from its header's CI to the byte before its checksum
@@ -187,6 +190,8 @@ class MeterReply(Listener):
         ci_at = _CI_AT
         if buf[4] & _REPLY_BITS != _REPLY:
             return self._reject("no answer", "control byte %02x" % buf[4], whole)
+        if self.asked_address and buf[5] != self.asked_address:  # an answer has its sender's (EN 13757-2)
+            return self._reject("another meter", "its address is %d" % buf[5], whole)
         if buf[ci_at] == _LAYER:
             if self._cipher is None:
                 return self._reject("encrypted", "CI 90", whole)
@@ -210,6 +215,9 @@ class MeterReply(Listener):
             self.status = buf[at - 3]
         if head > 4:
             self.number = hex_text(bytes((buf[ci_at + 4], buf[ci_at + 3], buf[ci_at + 2], buf[ci_at + 1]))).upper()
+        for i in range(len(self.asked_number)):
+            if self.asked_number[i] not in "Ff" and self.asked_number[i] != self.number[i : i + 1]:
+                return self._reject("another meter", "its number is %s" % (self.number or "not told"), whole)
         if ci == _LONG:
             self.letters = quantities.maker_letters(buf[ci_at + 5] | buf[ci_at + 6] << 8)
             self.version = buf[ci_at + 7]

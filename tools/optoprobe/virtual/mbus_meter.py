@@ -194,7 +194,7 @@ class MbusMeter:
             body = mbus.encrypted7(body, KEY, self.n_answers)
         if "lost" in self._quirks and not self.resets:
             body = b"\x70\x09"
-        frame = bytearray(mbus.frame(body))
+        frame = bytearray(mbus.frame(body, address=_ADDRESS))
         if "flipping" in self._quirks and self.n_answers % 3 == 0:  # one up, one down in the same place
             frame[21] ^= 0x01
             frame[22] ^= 0x01
