@@ -84,7 +84,7 @@ def _is_short(board: VirtualBoard) -> bool:
     return not board.running or any("memory" in line.lower() for line in board.log)
 
 
-def free_bytes(case: Case, heap_bytes: int, over_tls: bool = False) -> int | None:
+def free_bytes(case: Case, heap_bytes: int, over_tls: bool = False, in_rom: bool = False) -> int | None:
     """What the diagnostics tell to be free on a heap of that size, the hardware's beside it; None: it will not do."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -95,7 +95,8 @@ def free_bytes(case: Case, heap_bytes: int, over_tls: bool = False) -> int | Non
             settings |= {"probe_id": "p", "publish_interval_s": 0} | case.settings
             if over_tls:
                 settings["mqtt_tls_ca"] = str(ca.certificate)
-            board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=heap_bytes + HARDWARE_BYTES)
+            granted = heap_bytes + HARDWARE_BYTES
+            board = VirtualBoard(folder / "device", settings, server.port, heap_bytes=granted, in_rom=in_rom)
             with Listener(broker.port, ca=ca.certificate if over_tls else None) as listener:
                 listener.subscribed()
                 with board:
@@ -115,14 +116,16 @@ def free_bytes(case: Case, heap_bytes: int, over_tls: bool = False) -> int | Non
                     return int(told["free_heap_bytes"])
 
 
-def least_bytes(case: Case, low: int, high: int, over_tls: bool = False) -> tuple[int, int] | None:
+def least_bytes(
+    case: Case, low: int, high: int, over_tls: bool = False, in_rom: bool = False
+) -> tuple[int, int] | None:
     """(least heap, bytes free on it) between `low`, which will not do, and `high`; None where that will not either."""
-    free = free_bytes(case, high, over_tls)
+    free = free_bytes(case, high, over_tls, in_rom)
     if free is None:
         return None
     while high - low > STEP_BYTES:
         middle = (low + high) // 2
-        found = free_bytes(case, middle, over_tls)
+        found = free_bytes(case, middle, over_tls, in_rom)
         print(f"{middle / 1024:.1f} KiB: {'too little' if found is None else f'{found} free'}", flush=True)
         if found is None:
             low = middle
@@ -137,8 +140,9 @@ def main() -> int:
     parser.add_argument("low", type=float, nargs="?", default=56, help="KiB that will not do")
     parser.add_argument("high", type=float, nargs="?", default=128, help="KiB that should do")
     parser.add_argument("--tls", action="store_true", help="with the broker's session over TLS")
+    parser.add_argument("--rom", action="store_true", help="with the modules run from ROMFS")
     args = parser.parse_args()
-    found = least_bytes(CASES[args.case], int(args.low * 1024), int(args.high * 1024), args.tls)
+    found = least_bytes(CASES[args.case], int(args.low * 1024), int(args.high * 1024), args.tls, args.rom)
     if found is None:
         print(f"{args.case}: more than {args.high:g} KiB")
         return 1

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from optoprobe import build_cache, device_tree, runtime, simulated, source_tree
+from optoprobe import build_cache, device_tree, rom_image, runtime, simulated, source_tree
 from optoprobe.name_mapping import EVERYWHERE, NameMap
 from optoprobe.virtual.broker import tied
 from optoprobe.virtual.console import Console
@@ -43,6 +43,16 @@ _BETWEEN_BYTES = 1024  # it must not fit into a hole before it
 _BEGUN_BYTES = 1800  # in use when the program begins
 _AREAS = "import gc\nbuf = bytearray(%d)\ndata = bytearray(%d)\ndel buf\ngc.collect()\n"  # names that stand in flash
 _START = "import boot, main"
+# MicroPython mounts ROMFS before boot.py. The image lies outside its heap here too, as in a chip's flash.
+_ROM_FILE = "rom.img"
+_MOUNT_ROM = f"""
+import ffi, uctypes, vfs
+with open("{_ROM_FILE}", "rb") as file:
+    size = file.seek(0, 2)
+    data = ffi.open(None).func("p", "mmap", "pIiiii")(0, size, 1, 2, file.fileno(), 0)
+vfs.mount(vfs.VfsRom(uctypes.bytearray_at(data, size)), "/rom")
+del ffi, uctypes, vfs, file, size, data
+"""
 _START_ON_CPYTHON = "import on_cpython, boot, main"
 _STOP_S = 3
 _RESET = 77  # exit status of fakes.machine.reset()
@@ -92,7 +102,8 @@ def _said(texts: Iterable[str]) -> list[str]:
 class VirtualBoard:
     """A device in `directory`, its head on the optical server at `line_port`. `log` holds what it printed.
 
-    With `has_console` its console is at `console.port`; `air` are the networks that are there.
+    With `has_console` its console is at `console.port`; `air` are the networks that are there. `in_rom`: its modules
+    are run from ROMFS (rom_image), as a few boards of custom builds can.
 
     Where its program resets the chip or its watchdog bites it is started again, and `resets` has the cause (of
     machine.reset_cause()) appended.
@@ -111,6 +122,7 @@ class VirtualBoard:
         start: str | None = None,
         has_console: bool = False,
         air: list[Network] | None = None,
+        in_rom: bool = False,
     ) -> None:
         if runtime_name not in ("micropython", "cpython"):
             raise ValueError("the runtime is micropython or cpython")
@@ -129,13 +141,17 @@ class VirtualBoard:
         more += PAGE_BYTES if settings and settings.get("device_password") else 0
         self._heap_bytes = heap_bytes or HARDWARE_BYTES + granted_bytes(str(protocol or "auto")) + more
         self._start = start
+        self._mount = _MOUNT_ROM if in_rom else ""
         self.console = Console(self._write, self._interrupts) if has_console else None
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
         directory.mkdir(parents=True, exist_ok=True)
         board = board if board is not None else source_tree.board_files()["virtual"]
         compiled = runtime_name == "micropython"
-        device_tree.build(directory, board, settings, compiled=compiled, on_esp32=False)
+        files = device_tree.build(directory, board, settings, compiled=compiled, on_esp32=False)
+        if in_rom:
+            (directory / _ROM_FILE).write_bytes(rom_image.image(directory, files))
+            rom_image.take_out(directory, files)
         hardware = directory / "hardware"  # what an ESP32 has in its flash image: machine, network, umqtt
         (hardware / "umqtt").mkdir(parents=True, exist_ok=True)
         umqtt = runtime.umqtt() / "umqtt" / "simple.py"
@@ -161,9 +177,9 @@ class VirtualBoard:
         environment["OPTOPROBE_RESET_CAUSE"] = str(reset_cause)
         if self._runtime == "micropython":
             environment["MICROPYPATH"] = ":".join([*paths, ".frozen"])
-            heap_bytes, start = self._heap_bytes, self._start or _START
-            first = (FIRST_AREA_BYTES + HARDWARE_BYTES) * 128 // 131  # the rest is the collector's table
-            if heap_bytes > first + _BETWEEN_BYTES and not self._start:
+            heap_bytes, start = self._heap_bytes, self._mount + (self._start or _START)
+            if heap_bytes > FIRST_AREA_BYTES + HARDWARE_BYTES and not self._start:
+                first = (FIRST_AREA_BYTES + HARDWARE_BYTES) * 128 // 131  # the rest is the collector's table
                 heap_bytes += _BETWEEN_BYTES
                 start = _AREAS % (first - _BEGUN_BYTES, _BETWEEN_BYTES) + start
             command = [str(runtime.micropython()), "-X", f"heapsize={heap_bytes}", "-c", start]
