@@ -68,7 +68,8 @@ def compiled():
 def stand_in(folder, source):
     """Puts a Python package mpremote that runs `source` in front of the real one; returns the environment for it."""
     (folder / "mpremote").mkdir()
-    (folder / "mpremote" / "__init__.py").touch()
+    with_the_rest = "from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n"
+    (folder / "mpremote" / "__init__.py").write_text(with_the_rest)
     (folder / "mpremote" / "__main__.py").write_text(source)
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
@@ -166,7 +167,11 @@ def test_what_is_printed_is_what_is_carried_out(settings, tmp_path):
     called = [json.loads(line) for line in calls.read_text().splitlines()]
     tree = next(Path(argument).parent for argument in called[2] if argument.endswith("/probe"))
     assert not tree.exists(), "the built files, passwords among them, must not stay behind"
-    steps = deploy.plan("/dev/ttyX", tree, device_files())
+    said = re.search(r"^Where the board has ([\d,]+) bytes for ROMFS ", plan, re.MULTILINE)
+    assert said is not None
+    image = tmp_path / "image"
+    image.write_bytes(bytes(int(said[1].replace(",", ""))))
+    steps = deploy.plan("/dev/ttyX", tree, device_files(), image)
     assert called == [list(step.arguments) for step in steps]
     for number, step in enumerate(steps, 1):
         assert f"{number}. {step.purpose}\n" in plan
@@ -335,4 +340,5 @@ def test_mpremote_brings_a_running_probe_up_to_date(board, tmp_path):
     kept = {path: before[path] for path in ("/lib/other/mine.py", "/settings.json", "/log")}
     assert listing(board) == kept | as_built(tmp_path / "tree", runtime.REPO / "board_configs" / "virtual.json", None)
     assert board.ask("import os; print('firmware' in os.listdir(), os.listdir('lib'))").strip() == "False ['other']"
-    assert board.stop() == ["memory b'\\x00\\x00\\x00\\x00\\x00\\x00'", "watchdog 600000", "reset"]
+    # The second time behind boot.py, which a soft reset runs and which arms the watchdog for half a minute.
+    assert board.stop() == ["memory b'\\x00\\x00\\x00\\x00\\x00\\x00'", "watchdog 600000", "watchdog 600000", "reset"]

@@ -114,10 +114,34 @@ class Network:
     def status(self, what):
         return -61
 
+class Partition(bytearray):
+    # an ESP32's for ROMFS: what is written was erased before; `cut_at` is a power cut
+    cut_at = -1
+    def ioctl(self, op, arg):
+        if op == 6:
+            note("erase", arg)
+            self[arg * 4096 : arg * 4096 + 4096] = b"\xff" * 4096
+        return len(self) // 4096 if op == 4 else 4096 if op == 5 else 0
+    def writeblocks(self, n, buf, off):
+        at = n * 4096 + off
+        assert self[at : at + len(buf)] == b"\xff" * len(buf)
+        if at <= Partition.cut_at < at + len(buf):
+            buf = buf[: Partition.cut_at - at]
+            Partition.cut_at = -1
+            self[at : at + len(buf)] = buf
+            raise OSError("no power")
+        self[at : at + len(buf)] = buf
+
+class Vfs:
+    def __init__(self, rom):
+        self.VfsRom, self.mount, self.umount, self.rom = vfs.VfsRom, vfs.mount, vfs.umount, rom
+        self.rom_ioctl = lambda op, number=0: 1 if op == 1 else rom if op == 2 else -22
+
 class System:
     platform = "esp32"
     implementation = sys.implementation
     path = sys.path
+    modules = sys.modules
 
 real = sys
 flash = Flash(1000)
@@ -128,6 +152,8 @@ real.path[:] = ["", "/lib"]
 real.modules["machine"] = Machine()
 real.modules["network"] = Network()
 real.modules["sys"] = System()
+if ROM_BYTES:
+    real.modules["vfs"] = Vfs(Partition(ROM_BYTES))
 scope = {}
 while True:
     line = real.stdin.buffer.readline()
@@ -148,15 +174,15 @@ RAW = b"raw REPL; CTRL-B to exit\r\n>"
 
 
 class PtyBoard:
-    """A board at `port`. `notes`: what it was asked to do to itself, `soft_resets`: how often."""
+    """A board at `port`, with so many bytes for ROMFS. `soft_resets`: how often it was asked for one."""
 
-    def __init__(self):
+    def __init__(self, rom_bytes=0):
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
         self.soft_resets = 0
         self._board = subprocess.Popen(
-            [runtime.micropython(), "-X", "heapsize=2m", "-c", BOARD],
+            [runtime.micropython(), "-X", "heapsize=2m", "-c", f"ROM_BYTES = {rom_bytes}\n{BOARD}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._answer)]

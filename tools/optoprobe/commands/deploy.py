@@ -6,13 +6,19 @@ that is already a probe shape it (from the ports' sources; not yet seen on hardw
 - Its watchdog cannot be stopped and nothing feeds it once the program is interrupted, so the first step gives it a
   time that outlasts the copying.
 - Its network thread goes on after Ctrl-C and may print into mpremote's conversation, so a soft reset ends it; boot.py
-  runs then, and its count of restarts is cleared first, or its safe mode could keep us waiting. No other step resets.
+  runs then, which arms the watchdog anew, so it is given that time again. Its count of restarts is cleared first, or
+  its safe mode could keep us waiting. No other step resets.
 - A .py file is imported before the .mpy of the same name, so what an earlier version left is removed.
+
+Where MicroPython has a partition for ROMFS (rom_image) that is large enough, the modules go there. What starts the
+probe is taken away before it is written and copied again when it was compared: in between, a power cut leaves a board
+that waits for the next deployment and runs nothing, as a torn module could hang before the watchdog is armed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import shlex
 import subprocess
@@ -22,6 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..source_tree import STARTERS
 
 LEAST_VERSION = (1, 25)
 BOARD_HELP = "a board that comes along, your own file.json, or custom to be asked"
@@ -39,6 +47,32 @@ if "firmware" in os.listdir() or "probe" in os.listdir():
     rtc = machine.RTC()
     rtc.memory(bytes(6) + rtc.memory()[6:])
     machine.WDT(timeout={_WATCHDOG_MS})
+"""
+
+_OUTLAST = f"""\
+import os
+if "firmware" in os.listdir() or "probe" in os.listdir():
+    import machine
+    machine.WDT(timeout={_WATCHDOG_MS})
+"""
+
+# Prints the size of the partition for ROMFS and the SHA-256 of its first bytes; nothing where there is none.
+_ASK_ROM = """\
+try:
+    import vfs
+    rom = memoryview(vfs.rom_ioctl(2, 0) if vfs.rom_ioctl(1) > 0 else b"")
+except (ImportError, AttributeError, OSError):  # most have not got it
+    rom = b""
+if rom:
+    import binascii, hashlib
+    print("rom", len(rom), binascii.hexlify(hashlib.sha256(rom[:{n_bytes}]).digest()).decode())
+"""
+
+_TAKE_STARTERS = """\
+import os
+for name in {starters}:
+    if name in os.listdir():
+        os.remove(name)
 """
 
 _REMOVE_STALE = """\
@@ -72,11 +106,22 @@ class DeployError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One call of mpremote: what for, and its arguments. `checks_board`: its output says what the board runs."""
+    """One call of mpremote: what for, and its arguments. `checks_board`: its output says what the board runs;
+    `checks_rom`: and what its ROMFS holds.
+    """
 
     purpose: str
     arguments: tuple[str, ...]
     checks_board: bool = False
+    checks_rom: bool = False
+
+
+@dataclass(frozen=True)
+class Rom:
+    """A board's partition for ROMFS: its bytes, 0 for none, and whether it holds the image."""
+
+    n_bytes: int
+    is_there: bool
 
 
 def add_parser(subparsers: Any) -> None:
@@ -94,6 +139,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .. import rom_image
     from ..device_tree import BuildError, build
 
     try:
@@ -105,13 +151,14 @@ def run(args: argparse.Namespace) -> int:
             if unknown:
                 print(f"Settings this version does not know are copied all the same: {', '.join(unknown)}.")
         with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:  # readable for its owner only
-            tree = Path(folder)
+            tree = Path(folder, "tree")
             files = build(tree, board, args.settings)
-            steps = plan(args.port or _PORT_UNSAID, tree, files)
+            image = Path(folder, "probe.romfs")
+            image.write_bytes(rom_image.image(tree, files))
             if args.dry_run:
-                print("\n".join(_plan_text(steps, tree, files)))
+                print("\n".join(_plan_text(plan(args.port or _PORT_UNSAID, tree, files, image), tree, files, image)))
             else:
-                _carry_out(steps)
+                _carry_out(args.port, tree, files, image)
     except (DeployError, BuildError) as error:
         print(f"optoprobe deploy: {error}.", file=sys.stderr)
         return error.code if isinstance(error, DeployError) else 2
@@ -168,21 +215,32 @@ def check_settings(file: Path) -> list[str]:
     return unknown
 
 
-def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
-    """The calls of mpremote that bring `files` below `tree` onto the board at `port`."""
+def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | None = None) -> list[Step]:
+    """The calls of mpremote that bring `files` below `tree` onto the board at `port`; with `rom` beside what is in
+    `image`, which the board's ROMFS gets unless it is there.
+    """
     from ..device_tree import FOLDERS
 
-    def step(purpose: str, *arguments: str, resume: bool = True, checks_board: bool = False) -> Step:
+    def step(purpose: str, *arguments: str, resume: bool = True, **checks: bool) -> Step:
         # `resume` keeps mpremote from soft-resetting the board before each call.
-        return Step(purpose, ("connect", port, *(["resume"] if resume else []), *arguments), checks_board)
+        return Step(purpose, ("connect", port, *(["resume"] if resume else []), *arguments), **checks)
 
     top = [str(tree / name) for name in files if len(name.parts) == 1]
     folders = sorted({name.parts[0] for name in files if len(name.parts) > 1})
     keep = tuple(name.as_posix() for name in files if len(name.parts) > 1)
     remove_stale = _REMOVE_STALE.format(folders=FOLDERS, keep=keep)
+    ask_rom = _ASK_ROM.format(n_bytes=image.stat().st_size)
+    end = [step("End what is running", "soft-reset", "exec", _OUTLAST, resume=False)]
+    if rom is not None and not rom.is_there:
+        take = _TAKE_STARTERS.format(starters=STARTERS)
+        end = [
+            step("Take away what starts the probe, and end what is running", "exec", take, "soft-reset"),
+            step("Write the modules into ROMFS", "romfs", "deploy", str(image)),
+            step("Compare what is there", "exec", ask_rom, checks_rom=True),
+        ]
     return [
-        step("See what the board runs, and have its watchdog wait", "exec", _PREPARE, checks_board=True),
-        step("End what is running", "soft-reset", resume=False),
+        step("See what the board runs, and have its watchdog wait", "exec", _PREPARE + ask_rom, checks_board=True),
+        *end,
         *(step(f"Copy {name}/", "fs", "cp", "-r", str(tree / name), ":") for name in folders),
         step("Copy what starts it and describes it", "fs", "cp", *top, ":"),
         step("Remove files of an earlier version", "exec", remove_stale),
@@ -190,7 +248,7 @@ def plan(port: str, tree: Path, files: Sequence[Path]) -> list[Step]:
     ]
 
 
-def _plan_text(steps: Sequence[Step], tree: Path, files: Sequence[Path]) -> list[str]:
+def _plan_text(steps: Sequence[Step], tree: Path, files: Sequence[Path], image: Path) -> list[str]:
     lines = ["Files (TREE is where they are built):"]
     sizes = [(tree / name).stat().st_size for name in files]
     lines += [f"  {size:7,} bytes  {name.as_posix()}" for name, size in zip(files, sizes, strict=True)]
@@ -199,16 +257,49 @@ def _plan_text(steps: Sequence[Step], tree: Path, files: Sequence[Path]) -> list
         lines.append(f"{number}. {step.purpose}")
         command = shlex.join(["mpremote", *step.arguments]).replace(str(tree), "TREE")
         lines += [f"     {line}" for line in command.splitlines()]
+    lines.append(f"Where the board has {image.stat().st_size:,} bytes for ROMFS the modules go there instead.")
     return lines + ["Nothing was touched."]
 
 
-def _carry_out(steps: Sequence[Step]) -> None:
-    for number, step in enumerate(steps, 1):
+def _carry_out(port: str, tree: Path, files: Sequence[Path], image: Path) -> None:
+    from ..rom_image import take_out
+
+    steps = plan(port, tree, files, image)
+    number = 0
+    while number < len(steps):
+        step = steps[number]
+        number += 1
         print(f"{number}/{len(steps)} {step.purpose} ...", flush=True)
         output = _mpremote(step.arguments)
         if step.checks_board:
             _check_version(output)
+            rom = _fitting_rom(output, image)
+            if rom is not None:
+                steps = plan(port, tree, take_out(tree, files), image, rom)
+        elif step.checks_rom and not _rom(output, image).is_there:
+            cure = "run this again, and if it fails again the flash is bad"
+            raise DeployError(f"the board's ROMFS does not hold what was written, so nothing starts there: {cure}", 1)
     print("Done: the board restarts as a probe.")
+
+
+def _rom(output: str, image: Path) -> Rom:
+    """What `output` of _ASK_ROM tells."""
+    found = re.search(r"^rom (\d+) ([0-9a-f]{64})\s*$", output, re.MULTILINE)
+    if found is None:
+        return Rom(0, False)
+    return Rom(int(found[1]), found[2] == hashlib.sha256(image.read_bytes()).hexdigest())
+
+
+def _fitting_rom(output: str, image: Path) -> Rom | None:
+    """The board's ROMFS, None where the modules do not go there; says where they go."""
+    rom = _rom(output, image)
+    n_bytes = image.stat().st_size
+    if rom.n_bytes >= n_bytes:
+        print("The modules " + ("are in the board's ROMFS already." if rom.is_there else "go into the board's ROMFS."))
+        return rom
+    if rom.n_bytes:
+        print(f"The board has {rom.n_bytes:,} bytes for ROMFS, and the modules take {n_bytes:,}: they go into files.")
+    return None
 
 
 def _mpremote(arguments: Sequence[str]) -> str:
