@@ -15,8 +15,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from optoprobe.virtual import dlms_encoder as dlms
+from optoprobe.virtual.dlms_framing import FRAMINGS
 from optoprobe.virtual.dlms_lists import LAYOUTS
-from optoprobe.virtual.dlms_meter import FRAMINGS, KINDS, QUIRKS, SECURITY, DlmsMeter
+from optoprobe.virtual.dlms_meter import KINDS, QUIRKS, SECURITY, DlmsMeter
 from optoprobe.virtual.sml_meter import Household
 
 TITLE = bytes.fromhex("4d4d4d0000bc614e")  # the Green Book's
@@ -608,7 +609,7 @@ def test_every_layout_reads_as_the_simulation_says(layout):
         assert meter.meter_id.encode() in data
     for text in meter.texts.values():
         assert text.encode() in data or text == meter.timestamp or bytes.fromhex(text) in data
-    assert meter.timestamp is None or clock_text(bytes(meter._clock())) == meter.timestamp
+    assert meter.timestamp is None or clock_text(bytes(meter._body.clock())) == meter.timestamp
 
 
 @pytest.mark.parametrize("security", SECURITY)
