@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from metering.dlms import association, hdlc, hdlc_station, xdlms
+from metering.dlms import association, hdlc, hdlc_station, result_words, xdlms
 from metering.dlms.axdr import Malformed
 from optoprobe.sessions.dlms.asked import Asked
 from optoprobe.virtual import dlms_encoder as enc
@@ -120,7 +120,7 @@ def answer(result, diagnostic, provider=False, initiate=b"\x08\x00\x06\x5f\x1f\x
         (1, 13, False, "refused for good: authentication failed"),
         (2, 1, False, "refused for now: no reason given"),
         (1, 77, False, "refused for good: diagnostic 77"),
-        (1, 7, False, "refused for good: title, qualifier or invocation not recognised (7)"),
+        (1, 7, False, "refused for good: called AP title not recognised"),
         (1, 2, True, "refused for good: no common version of the association's protocol"),
         (1, 7, True, "refused for good: diagnostic 7 of the provider"),
         (9, 0, False, "refused (result 9)"),
@@ -185,7 +185,7 @@ def test_no_byte_of_a_service_that_writes_can_be_made():
     assert made[-1][3:14].hex() == "000f0000280000ff010109"  # of no other object, no other method
     assert made[-2][:7].hex() == "050104fa580009"  # likewise, as a READ with a parameter
     public = [name for name, f in inspect.getmembers(xdlms, inspect.isfunction) if f.__module__ == xdlms.__name__]
-    makers = {name for name in public if not name.startswith("_")} - {"result_at", "result_text"}
+    makers = {name for name in public if not name.startswith("_")} - {"result_at"}
     assert makers == {"get", "get_next", "get_list", "read", "read_next", "prove", "prove_by_name"}
     with pytest.raises(ValueError, match="32"):
         xdlms.read([1] * 33)
@@ -211,8 +211,8 @@ def test_an_answer_in_blocks_and_one_refused():
     assert (found.block, found.is_last, data[found.at : found.end]) == (1, False, value)
     data = b"\xc4\x02\xc1\x01\x00\x00\x00\x02\x01\x0e"
     found.take(data, 0, len(data))
-    assert (found.result, xdlms.result_text(found.result)) == (14, "data block unavailable")
+    assert (found.result, result_words.result_text(found.result)) == (14, "data block unavailable")
     data = b"\xc4\x01\xc1\x01\x03"
     found.take(data, 0, len(data))
     assert xdlms.result_at(data, found.at, found.end) == (3, len(data))
-    assert (xdlms.result_text(3), xdlms.result_text(99)) == ("access denied", "result 99")
+    assert (result_words.result_text(3), result_words.result_text(99)) == ("access denied", "result 99")

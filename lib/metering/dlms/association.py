@@ -10,6 +10,7 @@
 
 from metering.compat import const
 from metering.dlms.axdr import Malformed, ber_length
+from metering.unload import unload
 
 AARQ = const(0x60)
 AARE = const(0x61)
@@ -39,17 +40,6 @@ _GENERAL = const(0x40)  # of the first: general-glo and general-ded
 _MAX_TITLE = const(8)
 _MAX_SECRET = const(64)
 
-_RESULTS = ("accepted", "refused for good", "refused for now")
-_DIAGNOSTICS = {
-    0: "",
-    1: "no reason given",
-    2: "application context not supported",
-    11: "authentication mechanism not recognised",
-    12: "authentication mechanism required",
-    13: "authentication failed",
-    14: "authentication required",
-}
-_OF_PROVIDER = {0: "", 1: "no reason given", 2: "no common version of the association's protocol"}
 
 
 def initiate(context, mechanism, max_pdu, dedicated=b"", is_general=False):
@@ -92,6 +82,7 @@ class Association:
     """What an AARQ or an AARE says. `context`, `mechanism` 0 for none; `title` of who sends it, bytes or None;
     `result` 0 where it is accepted, `diagnostic` its number, `by_provider` True where the layer below refuses;
     `data_at`, `data_end`: the initiate request or response in the buffer; `max_pdu`; `conformance`, 24 bits.
+    `detail`: the number of the error that comes in place of the response, -1 for none.
     """
 
     def __init__(self):
@@ -101,6 +92,7 @@ class Association:
         self.context = self.mechanism = self.result = self.diagnostic = 0
         self.data_at = self.data_end = self.max_pdu = self.conformance = 0
         self.by_provider = False
+        self.detail = -1
         self.title = None
 
     def take(self, buf, at, end):
@@ -139,6 +131,8 @@ class Association:
             if n != end - at:
                 raise Malformed("initiate of another length")
             self.data_at, self.data_end = at, end
+            if n == 4 and bytes(buf[at : at + 3]) == b"\x0e\x01\x06":  # a confirmedServiceError
+                self.detail = buf[at + 3]
 
     def take_initiate(self, buf, at, end):
         """Read the plain initiate response buf[at:end]. Raises Malformed."""
@@ -149,11 +143,9 @@ class Association:
 
     def verdict(self):
         """In words: "accepted", or how and why it is refused."""
-        known = 0 <= self.result < len(_RESULTS)
-        text = _RESULTS[self.result] if known else "refused (result %d)" % self.result
-        why = _OF_PROVIDER.get(self.diagnostic) if self.by_provider else _DIAGNOSTICS.get(self.diagnostic)
-        if why is None and not self.by_provider and 3 <= self.diagnostic <= 10:
-            why = "title, qualifier or invocation not recognised (%d)" % self.diagnostic
-        if why is None:
-            why = "diagnostic %d%s" % (self.diagnostic, " of the provider" if self.by_provider else "")
-        return "%s: %s" % (text, why) if why else text
+        from metering.dlms.association_words import verdict
+
+        text = verdict(self)
+        verdict = None
+        unload("metering.dlms.association_words")
+        return text

@@ -16,11 +16,13 @@ Reads alone: what is said is made by metering.dlms.association and xdlms, which 
 """
 
 from metering.compat import const, signed
+from metering.dlms.asked_values import REASONS, SENTENCES
 from metering.dlms.association import AARE, LN, LOW, NO_SECURITY, SN, Association, request
 from metering.dlms.axdr import Malformed
 from metering.dlms.getter import LOST, Getter
 from metering.dlms.hdlc_link import MAX_APDU, HdlcLink
 from metering.dlms.hdlc_station import ANSWER_LLC
+from metering.dlms.xdlms import EXCEPTION, SERVICE_ERROR
 from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
 from metering.reading import Reading
@@ -60,22 +62,6 @@ _REFUSAL_S = const(86400)
 _HOUR_S = const(3600)  # a meter may be set anew: what is no counter would be told ten times too high till then
 _TIMEOUT_MS = const(2500)
 _RETRIES = const(2)
-
-_REASONS = (
-    "no answer", "no identification", "no mode E", "bad read-out", "association refused", "password refused",
-    "bad data", "nothing readable",
-)  # fmt: skip
-_SENTENCES = (
-    "the meter does not answer in HDLC: turn the head until its transmitter faces the meter's receiver; many meters "
-    "want their own address, or mode=IEC (meter_options)",
-    "the meter answers, but not with an identification line: move the head, keep light away",
-    "the meter's identification names no rate for mode E: leave mode=IEC out",
-    "the meter reads out by itself behind the acknowledge of mode E, and its data block came damaged: move the head",
-    "the meter refuses the association (%s): it may want another client_address or a password",
-    "the meter refuses the password or key (%s): it is not tried again for hours, as meters lock",
-    "the conversation with the meter broke off: %s",
-    "the meter lets this client read no register: it wants a client_address and a password of its operator's",
-)
 
 
 class Wanted:
@@ -129,7 +115,7 @@ class Conversation:
     """As metering.protocols has it. `listener` an AskedValues, `address` the sign-on's of mode E."""
 
     NAME = "dlms-client"
-    REASONS = _REASONS
+    REASONS = REASONS
     takes_options = True
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
@@ -149,7 +135,7 @@ class Conversation:
         self.password_withheld = False
         self.answers = False
         self.failures = self.failed_in_a_row = 0
-        self.failed = dict.fromkeys(_REASONS, 0)
+        self.failed = dict.fromkeys(REASONS, 0)
         self.explanation = self._detail = ""
         self._context = LN
         self._link = self._link_by("")
@@ -284,7 +270,7 @@ class Conversation:
     def _note(self, outcome):
         self.failures += 1
         self.failed[outcome] += 1
-        sentence = _SENTENCES[_REASONS.index(outcome)]
+        sentence = SENTENCES[REASONS.index(outcome)]
         self.explanation = sentence % self._detail if "%" in sentence else sentence
         if outcome == "password refused":
             self._let_password_rest()
@@ -334,7 +320,11 @@ class Conversation:
     def _judge_association(self):
         association, link = Association(), self._link
         at = len(ANSWER_LLC)
+        refused = "password refused" if self._password else "association refused"
         try:
+            if link.apdu[at] in (EXCEPTION, SERVICE_ERROR):
+                self._detail = "by an exception"
+                return refused
             if link.apdu[at] != AARE:
                 raise Malformed("no answer to the association")
             association.take(link.apdu, at, link.n)
@@ -346,9 +336,7 @@ class Conversation:
         if association.result == 0 and association.diagnostic != 14:
             return ""
         self._detail = association.verdict()
-        if association.mechanism:
-            self._detail += ", by mechanism %d" % association.mechanism
-        return "password refused" if self._password else "association refused"
+        return refused
 
     def _read_all(self):
         listener = self._listener
@@ -384,6 +372,7 @@ class Conversation:
         listener.begin(number)
         n_read = 0
         wanted = self._wanted
+        register_refusal = None
         for k in range(wanted.n):
             if wanted.states[k] == _REFUSED:
                 continue
@@ -396,11 +385,14 @@ class Conversation:
                 wanted.states[k] = _REFUSED
                 wanted.is_kept = False
                 if wanted.jobs or result == _ODD:
-                    from metering.dlms.job_register import refusal
+                    from metering.dlms.result_words import register_refusal
 
-                    wanted.told = refusal(wanted.code(k), result)
+                    wanted.told = register_refusal(wanted.code(k), result)
             else:
                 n_read += 1
+        if register_refusal:
+            register_refusal = None
+            unload("metering.dlms.result_words")
         if not n_read:
             wanted.refusal_s = min(wanted.refusal_s, _HOUR_S)
             return "nothing readable"

@@ -42,8 +42,8 @@ from metering.dlms.xdlms import (
     SERVICE_ERROR,
     prove,
     prove_by_name,
-    result_text,
 )
+from metering.unload import unload
 
 _INVOKE = const(0xC1)
 _DATA = const(1)
@@ -61,8 +61,8 @@ class Unconvinced(Exception):
     """The meter cannot be believed, or not be asked: the text, which a board keeps, says why."""
 
 
-class _Answer(Association):
-    """`challenge` too."""
+class HighAnswer(Association):
+    """`challenge` too. A buffer that can be changed: what Gurux counts wrong is put right in it."""
 
     def clear(self):
         Association.clear(self)
@@ -169,7 +169,7 @@ class High:
     def _finish(self):
         """The same, with the answer to the request in the link."""
         link, at = self._link, len(ANSWER_LLC)
-        answer = _Answer()
+        answer = HighAnswer()
         try:
             if link.apdu[at] in (EXCEPTION, SERVICE_ERROR):
                 return self._refused("by an exception")
@@ -221,15 +221,20 @@ class High:
         if buf[at] in (EXCEPTION, SERVICE_ERROR):
             return self._refused("by an exception")
         if buf[at] == ACTION_RESPONSE and self._context == LN and end - at > 3:
-            if buf[at + 3]:
-                return self._refused(result_text(buf[at + 3]))
+            result = buf[at + 3]
             at += 4
-        elif buf[at] != READ_RESPONSE or self._context != SN or end - at < 3:
-            raise Unconvinced("its answer is of another service")
-        elif buf[at + 2]:
-            return self._refused(result_text(buf[at + 3]) if end - at > 3 else "no result")
-        else:
+        elif buf[at] == READ_RESPONSE and self._context == SN and end - at > 3:
+            result = buf[at + 3] if buf[at + 2] else 0
             at += 1
+        else:
+            raise Unconvinced("its answer is of another service")
+        if result:
+            from metering.dlms.result_words import result_text
+
+            detail = "our proof: " + result_text(result)
+            result_text = None
+            unload("metering.dlms.result_words")
+            return self._refused(detail)
         # 01 | 00 | octets
         if end - at < 4 or buf[at] != 1 or buf[at + 1] or buf[at + 2] != OCTETS or buf[at + 3] != end - at - 4:
             raise Unconvinced("it brings no proof of its own")

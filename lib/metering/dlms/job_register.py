@@ -9,7 +9,6 @@
 
 from metering.compat import const, signed
 from metering.dlms.getter import LOST
-from metering.dlms.xdlms import result_text
 from metering.reading import Reading
 
 _LATER = const(2)  # data-access-results
@@ -40,12 +39,6 @@ def read(getter, wanted, k, listener):
         return _LATER if getter.is_nothing() else _ODD
     listener.note(Reading(code, value))
     return 0
-
-
-def refusal(code, result):
-    """In a sentence: the register `code` is not to be had."""
-    name = ".".join([str(part) for part in code])
-    return "the meter gives no %s (%s): it is asked for again after a day" % (name, result_text(result))
 
 
 def _find(getter, wanted, k, attribute):

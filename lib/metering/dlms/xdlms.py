@@ -36,28 +36,6 @@ _PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
 _PROVE_BY_NAME = b"\x04\xfa\x58\x00\x09"  # method 8 of Association SN
 _MAX_PROOF = const(96)  # a signature by P-384
 
-_RESULTS = {
-    1: "hardware fault",
-    2: "temporary failure",
-    3: "access denied",
-    4: "object undefined",
-    9: "class inconsistent",
-    11: "object unavailable",
-    12: "type unmatched",
-    13: "scope of access violated",
-    14: "data block unavailable",
-    15: "long reading aborted",
-    16: "no long reading in progress",
-    19: "block number invalid",
-    250: "other reason",
-    251: "data of an odd type",
-}
-
-
-def result_text(result):
-    """A data-access-result in words."""
-    return _RESULTS.get(result) or "result %d" % result
-
 
 def get(invoke, class_id, obis, attribute):
     """A GET of one attribute; `obis` 6 bytes, `invoke` the byte of id and priority."""

@@ -16,6 +16,7 @@ from metering.compat import ascii_text
 from metering.dlms import association as acse
 from metering.dlms import xdlms
 from metering.dlms.axdr import ARRAY, STRUCTURE, Axdr, Malformed, ber_length, integer, string_at
+from metering.dlms.refusal_words import result_text
 from metering.dlms.security import Security
 from metering.obis import obis_text
 
@@ -212,7 +213,7 @@ class _Session:
             self._answer(apdu)
         elif tag == xdlms.ACTION_RESPONSE:
             if len(apdu) > 3 and apdu[3]:
-                self.reject("refused", "the proof of the password: " + xdlms.result_text(apdu[3]))
+                self.reject("refused", "the proof of the password: " + result_text(apdu[3]))
         elif tag in (xdlms.EXCEPTION, xdlms.SERVICE_ERROR):
             self._asked = None
             words = []
@@ -252,7 +253,7 @@ class _Session:
         if answer.is_last:
             self._asked = None
         if answer.result:
-            self.reject("refused", f"{self._what(asked)}: {xdlms.result_text(answer.result)}")
+            self.reject("refused", f"{self._what(asked)}: {result_text(answer.result)}")
         elif answer.block < 0:
             self._results(asked, apdu, answer.at, answer.end, answer.n)
         elif answer.block == self._block and self._blocks and not answer.is_last:
@@ -280,7 +281,7 @@ class _Session:
             key = class_id, obis, attribute
             result, at = xdlms.result_at(data, at, end)
             if result:
-                self.reject("refused", f"{_name(key)}: {xdlms.result_text(result)}")
+                self.reject("refused", f"{_name(key)}: {result_text(result)}")
                 continue
             behind = end if k == n - 1 else axdr.parse(data, at, end)  # an object list has more than axdr takes
             if not selected:
