@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from metering.dlms.getter import Getter
 from metering.dlms.hdlc_link import HdlcLink
 from metering.line import EXPECT
+from optoprobe import runtime
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "dlms_client"
 Pair = tuple[bytes, bytes]  # a question's frame, its answer's
@@ -118,6 +120,18 @@ def gurux() -> Callable[[bytes, bytes], Any]:
     return ask
 
 
+def newer_cosem() -> Callable[[bytes, bytes], Any]:
+    """That of .runtime/cosem, which no process can have beside .venv's by its name alone. Raises SetupError."""
+    path = str(runtime.cosem())
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dlms_cosem"]:
+        del sys.modules[name]
+    sys.path.insert(0, path)
+    try:
+        return cosem()
+    finally:
+        sys.path.remove(path)
+
+
 def cosem() -> Callable[[bytes, bytes], Any]:
     from dlms_cosem import cosem as objects
     from dlms_cosem import enumerations
@@ -155,7 +169,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     given, source = pairs()
-    decoders = {"optoprobe": ours(), "gurux-dlms": gurux(), "dlms-cosem": cosem()}
+    decoders = {"optoprobe": ours(), "gurux-dlms 1.0.203": gurux(), "dlms-cosem 21.3.2": cosem()}
+    try:
+        decoders["dlms-cosem 25.1.0"] = newer_cosem()
+    except runtime.SetupError as error:
+        print(f"dlms-cosem 25.1.0 is left out: {error}")
     for asked, said in given:
         wanted = decoders["optoprobe"](asked, said)
         for name, ask in decoders.items():

@@ -12,6 +12,7 @@ environment variable can name something else):
     webtools      npm's esp-web-tools and improv-wifi-serial-sdk, by checksum; npm is the machine's own, else of PyPI
     axe           npm's axe-core, by checksum, for tests           only where the extra `dev` is installed
     typings       MicroPython type stubs for pyright               only where the extra `dev` is installed
+    cosem         PyPI dlms-cosem and its structlog, by checksum   only where the extra `dev` is installed
     chromium      Debian's browser without a window, for tests     only where the extra `dev` is installed, on Debian
 
 Why i386: an ESP32 has 31-bit small ints and a tick counter that wraps at 2**30, and so has the 32-bit unix port.
@@ -34,6 +35,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +48,7 @@ from .source_tree import CLONE, IS_INSTALLED
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
 
 __all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
-__all__ += ["axe", "webtools"]
+__all__ += ["axe", "cosem", "webtools"]
 
 REPO = CLONE
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optoprobe"
@@ -58,6 +60,11 @@ UMQTT_PROJECT, UMQTT_VERSION = "micropython-umqtt.simple", "1.3.4"
 UMQTT_FILES = tuple(f"{name}-{UMQTT_VERSION}.tar.gz" for name in (UMQTT_PROJECT, "micropython_umqtt.simple"))
 UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
 _NPM_PACKAGES = (npm_packages.ESP_WEB_TOOLS, npm_packages.IMPROV)
+# An independent DLMS client that clashes with dsmr-parser, so that .venv has an older one; for tests alone (BSL 1.1).
+_COSEM = (
+    ("dlms-cosem", "25.1.0", "04cc7c54d5aef3898e13db1d6ebfd97acf9a9b8443e4fe1261eee4f14353ac46"),
+    ("structlog", "26.1.0", "e081a26d6c373e6d201eca24eede26d8ffab07f88f477822e679183428d3d91e"),
+)
 STUBS = ("micropython-esp32-stubs", "micropython-stdlib-stubs")  # their versions are pinned in pyproject.toml
 
 _CURE = "python -m optoprobe.runtime" if IS_INSTALLED else "make setup"
@@ -118,6 +125,11 @@ def axe() -> Path:
     return _present("axe") / npm_packages.AXE.name / "axe.min.js"
 
 
+def cosem() -> Path:
+    """Return the directory to put first on the path for a newer dlms-cosem than .venv has; raises SetupError."""
+    return _present("cosem")
+
+
 def typings() -> Path:
     """Return the directory of MicroPython's type stubs (pyright's stubPath and typeshedPath); raises SetupError."""
     return _present("typings")
@@ -170,6 +182,7 @@ def _parts(echo: Echo) -> Iterator[Part]:
     yield Part("webtools", packages, _fetch_webtools, required=False)
     if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyright").exists():  # the extra `dev` is installed here
         yield Part("typings", " ".join(map(_pin, STUBS)), _fetch_typings, required=True)
+        yield Part("cosem", " ".join(sha256 for _, _, sha256 in _COSEM), _fetch_cosem, required=False)
         yield Part("axe", npm_packages.AXE.sha256, _fetch_axe, required=False)
         yield Part("chromium", own_suite(), _fetch_chromium, required=False)
 
@@ -304,6 +317,16 @@ def _fetch_umqtt(target: Path) -> str:
     return f"umqtt.simple {UMQTT_VERSION} of PyPI (MIT)"
 
 
+def _fetch_cosem(target: Path) -> str:
+    for project, version, sha256 in _COSEM:
+        wheel = download(project, (f"{project.replace('-', '_')}-{version}-py3-none-any.whl",))
+        if hashlib.sha256(wheel).hexdigest() != sha256:
+            raise SetupError(f"{project} {version} has another sha256 than ours; use another package index.")
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            archive.extractall(target, [name for name in archive.namelist() if not name.startswith("tests/")])
+    return " and ".join(f"{project} {version}" for project, version, _ in _COSEM) + " of PyPI (BSL 1.1, for tests)"
+
+
 def _fetch_node(target: Path) -> str:
     return f"node {say(npm_packages.install_node(target), '--version').strip()} of PyPI"
 
@@ -343,7 +366,7 @@ def _pin(project: str) -> str:
 
 def main(names: list[str]) -> int:
     """Fetch what is missing of the parts `names`, of all for none; returns the exit code."""
-    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "axe", "typings", "chromium")
+    known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "axe", "typings", "cosem", "chromium")
     if not set(names) <= set(known):
         print("usage: python -m optoprobe.runtime " + " ".join(f"[{name}]" for name in known), file=sys.stderr)
         return 2
