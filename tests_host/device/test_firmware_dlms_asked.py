@@ -10,6 +10,7 @@ from support.virtual_time import Probe
 from metering.reading import decimal_text
 from optoprobe import simulated
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
+from optoprobe.virtual.uart import NS
 
 PASSWORD = "71043298"
 NAMED = {"protocol": "dlms-client", "interval_s": 10}
@@ -26,12 +27,22 @@ def settings_of(meter: AskedDlmsMeter) -> dict[str, Any]:
     return NAMED | simulated.of("dlms-client").settings(meter)
 
 
-@pytest.mark.parametrize("name", ["dlms-ask", "dlms-ask-e", "dlms-ask-low", "dlms-ask-md5", "dlms-ask-gmac"])
+SNRM, DISC = 0x93, 0x53
+# Of line time, from the first question on: by its sign-on, with the counter read before, the list of short names.
+FIRST_READING_S = {"dlms-ask-e": 12, "dlms-ask-gmac": 8}
+
+
+def said_at(probe: Probe, control: int) -> list[float]:
+    """When the probe has said a frame of HDLC with this control byte."""
+    return [at_ns / NS for at_ns, said in probe.line.said if said[:2] == b"\x7e\xa0" and said[5] == control]
+
+
+@pytest.mark.parametrize("name", simulated.of("dlms-client").METERS)
 def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
     meter = simulated.of("dlms-client").make(name, ())
     with Probe(tmp_path, meter, settings_of(meter)) as probe:
         assert probe.run_until(15, done=lambda: probe.of("/live")), (probe.log, probe.notice())
-        assert probe.now_s < {"dlms-ask-e": 12, "dlms-ask-gmac": 8}.get(name, 6)
+        assert probe.now_s < FIRST_READING_S.get(name, 6)
         said = {row[0]: row for row in meter.read}
         for code, (topic, key, kilo) in KEYS.items():
             _, count, scaler, _ = said[code]
@@ -39,6 +50,7 @@ def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
         assert f"/{meter.number}/" in probe.of("/state")[0].topic
         probe.run_for(60)
         assert len(probe.of("/live")) >= 5 and probe.notice() == ""
+        assert said_at(probe, DISC)[-1] - said_at(probe, SNRM)[-1] < 13 * 1.0  # 13 registers, number and clock beside
         told = probe.diagnostics()
         assert (told["protocol"], told["attempts_failed"], told["rejected"]) == ("dlms-client", 0, 0)
         if name == "dlms-ask-gmac":
@@ -55,6 +67,22 @@ def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
             assert min(heard[-20:]) > max(heard[:60])
             meter.events.remove("left properly, 0 values read")
         assert meter.events == ["left properly, 13 values read"] * len(meter.events)
+
+
+@pytest.mark.parametrize(
+    ("name", "most_s"), [("dlms-ask", 6), ("dlms-ask-low", 6), ("dlms-ask-e", 12)], ids=["direct", "password", "mode-e"]
+)
+def test_a_meter_that_is_looked_for_is_read_soon_behind_the_question_that_it_answers(
+    tmp_path: Path, name: str, most_s: int
+) -> None:
+    meter = simulated.of("dlms-client").make(name, ())
+    with Probe(tmp_path, meter, {"meter_password": meter.password.decode()} if meter.password else {}) as probe:
+        assert probe.run_until(90, done=lambda: probe.of("/state")), (probe.log, probe.notice())
+        question_s = said_at(probe, SNRM)[0]
+        if meter.has_sign_on:  # the last of them before it
+            signs_on = [at_ns / NS for at_ns, said in probe.line.said if bytes(b & 0x7F for b in said[:2]) == b"/?"]
+            question_s = max(at_s for at_s in signs_on if at_s < question_s)
+        assert probe.of("/state")[0].at_s - question_s < most_s
 
 
 def test_options_of_the_owner_are_heeded(tmp_path: Path) -> None:
