@@ -455,25 +455,69 @@ def test_another_meters_answer_is_none():
     assert rows(events) == [] and reasons(events)[0] == ("unasked", "of another meter, or to another client")
 
 
+BOTH = [("1-0:1.8.0*255", "111", "Wh"), ("1-0:2.8.0*255", "222", "Wh")]
+
+
 @pytest.mark.parametrize(
-    "said",
+    ("said", "wanted"),
     [
-        [asked_for(ENERGY), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)],
-        [asked_for(ENERGY), asked_for(ENERGY), got(COUNT), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)],
-        [asked_for(ENERGY, 3), asked_for(EXPORT, 3), got(scale(3, 30)), got(scale(0, 30))]
-        + [asked_for(EXPORT), got(OTHER_COUNT)],
+        ([asked_for(ENERGY), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)], BOTH[1:]),
+        (
+            [asked_for(ENERGY), asked_for(ENERGY), got(COUNT), asked_for(EXPORT), got(COUNT), got(OTHER_COUNT)],
+            BOTH,  # whichever of the same two questions it answers
+        ),
+        (
+            [asked_for(ENERGY, 3), asked_for(EXPORT, 3), got(scale(3, 30)), got(scale(0, 30))]
+            + [asked_for(EXPORT), got(OTHER_COUNT)],
+            BOTH[1:],
+        ),
     ],
 )
-def test_a_late_answer_over_tcp_is_not_the_next_questions(said):
+def test_a_late_answer_over_tcp_is_not_the_next_questions(said, wanted):
     """Every question has the same id, and nothing else tells which one is answered."""
     wire = Wire(is_wrapper=True)
     wire.associate()
-    if len(said) < 6 or said[1] == said[0]:
+    if said[1] != asked_for(EXPORT, 3):
         for code in (ENERGY, EXPORT):
             wire.ask(asked_for(code, 3), got(scale(0, 30)))
     for apdu in said:
         wire.say(apdu[0] == xdlms.GET_REQUEST, apdu)
-    assert rows(wire.events()) == [("1-0:2.8.0*255", "222", "Wh")]
+    assert rows(wire.events()) == wanted
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_an_answer_in_blocks_that_is_asked_for_anew_owes_nothing(is_wrapper):
+    """Each request has had its answer: what is asked behind it is answered by what comes next."""
+    first, second = b"\x06\x00", b"\x00\x00\x6f"
+    blocks = [
+        b"\xc4\x02\xc1" + bytes((k == 2, 0, 0, 0, k, 0, len(data))) + data for k, data in ((1, first), (2, second))
+    ]
+    wire = Wire(is_wrapper=is_wrapper)
+    wire.associate()
+    for code in (ENERGY, EXPORT):
+        wire.ask(asked_for(code, 3), got(scale(0, 30)))
+    for _ in range(2):
+        wire.ask(asked_for(ENERGY), blocks[0])
+    wire.ask(xdlms.get_next(0xC1, 1), blocks[1])
+    wire.ask(asked_for(EXPORT), got(OTHER_COUNT))
+    events = wire.events()
+    assert rows(events) == BOTH
+    assert reasons(events) == [("no answer", "1-0:1.8.0*255 attribute 2 was not answered")]
+
+
+def test_what_gurux_libraries_send_in_their_own_way_is_read():
+    """The length of a challenge without its head (in Python), and a clock twice (in C)."""
+    wire = Wire()
+    request = association.request(association.LN, association.HIGH_MD5, bytes(16))
+    given = bytearray(accept(result=0, diagnostic=14))
+    proof = b"\x88\x02\x07\x80\x89\x07\x60\x85\x74\x05\x08\x02\x03\xaa\x10\x80\x10" + bytes(range(16))
+    given[25:25] = proof
+    given[1] += len(proof)
+    wire.ask(request, bytes(given))
+    wire.ask(xdlms.get(0xC1, 8, CLOCK, 2), b"\xc4\x01\xc1\0" + 2 * (OBJECTS[8, CLOCK, 2] + b"\x09\x0f"))
+    wire.get((3, ENERGY, 3), (3, ENERGY, 2))
+    (event,) = wire.events()
+    assert rows([event]) == [ENERGY_ROW] and event.timestamp == "2026-11-28T11:30:00Z"
 
 
 def test_only_the_object_list_tells_short_names():

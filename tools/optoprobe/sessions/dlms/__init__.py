@@ -16,7 +16,8 @@ from metering.compat import ascii_text
 from metering.dlms import association as acse
 from metering.dlms import xdlms
 from metering.dlms.axdr import ARRAY, STRUCTURE, Axdr, Malformed, ber_length, integer, string_at
-from metering.dlms.refusal_words import result_text
+from metering.dlms.high import HighAnswer
+from metering.dlms.result_words import result_text
 from metering.dlms.security import Security
 from metering.obis import obis_text
 
@@ -83,6 +84,8 @@ class _Session:
         self._n_rejected = 0
         self._found: list[Telegram | Rejected] = []
         self._owed: dict[int, int] = {}  # invoke id -> answers to earlier questions that may still come
+        self._unanswered = 0  # times that the question in hand, or its next block, was asked and not answered
+        self._invoke = -1  # the id of it
         self._titles: dict[bool, bytes | None] = {True: None, False: None}
         self._has_key = key is not None
         self._auth_key = auth_key
@@ -122,7 +125,7 @@ class _Session:
         """What is answered next may be another question, which is not known."""
         if self._asked:
             self.reject("no answer", self._what(self._asked) + " has no answer that is surely its own")
-        self._asked = None
+        self._asked, self._unanswered = None, 0
 
     # -- APDUs
 
@@ -183,13 +186,16 @@ class _Session:
         elif tag in (xdlms.GET_REQUEST, xdlms.READ_REQUEST):
             asked = Asked()
             asked.take(apdu, 0, len(apdu))
-            if asked.is_next and self._asked:
+            before = self._asked
+            if before and (asked.is_next or not self._blocks and asked.is_as(before)):
+                self._unanswered += 1
                 return
-            if self._asked:
-                self.reject("no answer", self._what(self._asked) + " was not answered")
-                if self.frames.is_wrapped:
-                    self._owed[self._asked.invoke] = self._owed.get(self._asked.invoke, 0) + 1
+            if before:
+                self.reject("no answer", self._what(before) + " was not answered")
+            if self.frames.is_wrapped:
+                self._owed[self._invoke] = self._owed.get(self._invoke, 0) + self._unanswered
             self._asked, self._blocks, self._block = asked, b"", 0
+            self._invoke, self._unanswered = asked.invoke, 1
 
     def _learn_key(self, initiate: bytes) -> None:
         """Take the session's own key from an initiate request, where it brings one that can be read."""
@@ -200,22 +206,23 @@ class _Session:
             self._own = _security(initiate[len(_OWN_KEY) :][:16], self._auth_key)
 
     @staticmethod
-    def _association(apdu: bytes) -> acse.Association:
-        association = acse.Association()
+    def _association(apdu: bytes | bytearray) -> acse.Association:
+        association = HighAnswer() if apdu[0] == acse.AARE else acse.Association()
         association.take(apdu, 0, len(apdu))
         return association
 
     def _response(self, apdu: bytes) -> None:
         tag = apdu[0]
         if tag == acse.AARE:
-            self._accepted(self._association(apdu), apdu)
+            answer = bytearray(apdu)  # which may be put right in its place
+            self._accepted(self._association(answer), answer)
         elif tag in (xdlms.GET_RESPONSE, xdlms.READ_RESPONSE):
             self._answer(apdu)
         elif tag == xdlms.ACTION_RESPONSE:
             if len(apdu) > 3 and apdu[3]:
                 self.reject("refused", "the proof of the password: " + result_text(apdu[3]))
         elif tag in (xdlms.EXCEPTION, xdlms.SERVICE_ERROR):
-            self._asked = None
+            self._asked, self._unanswered = None, 0
             words = []
             if tag == xdlms.EXCEPTION and len(apdu) > 2:
                 words = [_STATES.get(apdu[1], f"state {apdu[1]}"), _ERRORS.get(apdu[2], f"error {apdu[2]}")]
@@ -225,12 +232,12 @@ class _Session:
         elif tag != 0xC5:  # of a SET that somebody else has sent
             self.reject("structure", f"not part of a conversation (0x{tag:02X})")
 
-    def _accepted(self, association: acse.Association, apdu: bytes) -> None:
+    def _accepted(self, association: acse.Association, apdu: bytearray) -> None:
         if association.result:
             self.reject("refused", "association " + association.verdict())
             return
         self._titles[False] = association.title
-        initiate = apdu[association.data_at : association.data_end]
+        initiate = bytes(apdu[association.data_at : association.data_end])
         if initiate[:1] == b"\x28" and self._has_key:
             initiate = self._plain(initiate, False)
         if initiate and initiate[0] != 0x28:
@@ -241,15 +248,20 @@ class _Session:
 
     def _answer(self, apdu: bytes) -> None:
         answer = xdlms.Answer()
-        answer.take(apdu, 0, len(apdu))
+        try:
+            answer.take(apdu, 0, len(apdu))
+        except Malformed:
+            self._unanswered = max(0, self._unanswered - 1)  # it is one
+            raise
         if self._owed.get(answer.invoke):
-            self._owed[answer.invoke] -= answer.is_last
+            self._owed[answer.invoke] -= 1
             self.reject("unasked", "perhaps the answer to an earlier question")
             return
         asked = self._asked
         if asked is None or asked.invoke != answer.invoke:
             self.reject("unasked", "an answer to another question, or to none")
             return
+        self._unanswered = max(0, self._unanswered - 1)
         if answer.is_last:
             self._asked = None
         if answer.result:
@@ -296,7 +308,7 @@ class _Session:
         """Tell what it has brought."""
         if self._asked:
             self.reject("no answer", self._what(self._asked) + " was not answered")
-        self._asked = None
+        self._asked, self._unanswered = None, 0
         self._owed = {}
         counts: list[tuple[int, bytes, values.Value, int]] = []
         scales: dict[bytes, tuple[int, int]] = {}

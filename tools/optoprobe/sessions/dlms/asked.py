@@ -18,6 +18,13 @@ class Asked:
         self.invoke = -1
         self.is_next = self.is_list = False
 
+    def is_as(self, other: Asked) -> bool:
+        """Is it the same question, so that an answer to one answers the other?"""
+        known = (self.invoke, self.is_list, self.is_next)
+        if any(selected for *_, selected in self.items):  # which rows, is not held
+            return False
+        return known == (other.invoke, other.is_list, other.is_next) and self.items == other.items
+
     def take(self, buf: bytes | bytearray, at: int, end: int) -> None:
         """Take the request buf[at:end] apart; a list ends at an item with a selector. Raises Malformed."""
         self.items = []

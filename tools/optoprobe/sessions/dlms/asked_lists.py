@@ -21,7 +21,7 @@ from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.client import Conversation
 from metering.dlms.getter import LOST, OTHER
 from metering.dlms.hdlc_station import ANSWER_LLC
-from metering.dlms.refusal_words import result_text
+from metering.dlms.result_words import result_text
 from metering.dlms.xdlms import (
     EXCEPTION,
     GET_RESPONSE,

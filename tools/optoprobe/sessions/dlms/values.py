@@ -51,7 +51,11 @@ def scale(data: bytes) -> tuple[int, int]:
 
 
 def date_time(data: bytes) -> tuple[int, ...] | None:
-    """The 12 bytes of a clock (Green Book, 4.1.6.1) as date_time_text() takes them. Raises Malformed."""
+    """The 12 bytes of a clock (Green Book, 4.1.6.1) as date_time_text() takes them, alone or, as Gurux's server in C
+    sends them, twice and with two bytes behind each. Raises Malformed."""
+    half = len(data) // 2
+    if half > _TWELVE and data[:half] == data[half:]:
+        data = data[: 2 + _TWELVE]
     if data[:2] == bytes((OCTETS, _TWELVE)):
         data = data[2:]
     elif data[:1] == bytes((_DATE_TIME,)):
