@@ -37,12 +37,12 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def same_modules() -> Iterator[None]:
     """What a test unloads and loads anew is put back: a test module's own imports are of the family that was there."""
-    before = {name: module for name, module in sys.modules.items() if name.startswith("metering")}
+    before = {name: module for name, module in list(sys.modules.items()) if name.startswith("metering")}
     yield
     lost = [name for name, module in before.items() if sys.modules.get(name) is not module]
     if not lost:
         return
-    for name in [name for name in sys.modules if name.startswith("metering") and name not in before]:
+    for name in [name for name in list(sys.modules) if name.startswith("metering") and name not in before]:
         del sys.modules[name]
     for name in lost:
         sys.modules[name] = before[name]
