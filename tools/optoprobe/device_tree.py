@@ -49,7 +49,8 @@ _COMPILE_TIMEOUT_S = 60
 _NOT_FOR_THE_DEVICE = ("chip", "about", "source", "confirmed")  # of a board file: only heap
 
 
-_MAPPING = threading.Lock()  # ast.parse() in two threads at once ends in SystemError on CPython 3.11
+# Held while a NameMap is made: ast.parse() in two threads at once ends in SystemError on CPython 3.11.
+MAPPING = threading.Lock()
 
 
 class BuildError(Exception):
@@ -134,7 +135,7 @@ def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, obj
 
 def name_map(on_esp32: bool = True) -> NameMap:
     """The mapping of this version's names, the same at every call. Raises BuildError."""
-    with _MAPPING:
+    with MAPPING:
         return _name_map(source_tree.ROOT, on_esp32)
 
 

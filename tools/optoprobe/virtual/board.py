@@ -83,7 +83,7 @@ def _texts_in_flash(umqtt: Path) -> dict[str, str]:
     ours = [source_tree.source(name).read_text(encoding="utf-8") for name in names]
 
     def mapped() -> dict[str, str]:
-        with device_tree._MAPPING:
+        with device_tree.MAPPING:
             name_map = NameMap(sources, ["\n".join(_said(ours))], on_esp32=False, kept=(EVERYWHERE,))
             return {path: name_map.apply(path, text) for path, text in sources.items()}
 
