@@ -2,7 +2,8 @@
 
     0..3   magic
     4      restarts since power-on
-    5      lower half: quick restarts in a row; upper half: why we have restarted ourselves (index in _OWN_CAUSES)
+    5      lower half: quick restarts in a row; upper half: why we have restarted ourselves (index in _OWN_CAUSES), with
+           _STARTED once the next run has begun: a run that ends before it has told the cause hands it to no other
     6..    firmware.hardware.rtc_record
 """
 
@@ -27,6 +28,7 @@ OUT_OF_WIFI_MEMORY = const(2)
 BY_OWNER = const(3)
 SAFE_MODE_OVER = const(4)
 FOR_SET_UP = const(5)  # the next run is the set-up alone
+_STARTED = const(8)
 _OWN_CAUSES = ("", "error", "memory for Wi-Fi ran out", "asked for", "safe mode is over", "asked for, to set it up")
 _CAUSES = (
     (machine.PWRON_RESET, "power on"),  # or a brown-out: the chip does not tell them apart
@@ -38,7 +40,7 @@ _CAUSES = (
 
 
 def _read():
-    """(restarts since power-on, quick restarts in a row, own cause)."""
+    """(restarts since power-on, quick restarts in a row, own cause with or without _STARTED)."""
     memory = machine.RTC().memory()
     if bytes(memory[:4]) != _MAGIC or len(memory) < _BYTES:
         return 0, 0, 0
@@ -55,18 +57,19 @@ def note_start(watchdog_ms):
     """Called once by boot.py. The watchdog is armed first: whatever hangs from here on ends in a restart.
 
     Returns whether this start is a safe mode's, behind five restarts within a minute each: it waits then for a computer
-    to step in; and whether the last run has asked for the set-up.
+    to step in; and whether the last run has asked for the set-up. What was asked for counts for no restart of the five;
+    a loss of power that was so short that the memory has lasted does.
     """
     machine.WDT(timeout=watchdog_ms)
     restarts, quick, own_cause = _read()
     cause = machine.reset_cause()
-    if cause == machine.PWRON_RESET:
-        restarts = quick = own_cause = 0
-    else:
-        restarts += 1
-        if cause != machine.SOFT_RESET:  # that is somebody at a computer
-            quick += 1
-    _write(restarts, quick, own_cause)
+    is_power_on = cause == machine.PWRON_RESET
+    restarts = 0 if is_power_on else restarts + 1
+    if is_power_on or own_cause & _STARTED:
+        own_cause = 0
+    if own_cause < BY_OWNER and cause != machine.SOFT_RESET and not (is_power_on and not machine.RTC().memory()):
+        quick += 1  # a soft reset is somebody at a computer
+    _write(restarts, quick, own_cause and own_cause | _STARTED)
     is_safe = quick >= _QUICK_RESTARTS
     if is_safe:
         kbd_intr(3)  # boot.py has it off
@@ -90,6 +93,7 @@ def told():
     restarts, quick, own_cause = _read()
     if own_cause:
         _write(restarts, quick)
+        own_cause &= ~_STARTED
     if own_cause == BY_EXCEPTION:
         return restarts, _story() or _OWN_CAUSES[own_cause]
     if 0 < own_cause < len(_OWN_CAUSES):

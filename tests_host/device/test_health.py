@@ -105,7 +105,8 @@ def test_the_fifth_quick_restart_arms_the_watchdog_waits_for_a_computer_and_is_s
         ("nothing", WATCHDOG, True),
         ("nothing", 0, True),  # a crash of a newer chip is told so too
         ("nothing", SOFT, False),  # somebody at a computer
-        ("nothing", POWER_ON, False),
+        ("nothing", POWER_ON, True),  # so short, or a brown-out, that the memory has lasted
+        ("the memory's end", POWER_ON, False),
         ("a minute", HARD, False),  # the run before has lasted
     ],
 )
@@ -115,9 +116,39 @@ def test_what_counts_as_a_quick_restart(chip: Any, between: str, cause: int, wai
         chip.restarts.note_start(1)
     if between == "a minute":
         chip.restarts.end_row()
+    if between == "the memory's end":
+        chip.memory = b""
     chip.cause = cause
     chip.restarts.note_start(1)
     assert bool(chip.waited_s) is waits
+
+
+@pytest.mark.parametrize("asked_for", ["BY_OWNER", "SAFE_MODE_OVER"])
+def test_what_was_asked_for_is_no_restart_of_the_five(chip: Any, asked_for: str) -> None:
+    """Nor does a run that ends before it has told its cause excuse those behind it."""
+    chip.restarts.note_start(1)
+    chip.cause = HARD
+    for _ in range(3):
+        chip.restarts.restart(getattr(chip.restarts, asked_for))
+        assert chip.restarts.note_start(1) == (False, False)
+    assert chip.memory[5] & 15 == 0
+    assert [chip.restarts.note_start(1)[0] for _ in range(5)] == [False] * 4 + [True]
+    assert chip.restarts.told() == (8, "reset or crash")
+
+
+def test_a_set_up_that_was_asked_for_and_never_began_is_asked_for_no_more(chip: Any) -> None:
+    chip.restarts.note_start(1)
+    chip.cause = HARD
+    chip.restarts.restart(chip.restarts.FOR_SET_UP)
+    assert [chip.restarts.note_start(1)[1] for _ in range(2)] == [True, False]
+
+
+def test_the_cause_is_told_once_whatever_the_start_has_made_of_it(chip: Any) -> None:
+    chip.restarts.note_start(1)
+    chip.cause = HARD
+    chip.restarts.restart(chip.restarts.BY_OWNER)
+    chip.restarts.note_start(1)
+    assert [chip.restarts.told()[1] for _ in range(2)] == ["asked for", "reset or crash"]
 
 
 def test_a_cause_that_machine_has_no_name_for_is_told(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
