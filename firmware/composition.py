@@ -2,6 +2,7 @@
 
 import os
 
+import machine
 from micropython import const
 
 from firmware.hardware.health import Health, call, chip_number
@@ -63,8 +64,15 @@ def _is_there(path):
         return False
 
 
+def _close_access_point():
+    """A soft reset leaves the radio as it was: the set-up's access point open, with no page in it."""
+    if machine.reset_cause() == machine.SOFT_RESET:
+        call("firmware.setup.access_point", lambda access_point: access_point.close_access_point())
+
+
 def make_parts(on_published):
     """(settings, problems, board's name, LED, button, mailbox, what firmware.app.Services is made of)."""
+    _close_access_point()
     settings, problems = _load_settings()
     board_name, head, led, button, problem = _load_board()
     if problem:

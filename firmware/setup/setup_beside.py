@@ -79,11 +79,12 @@ def carry_out(why, services, tell):
     """
     if why == "away" and not services.network.settings["mqtt_host"]:
         why = "broker"
-    if chip_network.WLAN(chip_network.AP_IF).active():
+    if services.is_set_up:  # the driver does not tell: a soft reset leaves the access point open, without a page
         return
     short = call("firmware.hardware.memory_figures", _shortage)
     if not short:
         asyncio.create_task(_run(services, why, tell))
+        services.is_set_up = True
     elif why == "button":
         print("optoprobe: set-up: %s: restarting as the set-up alone" % short)
         call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.FOR_SET_UP))
@@ -124,8 +125,10 @@ async def _run(services, why, tell):
     except (OSError, MemoryError) as error:
         gc.collect()
         tell("set-up: the probe's own Wi-Fi cannot be opened (%s); metering goes on" % error)
-    if seldom and network.wifi is seldom:
-        network.wifi = seldom.wifi
-    if opened:
-        opened.close()
-    unload("firmware.setup")
+    finally:
+        services.is_set_up = False
+        if seldom and network.wifi is seldom:
+            network.wifi = seldom.wifi
+        if opened:
+            opened.close()
+        unload("firmware.setup")

@@ -39,7 +39,7 @@ def setup(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def beside(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    station = SimpleNamespace(active=lambda *_: False, disconnect=lambda: None)
+    station = SimpleNamespace(active=lambda *_: True, disconnect=lambda: None)
     network = SimpleNamespace(STA_IF=0, AP_IF=1, WLAN=lambda interface: station)
     monkeypatch.setitem(sys.modules, "network", network)  # type: ignore[arg-type]
     return importlib.import_module("firmware.setup.setup_beside")
@@ -348,19 +348,57 @@ def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, mo
     monkeypatch.setattr(beside, "call", lambda path, ask: ask(memory.figures if "figures" in path else restarts))
     monkeypatch.setattr(beside.asyncio, "create_task", asked.append)
     monkeypatch.setattr(beside, "_run", lambda services, why, tell: why)
-    services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}))
-    for why in ("button", "away"):
+    services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}), is_set_up=False)
+
+    def carry_out(why: str) -> None:
         beside.carry_out(why, services, told.append)
+
+    for why in ("button", "away"):
+        carry_out(why)
+        carry_out(why)  # it is open
+        services.is_set_up = False
     services.network.settings["mqtt_host"] = ""
-    beside.carry_out("away", services, told.append)
+    carry_out("away")
+    services.is_set_up = False
     assert asked == ["button", "away", "broker"] and not told
     for figures in (Figures(20_000), Figures(100_000, 20_000)):
         memory.figures = figures
         asked.clear()
-        beside.carry_out("away", services, told.append)
+        carry_out("away")
         assert not asked and "20000" in told.pop() and not told
-        beside.carry_out("button", services, told.append)
+        carry_out("button")
         assert asked == [restarts.FOR_SET_UP] and not told
+
+
+def test_the_button_opens_it_whatever_a_soft_reset_has_left_and_whatever_ended_it(
+    beside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `beside` the driver says that the access point is on: that is one without a page."""
+
+    def fail(path: str, ask: Any) -> None:
+        raise AttributeError("an older set_up.py")
+
+    services = SimpleNamespace(network=SimpleNamespace(last_fault=""), is_set_up=True)
+    monkeypatch.setattr(beside, "call", fail)
+    monkeypatch.setattr(beside, "unload", lambda name: None)
+    with pytest.raises((AttributeError, ImportError)):
+        asyncio.run(beside._run(services, "button", print))
+    assert not services.is_set_up
+
+
+@pytest.mark.parametrize("cause", ["SOFT_RESET", "HARD_RESET"])
+def test_what_a_soft_reset_has_left_open_is_closed(device: Any, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    simple = SimpleNamespace(MQTTClient=object)
+    monkeypatch.setitem(sys.modules, "umqtt", SimpleNamespace(simple=simple))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "umqtt.simple", simple)  # type: ignore[arg-type]
+    composition = importlib.import_module("firmware.composition")
+    called: list[str] = []
+    machine = SimpleNamespace(SOFT_RESET=5, HARD_RESET=2)
+    machine.reset_cause = lambda: getattr(machine, cause)
+    monkeypatch.setattr(composition, "machine", machine)
+    monkeypatch.setattr(composition, "call", lambda path, ask: called.append(path))
+    composition._close_access_point()
+    assert called == ["firmware.setup.access_point"] * (cause == "SOFT_RESET")
 
 
 def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
