@@ -305,7 +305,7 @@ def test_no_search_asks_for_it():
 def test_a_meter_is_read_exactly(name, echo):
     meter = ModbusMeter(MAPS[name], address=5)
     conversation, listener, telegrams = read(meter, name, attempts=2, echo=echo, address="5")
-    assert [values(found) for found in telegrams] == [values(meter.expected(0))] * 2
+    assert [values(found) for found in telegrams] == [values(meter.expected(at_s)) for at_s in (0, 1)]
     assert conversation.failures == 0 and conversation.explanation == "" and listener.values_dropped == 0
     assert meter.functions == {MAPS[name]["function"]: 2 * len(ModbusMap(MAPS[name]).questions)}
     has_number = name == "abb_b23"
@@ -352,6 +352,36 @@ def test_a_late_answer_is_not_taken_for_the_next_ones(late):
     whole = {code: int(value) for code, value in told.items()}
     assert whole == {"1-0:32.7.0": 232, "1-0:52.7.0": 234, "1-0:72.7.0": 236}
     assert conversation.failures == 0 and meter.functions == {4: {ModbusMeter: 4, Doubling: 3, Slow: 4}[late]}
+
+
+def test_what_another_master_is_answered_is_not_taken_for_ours():
+    """It has asked the same meter for as many registers, just before us: the meter answers it in 200 ms, and not us."""
+    due_ms, others, ours = 200, framed(bytes((1, 4, 2, 0x03, 0xE8))), framed(bytes((1, 4, 2, 0x09, 0x10)))
+    asked = []
+
+    def heard(action):
+        nonlocal due_ms
+        if due_ms is None:
+            return ours if asked else b""
+        if action[2] < due_ms:
+            due_ms -= action[2]
+            return b""
+        due_ms = None
+        return others
+
+    listener = ModbusAnswer()
+    conversation = Conversation(listener)
+    conversation.take_map(changed(registers=[register(exponent=-1, obis="1-0:32.7.0")]))
+    assert converse(conversation.read_out(), heard, asked.append) is True
+    assert len(asked) == 1 and [value for _, value, _ in rows(listener)] == ["232.0"]
+
+
+def test_a_bus_that_is_never_silent_is_not_asked_and_said():
+    asked = []
+    conversation = Conversation(ModbusAnswer())
+    conversation.take_map(MAPS["abb_b23"])
+    converse(conversation.read_out(), lambda action: b"\0", asked.append)
+    assert not asked and conversation.failed["busy bus"] == 1 and "another master" in conversation.explanation
 
 
 def test_a_refused_part_is_left_out_counted_and_told():

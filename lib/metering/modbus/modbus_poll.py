@@ -3,6 +3,11 @@
 An answer does not say which registers it tells. So whoever has got none, or a damaged one, is silent until a late one
 must have come, and drops it, before it asks again; behind a second question as well, as both may be answered. What
 nobody has asked for is dropped.
+
+Nor does it say who has asked: behind another master's question its answer would be taken for ours. So a question is
+sent only when the bus has been silent for longer than a meter takes to answer: before a read-out's first one, and before
+each one where anybody else was ever heard; else for the standard's few ms. What another master asks while our answer
+is due stands before it, and is refused.
 """
 
 from metering.compat import const
@@ -18,14 +23,18 @@ _ANSWER_MS = const(1000)
 _GAP_MS = const(100)
 _LATE_MS = const(2000)  # more than any answer comes after the question's end
 _ATTEMPTS = const(2)
+_SILENT_MS = const(500)  # meters answer within 200
+_MOST_LOOKS = const(20)  # for that silence, each up to metering.line.ANSWER_BYTES long
 _LASTING = (1, 2, 3)  # exceptions that mean the question, not the moment
 
-_REASONS = ("no map", "no answer", "bad data", "refused")
+_REASONS = ("no map", "no answer", "bad data", "refused", "busy bus")
 _NO_MAP = "no register map says what the meter's registers mean: name one (modbus_map)"
 _SENTENCES = (
     "",
     "the meter does not answer: check A and B of the bus, its address, rate and parity",
     "the meter's answers came damaged, or are another meter's: check rate, parity, address and the bus's ends",
+    "",
+    "the bus is never silent for half a second: another master asks too often, or its ends float",
 )
 
 
@@ -49,6 +58,7 @@ class Conversation:
         self._listener = listener
         self._address = int(address) if address.isdigit() else 0 if address else 1
         self._map: ModbusMap | None = None
+        self._is_shared = False  # was anybody else heard on the bus?
         self.pause_s = interval_s or _INTERVAL_S
         self.answers = False
         self.password_withheld = False
@@ -91,6 +101,8 @@ class Conversation:
         event = NOTHING
         for i in range(len(known.questions)):
             event = yield from self._ask(known, i, line)
+            if event is None:
+                return self._failed(4)
             if event == REJECTED:
                 return self._failed(2 if self.answers else 1)
             if listener.exception:
@@ -103,12 +115,14 @@ class Conversation:
         return True
 
     def _ask(self, known, i, line):
-        """The event of question i's answer: NOTHING where more must be asked, REJECTED where none came that holds."""
+        """The event of question i's answer: NOTHING where more must be asked, REJECTED where none came that holds, None
+        where there was no asking."""
         listener = self._listener
         first, count = known.questions[i]
         silent_ms = silence_ms(line.baud)
         for attempt in range(_ATTEMPTS):
-            yield EXPECT, _silence, silent_ms, silent_ms
+            if not (yield from self._is_silent(silent_ms if i or attempt else _SILENT_MS)):
+                return None
             yield SEND, question(self._address, known.function, first, count)
             answer = yield EXPECT, answer_end, _ANSWER_MS, _GAP_MS
             event = REJECTED
@@ -125,6 +139,16 @@ class Conversation:
             if event != REJECTED:
                 return event
         return REJECTED
+
+    def _is_silent(self, silent_ms):
+        """Wait for a silence in which nobody waits for an answer; False where there is none."""
+        for _ in range(_MOST_LOOKS):
+            if self._is_shared:
+                silent_ms = _SILENT_MS
+            if not (yield EXPECT, _silence, silent_ms, silent_ms):
+                return True
+            self._is_shared = True
+        return False
 
     def _refused(self, words):
         self._failed(3)
