@@ -20,7 +20,7 @@ _STEP = const(1024)  # telegrams between two writes: 84 a day at one a second
 
 def read_json(path, max_bytes):
     """The object or list in the JSON file `path`. Raises OSError where there is no such file, ValueError where it is
-    not whole or no JSON; the error's text says which, behind "is".
+    not whole, no JSON, or cannot be read; the error's text says which, behind "is".
 
     MicroPython's json takes a text that ends too early as complete: every bracket must have been closed, the first one
     last of all.
@@ -33,6 +33,8 @@ def read_json(path, max_bytes):
                 raise ValueError("not whole, or not JSON")
             file.seek(0)
             return json.load(file)
+    except OSError as error:  # of a flash that is damaged; nobody takes it for a file that is not there
+        raise ValueError("not readable (%s)" % error)
     except (ValueError, MemoryError):
         raise ValueError("not whole, or not JSON")
 

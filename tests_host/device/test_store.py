@@ -63,6 +63,16 @@ def test_a_file_that_is_too_large_or_not_there(device: Any, tmp_path: Path) -> N
     assert device.store.load(str(file), 11) == [1, 2, 3, 4, 5]
 
 
+def test_a_file_that_cannot_be_read_is_damaged_and_not_missing(device: Any, tmp_path: Path) -> None:
+    """Else a probe's settings would be taken for those of a new one, and written over."""
+    file = tmp_path / "it.json"
+    file.mkdir()  # open() raises EISDIR where a damaged flash raises EIO
+    with pytest.raises(ValueError, match="not readable"):
+        device.store.read_json(str(file), 1 << 20)
+    values, problems = device.settings.load(str(file))
+    assert values == device.settings.check({})[0] and len(problems) == 1 and "not readable" in problems[0]
+
+
 @pytest.mark.parametrize("cut", [2, 30, -2, -1])
 def test_settings_and_board_cut_short_are_told(device: Any, tmp_path: Path, cut: int) -> None:
     file = tmp_path / "it.json"
