@@ -2,7 +2,6 @@
 
 import os
 
-import machine
 from micropython import const
 
 from firmware.hardware.health import Health, call, chip_number
@@ -66,7 +65,7 @@ def _is_there(path):
 
 def _close_access_point():
     """A soft reset leaves the radio as it was: the set-up's access point open, with no page in it."""
-    if machine.reset_cause() == machine.SOFT_RESET:
+    if call("firmware.hardware.restarts", lambda restarts: restarts.was_soft()):
         call("firmware.setup.access_point", lambda access_point: access_point.close_access_point())
 
 

@@ -105,6 +105,11 @@ def told():
     return restarts, "cause %d" % code
 
 
+def was_soft():
+    """Has the last reset left the radio as it was?"""
+    return machine.reset_cause() == machine.SOFT_RESET
+
+
 def forget():
     """Nothing of before is known to the next run."""
     machine.RTC().memory(b"")

@@ -121,6 +121,7 @@ def test_what_counts_as_a_quick_restart(chip: Any, between: str, cause: int, wai
     chip.cause = cause
     chip.restarts.note_start(1)
     assert bool(chip.waited_s) is waits
+    assert chip.restarts.was_soft() is (cause == SOFT)
 
 
 @pytest.mark.parametrize("asked_for", ["BY_OWNER", "SAFE_MODE_OVER"])

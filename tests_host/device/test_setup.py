@@ -386,19 +386,20 @@ def test_the_button_opens_it_whatever_a_soft_reset_has_left_and_whatever_ended_i
     assert not services.is_set_up
 
 
-@pytest.mark.parametrize("cause", ["SOFT_RESET", "HARD_RESET"])
-def test_what_a_soft_reset_has_left_open_is_closed(device: Any, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+@pytest.mark.parametrize("was_soft", [True, False])
+def test_what_a_soft_reset_has_left_open_is_closed(
+    device: Any, monkeypatch: pytest.MonkeyPatch, was_soft: bool
+) -> None:
     simple = SimpleNamespace(MQTTClient=object)
     monkeypatch.setitem(sys.modules, "umqtt", SimpleNamespace(simple=simple))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "umqtt.simple", simple)  # type: ignore[arg-type]
     composition = importlib.import_module("firmware.composition")
-    called: list[str] = []
-    machine = SimpleNamespace(SOFT_RESET=5, HARD_RESET=2)
-    machine.reset_cause = lambda: getattr(machine, cause)
-    monkeypatch.setattr(composition, "machine", machine)
-    monkeypatch.setattr(composition, "call", lambda path, ask: called.append(path))
+    closed: list[bool] = []
+    access_point = SimpleNamespace(close_access_point=lambda: closed.append(True))
+    restarts = SimpleNamespace(was_soft=lambda: was_soft)
+    monkeypatch.setattr(composition, "call", lambda path, ask: ask(restarts if "restarts" in path else access_point))
     composition._close_access_point()
-    assert called == ["firmware.setup.access_point"] * (cause == "SOFT_RESET")
+    assert bool(closed) is was_soft
 
 
 def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(

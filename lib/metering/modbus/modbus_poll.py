@@ -5,9 +5,9 @@ must have come, and drops it, before it asks again; behind a second question as 
 nobody has asked for is dropped.
 
 Nor does it say who has asked: behind another master's question its answer would be taken for ours. So a question is
-sent only when the bus has been silent for longer than a meter takes to answer: before a read-out's first one, and before
-each one where anybody else was ever heard; else for the standard's few ms. What another master asks while our answer
-is due stands before it, and is refused.
+sent only when the bus has been silent for longer than a meter takes to answer: before a read-out's first one, and
+before each one where anybody else was ever heard; else for the standard's few ms. What another master asks while our
+answer is due stands before it, and is refused.
 """
 
 from metering.compat import const
