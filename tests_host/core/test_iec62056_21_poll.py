@@ -16,6 +16,7 @@ from support.corpus import recording
 from support.runs import times
 
 from metering.characters import with_parity
+from metering.iec62056_21 import poll
 from metering.iec62056_21.data_block import BUFFER_SIZE, Iec62056_21
 from metering.iec62056_21.exchange import BREAK, RateLimit
 from metering.iec62056_21.poll import Conversation
@@ -738,6 +739,16 @@ def test_a_quick_read_out_is_always_whole(monkeypatch):
     it = Lab()
     it.run(400)
     assert all(told in it.blocks for told in it.telegrams) and len(it.telegrams) >= 5
+
+
+def test_the_same_block_chooses_its_registers_once(monkeypatch):
+    """None is worth asking for, so that it is read as a whole each time: 3 KB are loaded for the first alone."""
+    chosen = []
+    monkeypatch.setattr(poll, "unload", chosen.append)  # behind each choice
+    it = Lab(offered="0")
+    it.run(400)
+    assert len(it.telegrams) >= 3 and all(told in it.blocks for told in it.telegrams)
+    assert chosen == ["metering.registers"]
 
 
 # --- programming mode ------------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class ReadOut:
         self.wanted = []
         self.naming = []
         self.detail = ()
+        self._chosen_of = None  # of which block they were chosen
 
     def read(self, answer):
         """Generator of line actions: one attempt; returns its outcome. `answer`: to a sign-on, b"": none was sent."""
@@ -150,6 +151,10 @@ class ReadOut:
     def choose_registers(self, are_answered):
         """What of the block in hand to ask for next time: nothing where that takes as long as the block did."""
         listener = self._listener
+        block = listener.meter_id(), listener.length, self._exchange.rate, are_answered
+        if block == self._chosen_of:
+            return
+        self._chosen_of = block
         self.wanted = []
         self.naming = []
         character_us = 10000000 // RATES[self._exchange.rate]

@@ -1,0 +1,48 @@
+"""Code that is wanted for a moment is loaded for that moment: not again for each telegram, nor for each read-out."""
+
+from pathlib import Path
+
+import pytest
+from support.virtual_time import Probe
+
+from optoprobe import placed_files, simulated
+
+# What diagnostics load, once a minute, and what ends a row of quick restarts, once.
+BY_TIME = {
+    "firmware.device_counts",
+    "firmware.hardware.memory_figures",
+    "firmware.hardware.restarts",
+    "firmware.reading.telegram_counts",
+}
+# Of each row of the registry, and what is read in another way: pushed and asked, slowly, by short names.
+METERS = ("sml", "iec-a", "iec-c", "p1", "dlms", "dlms-ask", "dlms-ask-sn", "kmp", "mbus", "lis200", "modbus", "c1218")
+MOST_S = 600
+
+
+@pytest.mark.parametrize("name", METERS)
+def test_an_equal_telegram_loads_nothing(name: str, tmp_path: Path) -> None:
+    protocol = simulated.meters()[name]
+    module = simulated.of(protocol)
+    meter = module.make(name, ())
+    settings: dict[str, object] = {"protocol": protocol, "interval_s": 5}
+    settings |= getattr(module, "settings", lambda _: {})(meter)
+    settings, files = placed_files.placed(settings, tmp_path)
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+    with Probe(tmp_path, meter, settings) as probe:
+        services = probe.app.services
+        published: list[float] = []
+        services.on_published = lambda: published.append(probe.now_s)
+        assert probe.run_for(MOST_S, lambda: len(published) > 1 and services.network.discovery.announcements)
+        loaded: set[str] = set()
+        load = probe.modules.load
+
+        def noted(name: str) -> object:
+            if name not in probe.modules.loaded and name.startswith(("firmware", "metering")):
+                loaded.add(name)
+            return load(name)
+
+        probe.modules.load = noted  # type: ignore[method-assign]
+        n = len(published)
+        assert probe.run_for(MOST_S, lambda: len(published) > n + 1)
+        assert loaded <= BY_TIME
