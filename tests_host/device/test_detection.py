@@ -40,7 +40,7 @@ from support.detection_matrix import (
     said_by,
     state_of,
 )
-from support.virtual_time import MS, LightOnly, Message, Probe, _OpticalMedium
+from support.virtual_time import MS, LightOnly, Message, OpticalMedium, Probe
 
 import optoprobe
 from metering.line import Line
@@ -369,13 +369,13 @@ def test_a_blinking_meter_is_counted_on_after_a_reset(tmp_path: Path, name: str)
 def test_the_line_of_a_named_blinking_meter_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flashes between two openings would go with the UART's buffer."""
     lines: list[Line] = []
-    tune = _OpticalMedium.tune
+    tune = OpticalMedium.tune
 
     def tuned(medium: Any, line: Line) -> None:
         lines.append(line)
         tune(medium, line)
 
-    monkeypatch.setattr(_OpticalMedium, "tune", tuned)
+    monkeypatch.setattr(OpticalMedium, "tune", tuned)
     row = ROWS["blink-2.5ms"]
     with Probe(tmp_path, row.make(5), row.settings(None) | {"protocol": "blink"}) as probe:
         probe.run_until(20)

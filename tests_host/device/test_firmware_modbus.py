@@ -58,7 +58,7 @@ def test_a_transceiver_sends_while_its_pin_is_high_and_hears_while_it_is_low(tmp
         probe.run_for(120)
         told = probe.diagnostics()
         assert told["telegrams"] >= 10 and (told["rejected"], told["attempts_failed"]) == (0, 0), told
-        assert probe._direction_pin.value() == 0
+        assert probe.chip.direction_pin.value() == 0
 
 
 def test_what_is_damaged_or_refused_is_counted_and_told(tmp_path: Path) -> None:

@@ -840,7 +840,7 @@ def pass_time(probe: Probe, seconds: float) -> None:
     until_s = probe.now_s + seconds
     while probe.now_s < until_s:
         probe.tasks.now_ms += 1_800_000
-        probe._fed_ms = probe.tasks.now_ms
+        probe.chip.fed_ms = probe.tasks.now_ms
         probe.run_for(1)
 
 

@@ -683,7 +683,7 @@ def test_server_follows_the_meter_through_its_change_of_rate():
             assert server.log[-1].n_bytes == len(data)
             assert meter.line.baud == 300
     assert meter.events == ["sign-on", "ack 050", "ack"] * 2
-    assert server.line.baud == 9600  # what it sent with last
+    assert server.meter.led.line.baud == 9600  # what it sent with last
 
 
 def test_what_a_board_sent_before_it_left_still_reaches_the_meter():
@@ -723,10 +723,10 @@ def test_a_board_that_comes_back_is_in_the_same_air():
         for _ in range(4):
             board = connect(server, "1 300 8 N 1 0")
             read_until(board, lambda data: len(data) > 2)
-            channels |= {head.channel for head in server._boards}
+            channels |= {head.channel for head in server.heads.here}
             board.close()
         assert len(channels) == 1
-        assert server.noise_counts["glitch"] == next(iter(channels)).counts["glitch"] > 2
+        assert server.heads.noise_counts()["glitch"] == next(iter(channels)).counts["glitch"] > 2
 
 
 _UART_SCRIPT = """

@@ -433,7 +433,7 @@ def test_capture_played_once_ends():
     with OpticalServer(CaptureSource(b"x" * 10, loop=False), speed=10) as server:
         board = connect(server)
         read_for(board, 0.3)
-        assert server.bytes_sent == 10
+        assert server.meter.bytes_sent == 10
         board.close()
 
 
@@ -503,7 +503,7 @@ def test_noise_reaches_the_board_and_is_counted():
         read_for(board, 1.0)
         board.close()
         wait_for(lambda: server.boards == 0)
-        assert server.noise_counts["glitch"] > 50
+        assert server.heads.noise_counts()["glitch"] > 50
 
 
 def test_frame_bits():

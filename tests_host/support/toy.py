@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support import command_line, virtual_time
+from support import command_line
+from support.virtual_time import modules
 
 import metering
 from metering import protocols
@@ -58,14 +59,14 @@ def make_known(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(metering, "__path__", [*metering.__path__, str(FOLDER)])
     patch.setattr(masking, "__path__", [*masking.__path__, str(FOLDER / "masking")])
     patch.setattr(simulated, "__path__", [*simulated.__path__, str(FOLDER / "simulated")])
-    core = virtual_time._PACKAGES["metering"]
+    core = modules.PACKAGES["metering"]
     registry = core / "protocols.py"
     text = registry.read_text(encoding="utf-8") + f"\nROWS += {chr(10) + ROW!r}\n"
-    patch.setitem(virtual_time._code, registry, compile(text, str(registry), "exec", dont_inherit=True))
-    patch.setitem(virtual_time._code, core / "toy.py", compile("", "toy", "exec"))
+    patch.setitem(modules.CODE, registry, compile(text, str(registry), "exec", dont_inherit=True))
+    patch.setitem(modules.CODE, core / "toy.py", compile("", "toy", "exec"))
     for source in (FOLDER / "toy").glob("*.py"):
         code = compile(source.read_text(encoding="utf-8"), str(source), "exec", dont_inherit=True)
-        patch.setitem(virtual_time._code, core / "toy" / source.name, code)
+        patch.setitem(modules.CODE, core / "toy" / source.name, code)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

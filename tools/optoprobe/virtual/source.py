@@ -98,6 +98,13 @@ class CaptureSource:
         return Transmission(at_s, chunk, None, last)
 
 
+def as_source(source: Any) -> Source:
+    """A Source as it is, a simulated meter once a period, a capture's bytes in a loop (ValueError: none)."""
+    if isinstance(source, (bytes, bytearray)):
+        return CaptureSource(bytes(source))
+    return source if hasattr(source, "poll") else MeterSource(source)
+
+
 def receiver_of(source: Any) -> Callable[[int, float], None]:
     """What takes (byte, line time in s) for `source`: its receive() with one argument or two, or nobody."""
     receive = getattr(source, "receive", None)
