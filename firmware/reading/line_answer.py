@@ -21,7 +21,7 @@ async def answer_of(driver, complete, first_ms, gap_ms):
             break
         room = min(driver.end - driver.start, ANSWER_BYTES - n)
         copy_bytes(answer, n, driver.data, driver.start, room)
-        used = complete(answer, n + room)
+        used = complete and complete(answer, n + room)
         if used:
             driver.start += used - n
             n = used

@@ -224,7 +224,7 @@ class LineDriver:
                 await asyncio.sleep_ms(_POLL_MS)
 
     def expect(self, complete, first_ms, gap_ms):
-        """Carry out EXPECT: `complete` is a firmware.contracts.AnswerComplete."""
+        """Carry out EXPECT: `complete` is None or a firmware.contracts.AnswerComplete."""
         from firmware.reading.line_answer import answer_of
 
         return answer_of(self, complete, first_ms, gap_ms)

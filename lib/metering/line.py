@@ -14,9 +14,10 @@ came of them; it runs alike on a head's UART, on a computer's serial port and on
     (SWITCH, line)                          other settings; what was received and not taken yet is dropped
     (WAIT, ms)                              what arrives meanwhile is kept
     (EXPECT, complete, first_ms, gap_ms)    gather an answer: complete(buffer, n) says how many bytes it takes, 0 while
-                                            there is more to come. Goes on with the answer as bytes, what lies behind
-                                            is kept; or with what there was (b"" for nothing) after first_ms without a
-                                            byte, gap_ms after the last one, at ANSWER_BYTES or after ANSWER_MS
+                                            there is more to come (None: until a silence). Goes on with the answer as
+                                            bytes, what lies behind is kept; or with what there was (b"" for nothing)
+                                            after first_ms without a byte, gap_ms after the last one, at ANSWER_BYTES or
+                                            after ANSWER_MS
     (LISTEN, listener, first_ms, gap_ms)    bytes go to the listener until it has an event, which the driver deals with
                                             first: goes on with TELEGRAM or REJECTED, or with NOTHING after a silence
                                             (None: no limit). What the listener has not taken is kept

@@ -207,7 +207,7 @@ class Script:
                 return bytes(got)
             got.append(self._pending.pop(0))
             self._pass(1)
-            n = complete(bytes(got), len(got))
+            n = complete and complete(bytes(got), len(got))
             if n:
                 self._pending[:0] = got[n:]
                 return bytes(got[:n])

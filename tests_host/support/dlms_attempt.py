@@ -30,7 +30,7 @@ def attempt(conversation: Any, meter: Any) -> tuple[list[bytes], float]:
                 heard += said.data
         elif action[0] == EXPECT:
             part = heard[:256]
-            taken = (action[1](part, len(part)) if part else 0) or len(part)
+            taken = (action[1](part, len(part)) if part and action[1] else 0) or len(part)
             now_s += (action[2] if not part else 0) / 1000
             answer, heard = heard[:taken], heard[taken:]
         elif action[0] == LISTEN:

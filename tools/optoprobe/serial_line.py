@@ -33,6 +33,8 @@ _WRITE_S = 10.0  # a port that takes no bytes for so long is stuck; 64 bytes at 
 _START = Line(300, 7, "E")
 PTS = "/dev/pts/"  # of pseudo-terminals
 
+AnswerEnd = Callable[[bytearray, int], int]  # of (buffer, n): how many bytes the answer takes, 0 while more comes
+
 
 class PortError(Exception):
     """The port cannot be used; the text is one sentence with the cure, `code` the command's exit code."""
@@ -203,7 +205,7 @@ class SerialLine:
         while (left_s := until_s - time.monotonic()) > 0:
             self._receive(left_s)
 
-    def expect(self, complete: Callable[[bytearray, int], int], first_ms: float | None, gap_ms: float | None) -> bytes:
+    def expect(self, complete: AnswerEnd | None, first_ms: float | None, gap_ms: float | None) -> bytes:
         silence = _Silence(first_ms, gap_ms)
         until_s = time.monotonic() + ANSWER_MS / 1000
         answer = bytearray()
@@ -213,7 +215,7 @@ class SerialLine:
                 answer += self._kept[:room]
                 del self._kept[:room]
                 silence.broken()
-                taken = complete(answer, len(answer))
+                taken = complete and complete(answer, len(answer))
                 if taken:
                     self._kept[:0] = answer[taken:]
                     return bytes(answer[:taken])

@@ -85,11 +85,6 @@ class SignOn:
         return True
 
 
-def _never(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
-
-
 def take_block(listener, begin):
     """Generator of line actions: what comes in place of HDLC is a data block (NORAX 3), of which `begin` has come.
     Has it come whole, and are its values noted in `listener`?"""
@@ -110,7 +105,7 @@ def take_block(listener, begin):
                 return True
             if event != NOTHING:
                 return False
-        heard = yield EXPECT, _never, _BLOCK_GAP_MS, _BLOCK_GAP_MS
+        heard = yield EXPECT, None, _BLOCK_GAP_MS, _BLOCK_GAP_MS
         if not heard:
             break
     return False

@@ -29,11 +29,6 @@ _WAKE_UP_PAUSE_MS = const(1600)
 _JUNK = const(16)  # bytes before an STX: what a change of rate may leave on the line
 
 
-def silence(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
-
-
 def _whatever(buffer, n):
     """For EXPECT: what is there."""
     return n

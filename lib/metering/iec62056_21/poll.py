@@ -26,7 +26,7 @@ of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become s
 
 from metering.compat import const
 from metering.iec62056_21.data_sets import identifies
-from metering.iec62056_21.exchange import BREAK, GAP_MS, RATES, SIGN_ON, Exchange, silence
+from metering.iec62056_21.exchange import BREAK, GAP_MS, RATES, SIGN_ON, Exchange
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SWITCH, WAIT, Line
 from metering.listener import NOTHING, REJECTED, TELEGRAM
 from metering.unload import unload
@@ -295,7 +295,7 @@ class Conversation:
             yield SWITCH, line
             bursts = pieces = 0
             while bursts < _PUSH_BURSTS and pieces < _PUSH_PIECES:
-                heard = yield EXPECT, silence, first_ms, _BURST_GAP_MS
+                heard = yield EXPECT, None, first_ms, _BURST_GAP_MS
                 if not heard:
                     break
                 first_ms = _PUSH_PERIOD_MS

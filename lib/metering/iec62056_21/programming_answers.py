@@ -6,7 +6,7 @@ write command exists here. Apart from metering.iec62056_21.exchange, as most met
 
 from metering.characters import without_parity
 from metering.compat import const
-from metering.iec62056_21.exchange import ANSWER_MS, GAP_MS, HEARD_OUT_MS, silence
+from metering.iec62056_21.exchange import ANSWER_MS, GAP_MS, HEARD_OUT_MS
 from metering.line import EXPECT, SEND
 
 TYPE_CHECKING = const(0)
@@ -90,12 +90,12 @@ class Answers:
         exchange = self._exchange
         is_late = False  # was a question not answered in time?
         for _ in range(1 + _REPEATS):
-            yield EXPECT, silence, exchange.reaction_ms, exchange.reaction_ms
+            yield EXPECT, None, exchange.reaction_ms, exchange.reaction_ms
             yield SEND, message
             kind = yield from self.answer()
             if kind in (_STX, _SOH):
                 if is_late:
-                    yield EXPECT, silence, ANSWER_MS + GAP_MS, HEARD_OUT_MS
+                    yield EXPECT, None, ANSWER_MS + GAP_MS, HEARD_OUT_MS
                 return kind
             is_late = is_late or not self.heard
             yield from exchange.hear_out()

@@ -24,13 +24,8 @@ def knock(asking):
     if not _ack_end(answer, len(answer)):
         return False
     yield SEND, _REQ_UD2
-    answer = yield EXPECT, _never, _FRAME_MS, _GAP_MS
+    answer = yield EXPECT, None, _FRAME_MS, _GAP_MS
     return _has_frame(answer)
-
-
-def _never(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
 
 
 def _ack_end(buffer, n):

@@ -96,11 +96,6 @@ def _reply(buffer, n):
     return 0
 
 
-def _rest(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
-
-
 class Conversation(AskedSeldom):
     """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
 
@@ -191,8 +186,8 @@ class Conversation(AskedSeldom):
                 accepted = listener.accepted
                 yield SEND, request
                 event = REJECTED
-                for complete in (_reply, _rest):  # by EXPECT, as light that never ends is over for it, too
-                    heard = yield EXPECT, complete, _ANSWER_MS if complete is _reply else _GAP_MS, _GAP_MS
+                for complete in (_reply, None):  # by EXPECT, as light that never ends is over for it, too
+                    heard = yield EXPECT, complete, _ANSWER_MS if complete else _GAP_MS, _GAP_MS
                     listener.feed(heard, 0, len(heard))
                     event = yield LISTEN, listener, 0, 0
                     while event == REJECTED:

@@ -38,11 +38,6 @@ _SENTENCES = (
 )
 
 
-def _silence(buffer, n):
-    """For EXPECT: until there is a silence."""
-    return 0
-
-
 class Conversation:
     """Asks one meter, for a driver of line actions (metering.line): see metering.protocols for what it tells.
 
@@ -145,7 +140,7 @@ class Conversation:
         for _ in range(_MOST_LOOKS):
             if self._is_shared:
                 silent_ms = _SILENT_MS
-            if not (yield EXPECT, _silence, silent_ms, silent_ms):
+            if not (yield EXPECT, None, silent_ms, silent_ms):
                 return True
             self._is_shared = True
         return False

@@ -62,7 +62,7 @@ def main():
                 if not line:
                     return
                 answer = unhexlify(line.strip())
-                print("expects", action[2], action[3], action[1](answer, len(answer)))
+                print("expects", action[2], action[3], action[1] and action[1](answer, len(answer)))
             elif action[0] == LISTEN:
                 answer = listener.next_event()
                 print("telegram", answer, listener.meter_id(), listener.date_time())
