@@ -10,13 +10,12 @@ trying keeps others from signing in, but not out of a session.
 """
 
 import binascii
-import gc
 import hashlib
 import os
 
 from micropython import const
 
-from firmware.page.page_request import JSON, Exchange, Refused
+from firmware.page.page_request import JSON, Refused
 from metering.unload import unload
 
 PAGE_FILE = "probe/page.gz"
@@ -134,7 +133,7 @@ async def _is_script(door, exchange):
     return True
 
 
-async def _admit(door, exchange):
+async def admit(door, exchange):
     """Answer the request, or raise Refused."""
     _check_origin(door, exchange)
     method, path = exchange.method, exchange.path
@@ -171,22 +170,3 @@ async def _admit(door, exchange):
         act = None
         unload("firmware.page.page_actions")
         unload("firmware.owner.owner_actions")
-
-
-async def serve(door, client):
-    """Answer the client's one request. Raises OSError or MemoryError where that cannot be."""
-    exchange = Exchange(client)
-    try:
-        try:
-            await exchange.read_head()
-            await _admit(door, exchange)
-        except MemoryError:
-            gc.collect()
-            raise Refused(503, "memory has run out, try again", 10)
-    except Refused as refusal:
-        door.refused += 1
-        if refusal.status and not exchange.status:
-            try:
-                await exchange.refuse(refusal)
-            except Refused:
-                pass

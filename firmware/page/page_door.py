@@ -165,9 +165,10 @@ class PageDoor:
         return call("firmware.hardware.memory_figures", lambda figures: figures.room())
 
     async def _serve(self, client):
-        from firmware.page.page_access import serve
+        from firmware.page.page_access import admit
+        from firmware.page.page_request import serve
 
-        await serve(self, client)
+        await serve(self, admit, client)
 
     async def _end(self, client, task):
         """Started for each client; ends when it has gone."""

@@ -10,6 +10,7 @@ is ever a file's name.
 
 import asyncio
 import errno
+import gc
 import select
 import time
 
@@ -236,3 +237,23 @@ class Exchange:
 def _length(text):
     """The number of bytes that a header tells, below 0 where it tells none."""
     return int(text) if text.isdigit() and len(text) <= 8 else -1
+
+
+async def serve(owner, admit, client):
+    """Answer the client's one request by `await admit(owner, exchange)`, or with what that refused, which is counted in
+    `owner.refused`. Raises OSError or MemoryError where that cannot be."""
+    exchange = Exchange(client)
+    try:
+        try:
+            await exchange.read_head()
+            await admit(owner, exchange)
+        except MemoryError:
+            gc.collect()
+            raise Refused(503, "memory has run out, try again", 10)
+    except Refused as refusal:
+        owner.refused += 1
+        if refusal.status and not exchange.status:
+            try:
+                await exchange.refuse(refusal)
+            except Refused:
+                pass

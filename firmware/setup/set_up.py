@@ -107,9 +107,10 @@ class SetUp:
     async def _serve(self, client):
         """One client's task."""
         try:
-            from firmware.setup.setup_page import serve
+            from firmware.page.page_request import serve
+            from firmware.setup.setup_page import admit
 
-            await serve(self, client)
+            await serve(self, admit, client)
         except (OSError, MemoryError):
             gc.collect()
         finally:

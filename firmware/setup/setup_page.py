@@ -11,13 +11,12 @@ Whoever is in this Wi-Fi has its password (WPA2): there is no second one. What a
 visitor's browser is refused: a POST needs the Origin of our own page, and Host must be our address.
 """
 
-import gc
 import json
 
 from micropython import const
 
 from firmware.hardware.health import call
-from firmware.page.page_request import JSON, TEXT, Exchange, Refused
+from firmware.page.page_request import JSON, TEXT, Refused
 
 PAGE_FILE = "probe/setup.gz"
 _MOST_BODY = const(2048)
@@ -25,26 +24,8 @@ _MOST_CA = const(8192)
 _PLACES = " / /api/state /api/scan /api/ca /api/test "
 
 
-async def serve(set_up, client):
-    """Answer the client's one request. Raises OSError or MemoryError where that cannot be."""
-    exchange = Exchange(client)
-    try:
-        try:
-            await exchange.read_head()
-            await _admit(set_up, exchange)
-        except MemoryError:
-            gc.collect()
-            raise Refused(503, "memory has run out, try again", 10)
-    except Refused as refusal:
-        set_up.refused += 1
-        if refusal.status and not exchange.status:
-            try:
-                await exchange.refuse(refusal)
-            except Refused:
-                pass
-
-
-async def _admit(set_up, exchange):
+async def admit(set_up, exchange):
+    """Answer one request, for page_request.serve()."""
     method, path = exchange.method, exchange.path
     host = exchange.headers.get("host", "").lower()
     is_ours = host == set_up.host or host == set_up.address

@@ -60,10 +60,10 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
             page.value(lines) == 2
             and page.value("document.getElementById('range').textContent") == "von -50 W bis 200 W"
         )
-        page.click("Ausrichten beginnen")
+        page.click("Ausrichten starten")
         page.until("Number(document.getElementById('bar').getAttribute('aria-valuenow')) > 0", START_S)
         page.click("Ausrichten beenden")
-        page.sees("Ausrichten beginnen", START_S)
+        page.sees("Ausrichten starten", START_S)
         page.click("Protokoll")
         page.sees("Start: eingeschaltet (0 s nach einem Start)", START_S)
         for text, german in (

@@ -88,7 +88,7 @@ def test_of_two_requests_that_come_at_once_one_is_refused(setup: Any, path: str)
     headers = {"host": "192.168.4.1", "origin": "http://192.168.4.1"}
     exchange = SimpleNamespace(method="POST", path=path, headers=headers, read_object=read_object)
     with pytest.raises(page.Refused) as refused:
-        asyncio.run(page._admit(set_up, exchange))
+        asyncio.run(page.admit(set_up, exchange))
     assert refused.value.status == 409 and not begun
 
 

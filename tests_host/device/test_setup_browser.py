@@ -71,7 +71,7 @@ def test_somebody_sets_a_new_probe_up(tmp_path: Path) -> None:
             assert len(page.value(FAULTS)) == 3 and page.value("document.activeElement.id") == "mqtt_port"
             fill(page, mqtt_host="127.0.0.1", mqtt_port=str(free_port()), meter_key="", pulses_per_kwh="1000")
             send(page)
-            page.sees("Das WLAN lässt sich nicht beitreten: Name und Passwort prüfen.", WAIT_S)
+            page.sees("Keine Verbindung mit dem WLAN: Name und Passwort prüfen.", WAIT_S)
             page.sees("Nichts wurde gespeichert, alles bleibt wie zuvor.")
             assert not page.barriers()
             fill(page, wifi_password=PASSWORD)

@@ -30,7 +30,7 @@ class Board(NamedTuple):
 
 # What a word is for -> English, German. `…` in them is markup of ours, never of a board file.
 TEXTS: dict[str, tuple[str, str]] = {
-    "title": ("A new probe, from this page", "Ein neuer Lesekopf, von dieser Seite aus"),
+    "title": ("A new probe, from this page", "Einen neuen Lesekopf einrichten"),
     "what": (
         "This page writes the firmware into a board at your computer's USB port, joins it to your Wi-Fi and tells it "
         "where Home Assistant is. Nothing you type leaves your computer but through that cable.",
@@ -127,22 +127,22 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "lost": (
         "The port cannot be used. Check the cable, close other programs and windows that use it, and try again.",
-        "Der Anschluss ist nicht zu gebrauchen. Kabel prüfen, andere Programme und Fenster schließen, die ihn "
-        "benutzen, und noch einmal versuchen.",
+        "Der Anschluss lässt sich nicht benutzen. Kabel prüfen, andere Programme und Fenster schließen, die ihn "
+        "belegen, und noch einmal versuchen.",
     ),
     "after": ("Afterwards", "Danach"),
     "after_clip": (
         "Put the probe on a phone charger and the head onto the meter's optical port; its magnet holds it on the metal "
         "ring. In Home Assistant the switch <em>Alignment mode</em> shows a score from 0 to 100 while you turn it.",
         "Den Lesekopf an ein Handy-Netzteil und den Kopf auf die optische Schnittstelle des Zählers; sein Magnet hält "
-        "am Metallring. In Home Assistant zeigt der Schalter <em>Alignment mode</em> beim Drehen eine Note von 0 bis "
-        "100.",
+        "am Metallring. In Home Assistant zeigt der Schalter <em>Alignment mode</em> beim Drehen eine Bewertung von 0 "
+        "bis 100.",
     ),
     "after_found": (
         "What the meter speaks is found by itself within two minutes. Probe and meter appear in Home Assistant as two "
         "devices.",
-        "Was der Zähler spricht, findet er in zwei Minuten selbst heraus. Lesekopf und Zähler erscheinen in Home "
-        "Assistant als zwei Geräte.",
+        "Was der Zähler spricht, findet der Lesekopf binnen zwei Minuten selbst heraus. Beide erscheinen in Home "
+        "Assistant als Geräte.",
     ),
     "after_energy": (
         "Settings, Dashboards, Energy: choose <em>Energy import</em>, and <em>Energy export</em> for what returns to "
@@ -197,7 +197,7 @@ ABOUT_IN_GERMAN = {
         "Ein Board von Olimex mit Ethernet, das diese Firmware nicht benutzt, daran ein TTL-Kopf."
     ),
     "A bare ESP32-C3 board wired to a P1 socket: data request and 5 V in, data out on RX.": (
-        "Ein nacktes ESP32-C3-Board an einer P1-Buchse: Datenanforderung und 5 V hinein, Daten an RX."
+        "Ein einfaches ESP32-C3-Board an einer P1-Buchse: Datenanforderung und 5 V hinein, Daten an RX."
     ),
     "A board by M5Stack powered by Ethernet, which this firmware does not use otherwise, and a TTL head wired to it.": (
         "Ein Board von M5Stack mit Strom aus dem Ethernet, das diese Firmware sonst nicht benutzt, daran ein TTL-Kopf."
