@@ -19,7 +19,7 @@ from optoprobe import page_file, runtime, source_tree
 from optoprobe.virtual.board import BEYOND_BYTES, HARDWARE_BYTES, HEAP_BUDGET
 
 SECRETS = (PASSWORD, "secret of the Wi-Fi", "secret of the broker")
-HTML = (runtime.REPO / page_file.SOURCE).read_text(encoding="utf-8")
+HEAD, HTML = ((runtime.REPO / name).read_text(encoding="utf-8") for name in (page_file.HEAD_SOURCE, page_file.SOURCE))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_the_page_is_whole_and_runs_its_own_code_only(there: PageBoard) -> None:
     answer = PageClient(there.client.port).ask("GET", "/")
     assert answer.status == 200 and answer.headers["content-encoding"] == "gzip"
     html = gzip.decompress(answer.body).decode()
-    assert answer.body == page_file.compressed(HTML)
+    assert answer.body == page_file.compressed(HEAD, HTML)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
     assert policy is not None and "unsafe" not in policy[1] and "default-src 'none'" in policy[1]
     for element in ("script", "style"):
@@ -255,7 +255,7 @@ def test_each_sentence_that_is_translated_is_one_of_the_firmwares() -> None:
 
 def test_a_page_with_two_scripts_is_not_built() -> None:
     with pytest.raises(ValueError, match="one <script>"):
-        page_file.compressed(HTML.replace("</body>", "<script>more</script></body>"))
+        page_file.compressed(HEAD, HTML.replace("</body>", "<script>more</script></body>"))
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

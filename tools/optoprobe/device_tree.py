@@ -102,7 +102,7 @@ def build(
         for source, place in page_file.PLACES.items():
             page = target / place
             page.parent.mkdir(exist_ok=True)
-            page.write_bytes(page_file.compressed(_text(source)))
+            page.write_bytes(page_file.compressed(_text(page_file.HEAD_SOURCE), _text(source)))
             built.append(Path(place))
         entities = (places[_ENTITIES_READER] if compiled else _ENTITIES_READER).with_name(_ENTITIES.name)
         (target / entities).write_text(_text(_ENTITIES), encoding="utf-8")

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import re
 
+HEAD_SOURCE = "firmware/page/page_head.html"  # what both begin with; each goes on amid its style
 SOURCE = "firmware/page/page.html"
 SETUP_SOURCE = "firmware/setup/setup.html"
 # Each source's place on a board: firmware.page.page_access and firmware.setup.setup_page send it as it is.
@@ -20,9 +21,9 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def compressed(html: str) -> bytes:
-    """What a board gets of the page's source, the same at every call."""
-    lean = "\n".join(line.strip() for line in html.splitlines() if line.strip()) + "\n"
+def compressed(head: str, html: str) -> bytes:
+    """What a board gets of the two parts of a page's source, the same at every call."""
+    lean = "\n".join(line.strip() for line in (head + html).splitlines() if line.strip()) + "\n"
     for element, place in (("script", "SCRIPT-HASH"), ("style", "STYLE-HASH")):
         found = re.findall(rf"<{element}>(.*?)</{element}>", lean, re.DOTALL)
         if len(found) != 1 or lean.count(place) != 1:
