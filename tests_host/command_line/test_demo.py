@@ -24,8 +24,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from optoprobe import simulated
 from optoprobe.broker_client import BrokerClient, BrokerUnreachable
 from optoprobe.demo_meters import name_of
+from optoprobe.demo_picture import Picture
 from optoprobe.demo_screen import Moment, PlainLines, Screen
-from optoprobe.picture import Picture
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter

@@ -33,8 +33,8 @@ from optoprobe import (
     source_tree,
 )
 from optoprobe.commands import flash
+from optoprobe.demo_picture import Picture
 from optoprobe.flasher_error import FlashError
-from optoprobe.picture import Picture
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..board_checks import Finding, checks
 from ..board_settings import Board, ConfigError
+from ..selftest_checks import Finding, checks
 
 _WORDS = {True: "ok", False: "BAD", None: "-"}
 
