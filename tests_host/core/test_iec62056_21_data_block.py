@@ -562,6 +562,8 @@ def telegram_ready(data, **options):
         (b"/LUGCUH50\r\n", ("LUG", "C", "UH50")),
         (b"/OPT-\n", ("OPT", "-", "")),
         (b"/OPT  a b\r\n", ("OPT", " ", "a b")),
+        (b"/OPT5/D3-METER\r\n", ("OPT", "5", "/D3-METER")),
+        (b"/OPT5/X\r\n", ("OPT", "5", "/X")),
     ],
 )
 def test_the_identification(ident, parts):
@@ -573,8 +575,9 @@ def test_the_identification(ident, parts):
 
 
 @pytest.mark.parametrize(
-    "ident", [b"/OP15X1\r\n", b"/OPT\r\n", b"/OPT\n", b"/OPT5(1)\r\n", b"/OPT5!\r\n", b"/OPT5%064d\r\n" % 0, b"/?!\r\n"]
-)
+    "ident", [b"/OP15X1\r\n", b"/OPT\r\n", b"/OPT\n", b"/OPT5(1)\r\n", b"/OPT5!\r\n", b"/OPT5%064d\r\n" % 0, b"/?!\r\n",
+              b"/OPT5/OPT\r\n", b"/OPT55/D3\r\n", b"/OPT5//D3\r\n", b"/OPT/D3-METER\r\n"],
+)  # fmt: skip
 def test_what_is_no_identification(ident):
     heard = hear(framed(LINES + END, ident) + NEXT_TELEGRAM)
     assert (heard.telegrams, heard.rejected) == ([NEXT_EXPECTED], [])
@@ -641,6 +644,7 @@ def test_energy_without_a_unit_is_kwh():
     assert value(b"1.8.0(1.5*kWh)") == (15, 2, 30, "kWh")
     assert value(b"1.8.0(1.5*xyz)") == (15, -1, None, "xyz")
     assert value(b"16.7.0(-0.250*kW)") == (-250, 0, 27, "kW")
+    assert value(b"1.6(000012,5*kW)") == (125, 2, 27, "kW")
 
 
 def test_what_is_published_and_what_stands_aside():
@@ -679,6 +683,25 @@ def test_a_total_of_the_billing_period_0():
         assert codes_of(b"11.8.0(5.5*kWh)\r\n1.8.0*00(1.5)\r\n", history=history)[1] == (running, 15, 2, 30)
     assert telegram_ready(framed(b"1.8.0(1.5*kWh)\r\n1.8.0*00(0.0)\r\n" + END), history=False).n_values == 1
     assert codes_of(b"1.6.0*00(1.5*kW)\r\n" + LINES, history=False) == codes_of(LINES)
+
+
+def test_a_profile_with_the_addresses_of_now():
+    """Holley's P1 meters print the month before between brackets of their own; a recording is told as printed."""
+    month = b"0-0:1.0.0(250501000000T)\r\n1-0:1.8.0(00001.250*kWh  )\r\n1-0:1.6.0(03.500*kW)"
+    for opened in (b"0-0:98.1.0\r\n(\r\n", b"0-0:98.1.0(\r\n"):
+        for closed in (b"\r\n)\r\n", b")\r\n"):
+            lines = b"1-0:1.8.0(00031.500*kWh)\r\n" + opened + month + closed + b"1-0:2.8.0(00002.500*kWh)\r\n"
+            now = [("1-0:1.8.0*255", 31500, 0, 30), ("1-0:2.8.0*255", 2500, 0, 30)]
+            assert codes_of(lines, history=False) == now, lines
+            assert now[0] in codes_of(lines) and ("1-0:1.8.0*255", 1250, 0, 30) in codes_of(lines)
+            heard = hear(p1(lines) + p1(LINES), history=False)
+            assert [len(telegram) for telegram in heard.telegrams] == [2, LINES.count(b"(")]
+
+
+def test_a_message_that_nobody_has_written():
+    lines = b"0-0:96.13.1(A)\r\n0-0:96.13.0(" + b"\xff" * 1024 + b")\r\n1-0:2.8.0(00002.500*kWh)\r\n"
+    assert [code for code, *_ in codes_of(lines, history=False)] == ["0-0:96.13.1*255", "1-0:2.8.0*255"]
+    assert [len(reading.text()) for reading in telegram_ready(p1(lines), history=True).readings()] == [1, 1024, 9]
 
 
 def test_tariffs_of_heat():

@@ -64,7 +64,8 @@ def identification_end(buf, at, end):
     """Where the identification line that begins with the `/` at `at` ends; 0: not seen by `end`, -1: it is none.
 
     / then three letters of the maker, the baud character and printable ones, no brackets among them, until LF. The
-    same parity that the `/` shows (2F none, AF even) is on every character.
+    same parity that the `/` shows (2F none, AF even) is on every character. Another / is the next identification, but
+    where a \\ belongs (Holley's P1: /HLY5/D545-METER) and no maker follows.
     """
     parity = buf[at] != _SLASH
     for i in range(at + 1, min(end, at + _MAX_IDENTIFICATION)):
@@ -80,8 +81,10 @@ def identification_end(buf, at, end):
             if not (0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A):
                 return -1
         elif byte in b"/!()" or not _BLANK <= byte < 0x7F:
-            if byte != _CR or n == 4:
+            if (byte != _CR or n == 4) and (byte != _SLASH or n != 5):
                 return -1
+        elif n == 8 and buf[i - 3] & 0x7F == _SLASH and min(buf[i - 2] & 0x5F, buf[i - 1] & 0x5F, byte & 0x5F) > 0x40:
+            return -1
     return 0 if end < at + _MAX_IDENTIFICATION else -1
 
 

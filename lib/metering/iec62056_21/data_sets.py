@@ -6,12 +6,14 @@ Source: IEC 62056-21:2002, 5.5 (data set). What is kept:
     identification                                                        end
 
 `1.8.0*00` is a running total where the block has no `1.8.0` (Pafal and Apator EC3); where it has (Landis+Gyr ZMD310),
-it is an empty place of the history.
+it is an empty place of the history. So are the sets between a `(` that ends its line and its `)`: Holley's P1 meters
+print the month before so, behind 0-0:98.1.0, with the addresses of now. A message that nobody has written (Sanxing:
+1,024 bytes FF in 0-0:96.13.0) is left out with them.
 """
 
-from metering.characters import is_made_of, latin_text
+from metering.characters import latin_text
 from metering.checksum import ARC, crc_table
-from metering.compat import SLICES_ARE_CHEAP, ascii_text, const, copy_bytes
+from metering.compat import SLICES_ARE_CHEAP, const, copy_bytes
 from metering.iec62056_21.printed import (
     PrintedReading,
     address_of,
@@ -21,6 +23,7 @@ from metering.iec62056_21.printed import (
     is_total_of_none,
     may_be_address,
     parse_code,
+    readable_name,
     unit_code,
     unit_of,
     unmapped,
@@ -38,6 +41,7 @@ _STAR = const(0x2A)  # *
 _PLUS = const(0x2B)
 _MINUS = const(0x2D)
 _ONE = const(0x31)
+_FILL = const(0xFF)
 _SIX = const(0x36)
 _NINE = const(0x39)
 
@@ -61,9 +65,6 @@ _RUNNING = const(255)  # F
 _IDENTIFIERS = (
     (96, 1, 0), (0, 0, 0), (96, 1, 1), (96, 1, 255), (42, 0, 0), (0, 0, 1), (9, 20, 0), (9, 21, 0),
 )  # fmt: skip
-_HEX_IDENTIFIER = const(8)  # digits at the least of what P1 spells in hexadecimal in 96.1.1,
-_HEX_ELSEWHERE = const(16)  # and in other registers, where as many digits might be a number
-_NAME_CHARACTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-./ "
 
 
 def identifies(obis):
@@ -110,6 +111,7 @@ class DataSets:
         self.n_sets = self.n_values = self.n_dropped = self.n_strays = 0
         self.end_seen = self.must_check = self.heat = False
         self._left_out = False  # was the set before not kept? Then its nameless groups are not either
+        self._in_profile = False
 
     def begin_with(self, at, end):
         """Begin a block with the identification line _buf[at:end], bit 7 of each character a parity bit or 0."""
@@ -136,6 +138,8 @@ class DataSets:
             if buf[at] == _END:
                 self.end_seen = True
                 return at
+            if buf[at] == _CLOSE:
+                self._in_profile = False
             end = buf.find(b"\n", at, stop)
             if end < 0:
                 end = stop
@@ -156,6 +160,8 @@ class DataSets:
                 at = end if behind + 1 == end and buf[behind] == _CR else behind
                 continue
             self.n_strays += 1
+            if buf[end - 1 - (buf[end - 1] == _CR)] == _OPEN:
+                self._in_profile = True
             bang = buf.find(b"!", at, end)
             if framed and bang >= 0:
                 self.end_seen = True
@@ -166,7 +172,9 @@ class DataSets:
         """Keep the set _buf[at:behind], its first bracket at `opened`, or count it where there is no room."""
         buf = self._buf
         self.n_sets += 1
-        if opened != at:
+        if not history and (self._in_profile or buf[behind - 2] == _FILL):
+            self._left_out = True
+        elif opened != at:
             first = buf[at]
             self._left_out = False
             if first == _SIX or not history and (buf.find(b"*", at, opened) >= 0 or buf.find(b"&", at, opened) >= 0):
@@ -423,28 +431,10 @@ class DataSets:
             if group.is_companion or not code or not _is_own(code):
                 continue
             for rank in range(best):
-                if _IDENTIFIERS[rank] == (code[2], code[3], code[4]) and not self._is_blank(group):
-                    best = rank
-                    text = _readable(self.text(group.value_at, group.value_end), code[4] == 1)
+                if _IDENTIFIERS[rank] == (code[2], code[3], code[4]):
+                    printed = self.text(group.value_at, group.value_end)
+                    if printed.strip("0"):
+                        best = rank
+                        text = readable_name(printed, code[4] == 1)
                     break
         return text
-
-    def _is_blank(self, group):
-        """Is the value nothing but zeros?"""
-        for i in range(group.value_at, group.value_end):
-            if self._buf[i] != 0x30:
-                return False
-        return True
-
-
-def _readable(text, is_hex):
-    """The name of a meter, where it is spelled in hexadecimal ASCII in its letters; `is_hex`: it is by the standard."""
-    if len(text) < (_HEX_IDENTIFIER if is_hex else _HEX_ELSEWHERE):
-        return text
-    try:
-        spelled = bytes([int(text[i : i + 2], 16) for i in range(0, len(text), 2)])
-    except ValueError:
-        return text
-    if not is_hex and not is_made_of(bytearray(spelled), 0, len(spelled), _NAME_CHARACTERS):
-        return text
-    return (ascii_text(spelled.rstrip(b"\x00 ")) or text).strip()

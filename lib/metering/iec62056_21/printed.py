@@ -3,14 +3,18 @@
 Source: IEC 62056-21:2002, 5.5 (data set) and IEC 62056-6-1:2017, annex A (reduced identifiers and their letters).
 """
 
-from metering.characters import latin_text, remembered
-from metering.compat import SLICES_ARE_CHEAP, const
+from metering.characters import is_made_of, latin_text, remembered
+from metering.compat import SLICES_ARE_CHEAP, ascii_text, const
 from metering.reading import Reading
 
 _LETTERS = b"CFLP"
 _VDEW_IMPORT = const(8)
 _TOTAL = const(8)  # D
 _FIRST_LETTER = const(96)  # C general, then F errors, L lists, P profiles
+
+_HEX_IDENTIFIER = const(8)  # digits at the least of what P1 spells in hexadecimal in 96.1.1,
+_HEX_ELSEWHERE = const(16)  # and in other registers, where as many digits might be a number
+_NAME_CHARACTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-./ "
 
 _MAX_DIGITS = const(32)  # and sign and point; a longer number is a text
 
@@ -134,13 +138,13 @@ def implied_unit(code):
 
 
 def decimals(data, start, end):
-    """How many decimals the number data[start:end] has, -1 where it is no plain number.
+    """How many decimals the number data[start:end] has, -1 where it is no plain number. Allocates nothing on MicroPython.
 
-    Allocates nothing on MicroPython.
+    A comma is a point, as Kamstrup's 382 prints it.
     """
     if SLICES_ARE_CHEAP:
         signed = data[start : start + 1] in (b"+", b"-")
-        whole, dot, rest = data[start + signed : end].partition(b".")
+        whole, dot, rest = data[start + signed : end].replace(b",", b".").partition(b".")
         number = (whole + rest).isdigit() and end - start <= _MAX_DIGITS and (rest or not dot)
         return len(rest) if number else -1
     point = -1
@@ -149,7 +153,7 @@ def decimals(data, start, end):
         byte = data[i]
         if 0x30 <= byte <= 0x39:
             digits += 1
-        elif byte == 0x2E and point < 0:
+        elif (byte == 0x2E or byte == 0x2C) and point < 0:
             point = i
         elif i != start or byte not in b"+-":
             return -1
@@ -192,6 +196,19 @@ def _lookup(name):
     return int(_UNITS[at : _UNITS.find(b" ", at)])
 
 
+def readable_name(text, is_hex):
+    """The name of a meter, where it is spelled in hexadecimal ASCII in its letters; `is_hex`: it is by the standard."""
+    if len(text) < (_HEX_IDENTIFIER if is_hex else _HEX_ELSEWHERE):
+        return text
+    try:
+        spelled = bytes([int(text[i : i + 2], 16) for i in range(0, len(text), 2)])
+    except ValueError:
+        return text
+    if not is_hex and not is_made_of(bytearray(spelled), 0, len(spelled), _NAME_CHARACTERS):
+        return text
+    return (ascii_text(spelled.rstrip(b"\x00 ")) or text).strip()
+
+
 class PrintedReading(Reading):
     """One group in brackets. `address`, `printed` and `printed_unit` (None where none) are texts as printed.
 
@@ -216,5 +233,5 @@ class PrintedReading(Reading):
     def take_number(self, n_decimals, unit, power):
         """The text is a number of `n_decimals` in 10**power of the unit of DLMS code `unit` (None: not known)."""
         self.unit = unit
-        self.value = int(self.printed.replace(".", ""))
+        self.value = int(self.printed.replace(".", "").replace(",", ""))
         self.exponent = power - n_decimals

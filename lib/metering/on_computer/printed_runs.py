@@ -20,11 +20,11 @@ _OF_HEAT = (6, 9)  # C
 _TOTAL = 8  # D
 
 # Lines of sets that are kept as they stand, the first with an address. Left to the definition: the version of a P1, a !
-# and, where no history is wanted, an address with * or & or a 6 in front.
+# and, where no history is wanted, an address with * or & or a 6 in front, and FF.
 _GROUPS = rb"(?:\([^()\r\n!]*\))++"
 _SETS = rb"(?:(?!1-3:0\.2\.8\()[%b0-9A-Za-z\-:.][%b0-9A-Za-z\-:. ]{0,23}" + _GROUPS + rb")++"
 _LINES = _SETS + rb"\r\n(?:(?:" + _SETS + b"|" + _GROUPS + rb")\r\n)*+"
-_CURRENT_LINES = re.compile(_LINES.replace(b"[%b0-9", b"[0-57-9", 2).replace(b"%b", b""))
+_CURRENT_LINES = re.compile(_LINES.replace(b"[%b0-9", b"[0-57-9", 2).replace(b"%b", b"").replace(b"!]", b"!\xff]"))
 _LINES_WITH_HISTORY = re.compile(_LINES.replace(b"%b", b"*&"))
 _ADDRESS_WITH_SIX = re.compile(rb"(?:\A|(?<=\)))6[^(]*")
 
@@ -206,7 +206,7 @@ class DataSets(data_sets.DataSets):
         lines = _LINES_WITH_HISTORY if history else _CURRENT_LINES
         while at < stop:
             found = lines.match(buf, at, min(stop, at + _RUN)) or lines.match(buf, at, stop)
-            if found:
+            if found and not self._in_profile:
                 begun, at = at, found.end()
                 if not self._keep_lines(begun, at):
                     data_sets.DataSets.take(self, begun, at, framed, history)
