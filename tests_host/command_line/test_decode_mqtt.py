@@ -47,8 +47,9 @@ def test_a_key_is_needed_and_named_in_the_sentence_for_the_owner(tmp_path: Path)
     meter = DlmsMeter("optical", seed=3, key=KEY)
     recording = tmp_path / "meter.bin"
     recording.write_bytes(b"".join(meter.telegram(k) for k in range(3)))
-    code, lines, _ = decode(recording)
+    code, lines, errors = decode(recording)
     assert code == 1 and "key" in lines[-1]["summary"]["notice"]
+    assert errors.endswith(", 3 candidates, all rejected: key needed 3.\n")
     code, lines, _ = decode("--key", KEY.hex(), recording)
     assert code == 0 and lines[-1]["summary"]["good"] == 3
     assert KEY.hex() not in json.dumps(lines)

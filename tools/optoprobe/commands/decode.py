@@ -115,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
             except publishing.SettingsError as error:
                 print(f"optoprobe decode: {args.settings}: {error}.", file=sys.stderr)
                 return 2
+            if not outcome.telegrams:  # the messages do not say why
+                outcome.rejected.update(e.reason for e in _events(parts, args) if isinstance(e, Rejected))
             continue
         for event in _events_of_session(file, content, bursts, args) if bursts else _events(parts, args):
             if isinstance(event, Telegram):
