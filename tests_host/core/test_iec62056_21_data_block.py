@@ -699,9 +699,12 @@ def test_a_profile_with_the_addresses_of_now():
 
 
 def test_a_message_that_nobody_has_written():
-    lines = b"0-0:96.13.1(A)\r\n0-0:96.13.0(" + b"\xff" * 1024 + b")\r\n1-0:2.8.0(00002.500*kWh)\r\n"
-    assert [code for code, *_ in codes_of(lines, history=False)] == ["0-0:96.13.1*255", "1-0:2.8.0*255"]
-    assert [len(reading.text()) for reading in telegram_ready(p1(lines), history=True).readings()] == [1, 1024, 9]
+    for fill in b"\xff", b"F":
+        lines = b"0-0:96.13.1(A)\r\n0-0:96.13.0(" + fill * 1024 + b")\r\n1-0:2.8.0(00002.500*kWh)\r\n"
+        assert [code for code, *_ in codes_of(lines, history=False)] == ["0-0:96.13.1*255", "1-0:2.8.0*255"]
+        assert [len(reading.text()) for reading in telegram_ready(p1(lines), history=True).readings()] == [1, 1024, 9]
+    word = b"0-0:97.97.0(FFFFFFFFFFFFFFFF)\r\n"
+    assert [code for code, *_ in codes_of(word, history=False)] == ["0-0:97.97.0*255"]
 
 
 def test_tariffs_of_heat():

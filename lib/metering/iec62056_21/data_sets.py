@@ -7,8 +7,8 @@ Source: IEC 62056-21:2002, 5.5 (data set). What is kept:
 
 `1.8.0*00` is a running total where the block has no `1.8.0` (Pafal and Apator EC3); where it has (Landis+Gyr ZMD310),
 it is an empty place of the history. So are the sets between a `(` that ends its line and its `)`: Holley's P1 meters
-print the month before so, behind 0-0:98.1.0, with the addresses of now. A message that nobody has written (Sanxing:
-1,024 bytes FF in 0-0:96.13.0) is left out with them.
+print the month before so, behind 0-0:98.1.0, with the addresses of now. A message that nobody has written is left out
+with them (0-0:96.13.0; Sanxing: 1,024 bytes FF, Holley: FF in digits).
 """
 
 from metering.characters import latin_text
@@ -42,6 +42,7 @@ _PLUS = const(0x2B)
 _MINUS = const(0x2D)
 _ONE = const(0x31)
 _FILL = const(0xFF)
+_LONG = const(128)  # more than a key or a status word has
 _SIX = const(0x36)
 _NINE = const(0x39)
 
@@ -172,7 +173,11 @@ class DataSets:
         """Keep the set _buf[at:behind], its first bracket at `opened`, or count it where there is no room."""
         buf = self._buf
         self.n_sets += 1
-        if not history and (self._in_profile or buf[behind - 2] == _FILL):
+        if not history and (
+            self._in_profile
+            or buf[behind - 2] == _FILL
+            or behind - opened > _LONG and buf.find(b"(FFFFFFFF", opened, opened + 9) == opened
+        ):
             self._left_out = True
         elif opened != at:
             first = buf[at]

@@ -138,9 +138,9 @@ def implied_unit(code):
 
 
 def decimals(data, start, end):
-    """How many decimals the number data[start:end] has, -1 where it is no plain number. Allocates nothing on MicroPython.
+    """How many decimals the number data[start:end] has, -1 where it is no plain number.
 
-    A comma is a point, as Kamstrup's 382 prints it.
+    A comma is a point, as Kamstrup's 382 prints it. Allocates nothing on MicroPython.
     """
     if SLICES_ARE_CHEAP:
         signed = data[start : start + 1] in (b"+", b"-")

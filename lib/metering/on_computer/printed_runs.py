@@ -24,7 +24,8 @@ _TOTAL = 8  # D
 _GROUPS = rb"(?:\([^()\r\n!]*\))++"
 _SETS = rb"(?:(?!1-3:0\.2\.8\()[%b0-9A-Za-z\-:.][%b0-9A-Za-z\-:. ]{0,23}" + _GROUPS + rb")++"
 _LINES = _SETS + rb"\r\n(?:(?:" + _SETS + b"|" + _GROUPS + rb")\r\n)*+"
-_CURRENT_LINES = re.compile(_LINES.replace(b"[%b0-9", b"[0-57-9", 2).replace(b"%b", b"").replace(b"!]", b"!\xff]"))
+_CURRENT = _LINES.replace(b"[%b0-9", b"[0-57-9", 2).replace(b"%b", b"")
+_CURRENT_LINES = re.compile(_CURRENT.replace(rb"\([^()\r\n!]", rb"\((?!F{8})[^()\r\n!\xff]"))
 _LINES_WITH_HISTORY = re.compile(_LINES.replace(b"%b", b"*&"))
 _ADDRESS_WITH_SIX = re.compile(rb"(?:\A|(?<=\)))6[^(]*")
 
