@@ -62,8 +62,9 @@ def there(tmp_path, monkeypatch, application):
     """A directory with settings; the application is built once for all tests, and nothing is asked."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def built(board, settings):
-        return application | ({} if settings is None else {"settings.json": settings.read_bytes()})
+    def built(board, settings, rom):
+        own = {} if settings is None else {"settings.json": settings.read_bytes()}
+        return application | own, b"RM1" if rom else b""
 
     monkeypatch.setattr(flash, "build_files", built)
     monkeypatch.setattr(flash, "_asks", lambda: False)
@@ -86,14 +87,14 @@ def run(capsys, *arguments):
     return code, said.out, said.err
 
 
-def files_of(chip, n_blocks=BLOCKS):
+def files_of(chip, n_blocks=BLOCKS, vfs_at=stock_image.VFS_AT):
     """Every file in the chip's file system."""
     data = bytes(chip.flash.data)
     found = {}
     flasher_files_ours = flasher_files._OURS
     flasher_files._OURS = ()
     try:
-        found = flasher_files.owners_files(lambda at, n: data[stock_image.VFS_AT + at :][:n], n_blocks)
+        found = flasher_files.owners_files(lambda at, n: data[vfs_at + at :][:n], n_blocks)
     finally:
         flasher_files._OURS = flasher_files_ours
     return found
@@ -178,6 +179,36 @@ def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
         made = json.loads(files_of(mock)["settings.json"])["setup_password"]
         assert len(made) == 12 and out.count(f"password {made}\n") == 1
         assert mock.flash.data[0x9000:0x9004] == b"\xff" * 4
+
+
+def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, there, application):
+    """From 1.26 on: MicroPython makes one behind the last partition, and ours is named in the table."""
+    rom_bytes, vfs_at = 0x20000, (4 << 20) - BLOCKS * 4096
+    options = {"vfs_blocks": None, "vfs_at": vfs_at, "rom_bytes": rom_bytes}
+    content = stock_image.make("esp32c3", **options)
+    own = {"settings.json": b'{"wifi_ssid": "old"}'}
+    with MockChip("esp32c3") as mock:
+        mock.flash.data[: len(content)] = content
+        mock.flash.data[vfs_at:] = flasher_files.pack(own, BLOCKS)
+        file = stock(there, **options)
+        code, out, error = run(capsys, "--port", mock.port, "--board", "hichi_c3", "--micropython", file, "--no-watch")
+        assert code == 0 and "Kept of the board: settings.json" in out, error
+        assert files_of(mock, BLOCKS, vfs_at) == application | own
+        rows = {row.name: row for row in flasher_stock.parse_table(mock.flash.data[0x8000:0x9000])}
+        assert (rows["vfs"].offset, rows["vfs"].size) == (vfs_at, BLOCKS * 4096)
+        assert mock.flash.data[vfs_at - rom_bytes :][:3] == b"RM1", "modules, where a build has ROMFS for them"
+        written = bytes(mock.flash.data[: len(content)])
+        assert written[:0x8000] == content[:0x8000] and written[0x9000:] == content[0x9000:]
+
+
+def test_where_micropython_has_its_files_in_a_larger_flash():
+    """ports/esp32/main.c of MicroPython 1.26 to 1.29: to the end that the flash tells."""
+    rows = flasher_stock.parse_table(stock_image.table(None))
+    found = flasher_stock.place_for_files(rows, 16 << 20)
+    assert found == flasher_stock.Partition("vfs", 1, 2 << 20, 14 << 20)
+    assert flasher_stock.place_for_files(rows, 2 << 20) is None
+    tiny_uf2 = [*rows, flasher_stock.Partition("ffat", 1, 2 << 20, 1 << 20)]
+    assert flasher_stock.place_for_files(tiny_uf2, 16 << 20) is None
 
 
 def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():

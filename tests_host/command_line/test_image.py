@@ -17,6 +17,8 @@ from support import stock_image
 from support.broker import Listener
 
 from optoprobe import cli, device_tree, image_fetch, runtime, source_tree
+from optoprobe.flasher_stock import Partition, parse_table
+from optoprobe.image import build_image
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
@@ -81,6 +83,21 @@ def test_the_stock_image_and_the_applications_files_stand_at_their_places(chip, 
     assert files_in(data) == {name.as_posix(): (tree / name).read_bytes() for name in names}
     assert hashlib.sha256(data).hexdigest() in out and f"{len(data):,} bytes" in out
     assert hashlib.sha256(original).hexdigest() in out and "MicroPython 1.26" in out
+
+
+def test_modules_go_into_the_romfs_that_a_build_has_room_in(tmp_path):
+    """And into files where it has not; its table names no place for files, as none does from MicroPython 1.26 on."""
+    vfs_at = 0x280000
+    for rom_bytes in (0x60000, 0x1000):
+        file = stock(tmp_path, vfs_blocks=None, vfs_at=vfs_at, rom_bytes=rom_bytes)
+        built = build_image(source_tree.board_files()["hichi_c3"], None, file)
+        assert built.stock.vfs == Partition("vfs", 1, vfs_at, 0x400000 - vfs_at) and len(built.data) == 4 << 20
+        assert parse_table(built.data[0x8000:0x9000])[-1] == built.stock.vfs
+        has_modules = "probe/app.mpy" in built.files
+        in_rom = built.data[vfs_at - rom_bytes :][: len(built.modules)]
+        assert in_rom == built.modules and bool(built.modules) != has_modules
+        assert built.modules.startswith(b"\xd2\xcd\x31") == (rom_bytes == 0x60000)
+        assert (b"/rom/probe" in built.files["boot.py"]) != has_modules
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, capsys):

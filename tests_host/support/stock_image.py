@@ -34,23 +34,28 @@ def image(chip, payload, seed=1):
     return data + hashlib.sha256(data).digest()
 
 
-def table(vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT):
-    """The partition table of a stock image for 4 MB."""
-    rows = (
-        (1, 2, 0x9000, 0x6000, b"nvs"), (1, 1, 0xF000, 0x1000, b"phy_init"),
-        (0, 0, 0x10000, 0x1F0000, b"factory"), (1, 0x81, vfs_at, int(vfs_blocks * 4096), b"vfs"),
-    )  # fmt: skip
+def table(vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT, rom_bytes=0):
+    """The partition table of a stock image for 4 MB, without a place for files where `vfs_blocks` is None, as from 1.26
+    on (then they are at `vfs_at`, behind the last partition); of a build of one's own that has ROMFS.
+    """
+    rows = [(1, 2, 0x9000, 0x6000, b"nvs"), (1, 1, 0xF000, 0x1000, b"phy_init")]
+    rows.append((0, 0, 0x10000, (vfs_at - rom_bytes if vfs_blocks is None else VFS_AT) - 0x10000, b"factory"))
+    if rom_bytes:
+        rows.append((1, 0x8F, vfs_at - rom_bytes, rom_bytes, b"romfs"))
+    if vfs_blocks is not None:
+        rows.append((1, 0x81, vfs_at, int(vfs_blocks * 4096), b"vfs"))
     data = b"".join(struct.pack("<2sBBII16sI", b"\xaa\x50", *row, 0) for row in rows)
     data += b"\xeb\xeb" + b"\xff" * 14 + hashlib.md5(data).digest()
     return data + b"\xff" * (4096 - len(data))
 
 
-def make(chip="esp32c3", version="1.26.1", app_bytes=40_000, vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT):
+def make(chip="esp32c3", version="1.26.1", app_bytes=40_000, vfs_blocks=VFS_BLOCKS, vfs_at=VFS_AT, rom_bytes=0):
     """The whole file."""
     at = LOADER_AT.get(chip, 0)
     app = random.Random(version).randbytes(app_bytes) + f"MicroPython v{version} on 2025-09-11".encode()
+    app += b"\0rom_ioctl\0" if rom_bytes else b""
     data = image(chip, b"loader", 2)
-    data += b"\xff" * (0x8000 - at - len(data)) + table(vfs_blocks, vfs_at)
+    data += b"\xff" * (0x8000 - at - len(data)) + table(vfs_blocks, vfs_at, rom_bytes)
     data += b"\xff" * (0x10000 - at - len(data)) + image(chip, app)
     return data
 

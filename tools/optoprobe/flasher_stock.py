@@ -5,6 +5,9 @@
     application (factory or ota_0)
 
 The file begins with the loader and ends with the application; it does not fill what `nvs` and `vfs` name.
+From 1.26 on the table has no `vfs`: MicroPython makes one of the flash behind the last partition, up to the end that
+the flash itself tells (ports/esp32/main.c). Our table names it, up to the end that the loader is for: MicroPython takes
+that one, and a file system made for it is mounted on a board with more flash too.
 Loader and application each carry a check byte and, where their header says so, a SHA-256.
 Formats: ESP-IDF, "App Image Format" and "Partition Tables"; numbers of chips as in esptool 5.6.
 """
@@ -28,6 +31,9 @@ _HEADER = struct.Struct("<BBBBI")
 _CHIPS = {0: "esp32", 2: "esp32s2", 5: "esp32c3", 9: "esp32s3", 12: "esp32c2", 13: "esp32c6"}
 _LOADER_AT = {"esp32": 0x1000, "esp32s2": 0x1000}  # of the others 0
 _MAGIC = 0xE9
+_MB = 1024 * 1024
+_SIZE_AT = 3  # in the loader's header; its upper four bits
+_FAT = 0x81  # of a place for files, whatever file system it has
 _HEADER_BYTES, _HASH_FLAG_AT, _CHIP_ID_AT = 24, 23, 12
 _CHECK_START = 0xEF
 _MOST_SEGMENTS = 16
@@ -61,17 +67,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Stock:
-    """`chip` as esptool names it; `parts` of the file without what fills the places between; `vfs` for the files."""
+    """`chip` as esptool names it; `parts` of the file without what fills the places between; `vfs` for the files; `rom`
+    for ROMFS, which a few builds have.
+    """
 
     chip: str
     version: tuple[int, int]
     parts: tuple[Part, ...]
     vfs: Partition
+    rom: Partition | None
 
     @property
     def flash_bytes(self) -> int:
         """How much flash there must be."""
-        return self.vfs.offset + self.vfs.size
+        return max(place.offset + place.size for place in (self.vfs, self.rom) if place)
 
 
 def parse(data: bytes) -> Stock:
@@ -86,12 +95,12 @@ def parse(data: bytes) -> Stock:
     table_at = TABLE_AT - loader_at
     partitions = parse_table(data[table_at : table_at + _TABLE_BYTES])
     application = next((p for p in partitions if p.kind == 0), None)
-    vfs = next((p for p in partitions if p.name == "vfs"), None)
+    loader = data[: image_bytes(data[:table_at], "boot loader")]
+    vfs = place_for_files(partitions, loader_flash_bytes(loader))
     if application is None or vfs is None:
         raise StockError("its partition table names no application or no place for files (vfs): take a stock image")
     _check_places(application, vfs)
     begin = application.offset - loader_at
-    loader = data[: image_bytes(data[:table_at], "boot loader")]
     size = image_bytes(data[begin:], "application")
     if size > application.size:
         raise StockError("its application is larger than its partition: fetch the file again")
@@ -103,12 +112,39 @@ def parse(data: bytes) -> Stock:
         least = ".".join(map(str, LEAST_VERSION))
         raise StockError(f"it is MicroPython {version[0]}.{version[1]}: take {least} or newer")
     table = data[table_at : table_at + BLOCK]
+    if vfs not in partitions:
+        table = _with_row(table, len(partitions), vfs)
+    rom = next((p for p in partitions if p.name == "romfs" and p.kind), None)
+    if rom is not None and (b"rom_ioctl" not in data[begin : begin + size] or rom.offset % BLOCK):
+        rom = None
     parts = (
         Part("boot loader", loader_at, loader),
         Part("partition table", TABLE_AT, table),
         Part(f"MicroPython {version[0]}.{version[1]}", application.offset, data[begin : begin + size]),
     )
-    return Stock(chip, version, parts, vfs)
+    return Stock(chip, version, parts, vfs, rom)
+
+
+def loader_flash_bytes(loader: bytes) -> int:
+    """The size of the flash that a loader is for: nothing behind it is reached before MicroPython runs."""
+    return _MB << (loader[_SIZE_AT] >> 4)
+
+
+def place_for_files(partitions: list[Partition], flash_bytes: int) -> Partition | None:
+    """Where MicroPython has its files in a flash of that size."""
+    found = next((p for p in partitions if p.name == "vfs"), None)
+    if found or any(p.name == "ffat" for p in partitions):
+        return found
+    end = max((p.offset + p.size for p in partitions), default=flash_bytes)
+    return Partition("vfs", 1, end, flash_bytes - end) if end < flash_bytes else None
+
+
+def _with_row(table: bytes, n_rows: int, place: Partition) -> bytes:
+    """The block of a table with one more row, of data, behind its rows."""
+    rows = table[: n_rows * _ROW.size]
+    rows += _ROW.pack(b"\xaa\x50", place.kind, _FAT, place.offset, place.size, place.name.encode(), 0)
+    rows += b"\xeb\xeb" + b"\xff" * 14 + hashlib.md5(rows).digest()
+    return rows + b"\xff" * (BLOCK - len(rows))
 
 
 def _check_places(application: Partition, vfs: Partition) -> None:

@@ -15,23 +15,25 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import device_tree
+from . import device_tree, rom_image
 from .flasher_error import FlashError
 from .flasher_files import pack
-from .flasher_stock import BLOCK, Stock, StockError, parse
+from .flasher_stock import BLOCK, Part, Partition, Stock, StockError, loader_flash_bytes, parse
 
-_SIZE_AT = 3  # in the loader's header; its upper four bits
 _MB = 1024 * 1024
 _MOST_BYTES = 32 * _MB  # of a stock image: the largest flash there is
 
 
 @dataclass(frozen=True)
 class Image:
-    """`data` goes to address 0 of a chip that `stock` is for; `files` are those of its file system, by path."""
+    """`data` goes to address 0 of a chip that `stock` is for; `files` are those of its file system, by path; `modules`
+    what its ROMFS holds, where it has one.
+    """
 
     data: bytes
     stock: Stock
     files: dict[str, bytes]
+    modules: bytes
 
     @property
     def sha256(self) -> str:
@@ -64,18 +66,27 @@ def read_stock(file: Path, chip: str | None) -> Stock:
     if chip not in (None, stock.chip):
         why = f"{file} is MicroPython for an {spelt(stock.chip)}, and the board has an {spelt(chip or '')}"
         raise FlashError(f"{why}: take the .bin file for an {spelt(chip or '')}", 2)
-    flash_bytes = _MB << (stock.parts[0].data[_SIZE_AT] >> 4)
+    flash_bytes = loader_flash_bytes(stock.parts[0].data)
     if stock.flash_bytes > flash_bytes:
         why = f"{file}: its files end at {stock.flash_bytes / _MB:g} MB, and its loader is for {flash_bytes // _MB} MB"
         raise FlashError(f"{why} of flash: fetch the file again", 2)
     return stock
 
 
-def build_files(board: Path, settings: Path | None) -> dict[str, bytes]:
-    """What the board's file system will hold: path -> content. Raises device_tree.BuildError."""
+def build_files(board: Path, settings: Path | None, rom: Partition | None = None) -> tuple[dict[str, bytes], bytes]:
+    """What the board's file system will hold, path -> content, and what its ROMFS will: the modules, where they fit in.
+
+    Raises device_tree.BuildError.
+    """
     with tempfile.TemporaryDirectory(prefix="optoprobe-") as folder:  # readable for its owner only
         tree = Path(folder)
-        return {name.as_posix(): (tree / name).read_bytes() for name in device_tree.build(tree, board, settings)}
+        names = device_tree.build(tree, board, settings)
+        modules = rom_image.image(tree, names) if rom else b""
+        if rom and len(modules) <= rom.size:
+            names = rom_image.take_out(tree, names)
+        else:
+            modules = b""
+        return {name.as_posix(): (tree / name).read_bytes() for name in names}, modules
 
 
 def build_image(board: Path, settings: Path | None, stock_file: Path) -> Image:
@@ -84,7 +95,7 @@ def build_image(board: Path, settings: Path | None, stock_file: Path) -> Image:
         if importlib.util.find_spec(name) is None:
             raise FlashError(f"{name} is missing: pip install 'optoprobe[flash]'", 2)
     stock = read_stock(stock_file, chip_of(board))
-    files = build_files(board, settings)
+    files, modules = build_files(board, settings, stock.rom)
     n_blocks = stock.vfs.size // BLOCK
     try:
         vfs = pack(files, n_blocks)
@@ -92,16 +103,21 @@ def build_image(board: Path, settings: Path | None, stock_file: Path) -> Image:
         size = sum(map(len, files.values()))
         why = f"{size:,} bytes of files do not fit into the {n_blocks * BLOCK:,} that {stock_file} has for files"
         raise FlashError(f"{why}: take a MicroPython with a larger vfs partition", 2) from error
-    return Image(_merge(stock, vfs), stock, files)
+    merged = _merge([*stock.parts, *rom_parts(stock, modules), Part("files", stock.vfs.offset, vfs)], stock.chip)
+    return Image(merged, stock, files, modules)
 
 
-def _merge(stock: Stock, vfs: bytes) -> bytes:
+def rom_parts(stock: Stock, modules: bytes) -> list[Part]:
+    """What is written for `modules` (build_files): one part or none."""
+    return [Part("modules", stock.rom.offset, modules)] if stock.rom and modules else []
+
+
+def _merge(parts: list[Part], chip: str) -> bytes:
     """All parts at their places, by esptool."""
     from esptool import cmds
     from esptool.logger import log
 
     log.set_verbosity("silent")
-    parts = [(part.offset, part.data) for part in stock.parts]
-    merged = cmds.merge_bin([*parts, (stock.vfs.offset, vfs)], stock.chip)
+    merged = cmds.merge_bin([(part.offset, part.data) for part in parts], chip)
     assert merged is not None  # without a file of output it gives the bytes
     return merged

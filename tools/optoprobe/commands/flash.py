@@ -20,7 +20,7 @@ from typing import Any
 from .. import terminal
 from ..flasher_error import FlashError
 from ..flasher_stock import BLOCK, Part, Partition, Stock, StockError
-from ..image import build_files, chip_of, read_stock, spelt
+from ..image import build_files, chip_of, read_stock, rom_parts, spelt
 from .deploy import DeployError, board_file, check_settings
 
 _WATCH_S = 120.0
@@ -98,11 +98,12 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
         if asked is not None:
             kept[_SETTINGS] = asked
     before = kept.pop(_SETTINGS, None) if args.settings is not None else None
-    files = kept | build_files(board, args.settings)
+    ours, modules = build_files(board, args.settings, stock.rom)
+    files = kept | ours
     if args.settings is not None:
         files[_SETTINGS] = _with_setup_password(files[_SETTINGS], before)
     image = pack(files, stock.vfs.size // BLOCK)
-    parts = [*stock.parts, Part("files", stock.vfs.offset, image)]
+    parts = [*stock.parts, *rom_parts(stock, modules), Part("files", stock.vfs.offset, image)]
     if args.erase:
         with _Progress("erase everything") as progress:
             chip.erase()
@@ -125,16 +126,18 @@ def _owners_files(chip: Any, keeping: Any) -> tuple[dict[str, bytes], Partition 
     """What the board has beside our own files, or what an earlier flash has kept of them that was cut short while they
     were written; and the place of the board's files, None where that is not known."""
     from ..flasher_files import NoFiles, owners_files
-    from ..flasher_stock import TABLE_AT, parse_table
+    from ..flasher_stock import TABLE_AT, parse_table, place_for_files
 
     kept = keeping.load()
     if kept:
         print(f"An earlier flash of this board was cut short: its files are taken from {keeping.file}")
         return kept, None
     try:
-        vfs = next(row for row in parse_table(chip.read(TABLE_AT, 0xC00)) if row.name == "vfs")
+        vfs = place_for_files(parse_table(chip.read(TABLE_AT, 0xC00)), chip.flash_bytes)
+        if vfs is None:
+            raise NoFiles
         found = owners_files(lambda at, size: chip.read(vfs.offset + at, size), vfs.size // BLOCK)
-    except (StockError, StopIteration, NoFiles):  # new, or it runs something else
+    except (StockError, NoFiles):  # new, or it runs something else
         print("The board has no files of a probe's that can be read: none are kept")
         return {}, None
     if found:
@@ -278,8 +281,9 @@ def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[st
     shown = ["Plan:", f" 1. See that {chip} is at {args.port or 'the port'}", f" 2. {keep}"]
     rows = [(part.what, part.offset, len(part.data)) for part in stock.parts]
     if board is not None:
-        files = build_files(board, args.settings)
+        files, modules = build_files(board, args.settings, stock.rom)
         pack(files, stock.vfs.size // BLOCK)
+        rows += [(part.what, part.offset, len(part.data)) for part in rom_parts(stock, modules)]
         rows.append((f"{len(files)} files for {board.stem}", stock.vfs.offset, sum(map(len, files.values()))))
     else:
         rows.append(("files for the board that you will be asked for", stock.vfs.offset, stock.vfs.size))

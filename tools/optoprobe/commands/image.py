@@ -96,10 +96,11 @@ def _told(built: Image, stock_file: Path, out: Path, table: Path) -> list[str]:
     import hashlib
 
     from .. import __version__
-    from ..image import spelt
+    from ..image import rom_parts, spelt
 
     stock, files = built.stock, built.files
-    rows = [(part.offset, len(part.data), part.what) for part in stock.parts]
+    parts = (*stock.parts, *rom_parts(stock, built.modules))
+    rows = [(part.offset, len(part.data), part.what) for part in parts]
     size = sum(map(len, files.values()))
     rows.append((stock.vfs.offset, stock.vfs.size, f"file system with {len(files)} files of {size:,} bytes"))
     return [
