@@ -5,6 +5,7 @@ unset, a proof's bytes are taken for a number. That is repaired here; nothing of
 """
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from gurux_dlms import GXServerReply, ValueEventArgs
@@ -16,6 +17,7 @@ from gurux_dlms.objects import (
     GXDLMSAssociationShortName,
     GXDLMSClock,
     GXDLMSData,
+    GXDLMSDemandRegister,
     GXDLMSRegister,
 )
 from gurux_dlms.secure import GXDLMSSecureServer
@@ -107,6 +109,14 @@ class _ShortNames(GXDLMSAssociationShortName):
         return value
 
 
+class DemandRegister(GXDLMSDemandRegister):
+    """Its scale is bytes, which it does not say as a register does."""
+
+    def getValue(self, settings: Any, e: Any) -> Any:
+        e.byteArray = e.index == 4
+        return super().getValue(settings, e)
+
+
 class _Lengths:
     """What the server takes for the settings of its link, under each of the names it has for them."""
 
@@ -129,7 +139,8 @@ class _Reply(GXServerReply):
 
 
 class GuruxMeter:
-    """As AskedDlmsMeter, for support.dlms_attempt. `registers`: OBIS code (dots) -> (count, scaler, unit)."""
+    """As AskedDlmsMeter, for support.dlms_attempt. `registers`: OBIS code (dots) -> (count, scaler, unit); `more`:
+    other objects of Gurux's own."""
 
     def __init__(
         self,
@@ -140,6 +151,7 @@ class GuruxMeter:
         password: str = "",
         short_names: bool = False,
         wrapped: bool = False,
+        more: Iterable[Any] = (),
     ) -> None:
         self.has_short_names, self.is_wrapped = short_names, wrapped
         kind = InterfaceType.WRAPPER if wrapped else InterfaceType.HDLC
@@ -155,6 +167,8 @@ class GuruxMeter:
             register = GXDLMSRegister(code)
             register.value, register.scaler, register.unit = count, 10**scaler, unit
             server.items.append(register)
+        for item in more:
+            server.items.append(item)
         association = _ShortNames() if short_names else GXDLMSAssociationLogicalName()
         association.secret = server.password
         for k, item in enumerate(server.items):

@@ -88,7 +88,7 @@ class Getter:
                 if link.apdu[at] != GET_RESPONSE:
                     raise Malformed("its answer is of another service")
                 answer.take(link.apdu, at, link.n)
-                if answer.invoke != self._invoke:
+                if answer.invoke != self._invoke and not (answer.n and link.apdu[answer.at] == 1):  # as Gurux refuses
                     raise Malformed("its answer is to another question")
                 if answer.result:
                     return answer.result
