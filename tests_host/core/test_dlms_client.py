@@ -315,6 +315,23 @@ def test_our_own_light_seen_by_the_head_is_no_answer():
         assert asked.read() and asked.telegrams == [shown(asked.meter.read)]
 
 
+def test_our_own_light_alone_is_no_answer():
+    conversation = Conversation(AskedValues())
+    actions = conversation.read_out()
+    answer, said = None, b""
+    while True:
+        try:
+            action = actions.send(answer)
+        except StopIteration:
+            break
+        answer = None
+        if action[0] == SEND:
+            said = action[1]
+        elif action[0] == EXPECT:
+            answer, said = said, b""
+    assert conversation.failed["no answer"] == 1 and "does not answer" in conversation.explanation
+
+
 def test_a_read_out_in_place_of_hdlc_is_taken():
     asked = Asked(AskedDlmsMeter(sign_on=True, quirks=("read_out",)))
     assert asked.read(), asked.conversation.explanation
@@ -340,7 +357,7 @@ def test_a_lost_link_keeps_what_was_read():
 
     asked = Asked(Leaving())
     assert asked.read() and len(asked.telegrams[0]) == 3
-    assert asked.reason == "bad data"
+    assert asked.reason == "bad data" and asked.conversation.explanation.endswith("its answers fail to come")
 
 
 def test_the_clock_is_told():

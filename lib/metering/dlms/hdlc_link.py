@@ -52,7 +52,7 @@ def frame_end(buffer, n):
 
 class HdlcLink:
     """`meter` and `client` are addresses as they are sent. `apdu[:n]` is what was answered last; `is_up`: the meter may
-    wait for more. `why`: what has failed, "" where not a byte came. `cipher`: None, or a metering.dlms.own_cipher's.
+    wait for more. `why`: what has failed, "" where nothing came. `cipher`: None, or a metering.dlms.own_cipher's.
     """
 
     PUBLIC = b"\x21"  # client 16
@@ -186,7 +186,6 @@ class HdlcLink:
             heard = yield EXPECT, frame_end, self._timeout_ms, _GAP_MS
             if not heard:
                 return 0
-            self.why = self.why or "its answers come damaged"
             at = heard.find(_FLAG)
             view = memoryview(heard)
             while at >= 0:
@@ -194,12 +193,14 @@ class HdlcLink:
                     break
                 at = heard.find(_FLAG, at + 1)
             if at < 0:
-                return 0
+                break
             header.take(heard, at)
             if header.destination != self.client or header.source != self._meter:
                 continue
             if header.kind == INFORMATION and (header.sent != self._due or header.due != ack):
                 continue
             self._heard = heard
+            self.why = ""
             return header.kind
+        self.why = self.why or "its answers come damaged"
         return 0
