@@ -18,6 +18,7 @@ from optoprobe.virtual.sml_meter import SmlMeter
 REPO = runtime.REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 EXAMPLE = REPO / "docs" / "examples" / "read_telegrams.py"
+FOLLOWING = REPO / "docs" / "examples" / "follow_meter.py"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"(?:^|[\s`/])optoprobe ([a-z]+)((?: +[^`|#\n]*)?)")
 TREE_PATH = re.compile(r"`((?:lib|firmware|tools|tests_host|board_configs|docs)/[\w./-]*)`")
@@ -97,9 +98,29 @@ def test_the_readme_is_short() -> None:
     assert len((REPO / "README.md").read_text().splitlines()) <= MOST_LINES
 
 
-def test_the_example_stands_in_the_page_as_it_is_run() -> None:
-    assert EXAMPLE.read_text() in (REPO / "docs" / "library.md").read_text()
-    assert len(EXAMPLE.read_text().splitlines()) <= 25
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (REPO / "docs" / "library.md").read_text(), re.DOTALL)
+
+
+def test_the_examples_stand_in_the_page_as_they_are_run() -> None:
+    assert blocks()[:2] == [EXAMPLE.read_text(), FOLLOWING.read_text()]
+    assert all(len(example.read_text().splitlines()) <= 25 for example in (EXAMPLE, FOLLOWING))
+
+
+def test_what_is_followed_is_held_where_it_is_not_plausible() -> None:
+    meter = SmlMeter(3)
+    first, second = meter.telegram(5), meter.telegram(10)
+    said = subprocess.run(
+        [sys.executable, FOLLOWING], input=first + second + first, capture_output=True, timeout=60, check=True
+    ).stdout.decode()
+    assert len(re.findall(r"^Energy import \d+\.\d+ kWh$", said, re.MULTILINE)) == 2, said  # the last one is less
+    assert len(re.findall(r"^Power ", said, re.MULTILINE)) == 3
+
+
+def test_decode_in_the_page_says_what_the_meter_has_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    meter = SmlMeter(3)
+    exec(blocks()[2], {"data": meter.telegram(5)})
+    assert "Energy import 14798" in capsys.readouterr().out
 
 
 def test_the_example_runs_on_both_runtimes(core: Path, tmp_path: Path) -> None:
