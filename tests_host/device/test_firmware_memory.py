@@ -278,6 +278,13 @@ def test_what_is_asked_for_its_block_has_no_code_of_programming_mode() -> None:
     assert not [name for name in loaded if "programming" in name]
 
 
+def test_sentences_of_failures_are_in_no_memory_of_what_reads() -> None:
+    words = sorted(name for name in modules() if name.endswith("_words"))
+    assert len(words) >= 4
+    for module in modules() - set(words):
+        assert not set(words) & set(in_order(module, [])), module
+
+
 def test_every_module_was_measured(taken: dict[str, int]) -> None:
     """Prints the table; the modules that are always there, then the others by family and room."""
     assert modules() <= set(taken)

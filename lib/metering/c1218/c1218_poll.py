@@ -27,6 +27,7 @@ from metering.c1218.psem_request import (
     table_data,
 )  # fmt: skip
 from metering.compat import const
+from metering.failure_sentence import sentence_of
 from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
 
@@ -47,16 +48,6 @@ _MOST_PASSWORD = const(20)
 _REASONS = (
     "no answer", "no identification", "bad data", "service refused", "no values", "password refused", "bad settings"
 )  # fmt: skip
-_SENTENCES = (
-    "the meter does not answer: hold the head over its eye, and turn it",
-    "the meter does not identify itself (%s): move the head, keep light away",
-    "the meter's answers fail to come (%s): move the head, keep light away",
-    "the meter refuses to go on: %s",
-    "the meter tells nothing that is certain: %s, so that nothing is published",
-    "the meter refuses the password: %s. It is not tried again for hours, as meters lock",
-    "the meter address of such a meter is its user id, 0 to 65535, or user id:user of ten characters at most; "
-    "the password has twenty at most",
-)
 
 
 class Conversation:
@@ -268,7 +259,7 @@ class Conversation:
     def _note(self, reason):
         self.failures += 1
         self.failed[reason] += 1
-        sentence = _SENTENCES[_REASONS.index(reason)]
+        sentence = sentence_of("metering.c1218.c1218_words", _REASONS.index(reason)) or reason
         self.explanation = sentence % self._detail if "%" in sentence else sentence
 
 

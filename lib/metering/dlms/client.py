@@ -16,13 +16,14 @@ Reads alone: what is said is made by metering.dlms.association and xdlms, which 
 """
 
 from metering.compat import const, signed
-from metering.dlms.asked_values import REASONS, SENTENCES
+from metering.dlms.asked_values import REASONS
 from metering.dlms.association import AARE, LN, LOW, NO_SECURITY, SN, Association, request
 from metering.dlms.axdr import Malformed
 from metering.dlms.getter import LOST, Getter
 from metering.dlms.hdlc_link import MAX_APDU, HdlcLink
 from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.xdlms import EXCEPTION, SERVICE_ERROR
+from metering.failure_sentence import sentence_of
 from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
 from metering.reading import Reading
@@ -270,7 +271,7 @@ class Conversation:
     def _note(self, outcome):
         self.failures += 1
         self.failed[outcome] += 1
-        sentence = SENTENCES[REASONS.index(outcome)]
+        sentence = sentence_of("metering.dlms.client_words", REASONS.index(outcome)) or outcome
         self.explanation = sentence % self._detail if "%" in sentence else sentence
         if outcome == "password refused":
             self._let_password_rest()

@@ -20,6 +20,7 @@ Such meters live on a battery: one read-out an hour, unless the owner wants more
 """
 
 from metering.compat import const
+from metering.failure_sentence import sentence_of
 from metering.iec62056_21.exchange import BREAK, Exchange
 from metering.iec62056_21.iec_probe import is_corrector
 from metering.iec62056_21.lis200_answer import address_of_answer, refusal_of
@@ -51,16 +52,6 @@ _REFUSALS = (
 )
 
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
-_SENTENCES = (
-    "the meter does not answer: turn the head until its transmitter faces the meter's receiver; "
-    "some want a wake-up (wake_up), some a key pressed first",
-    "the meter answers, but not with the identification of a corrector that speaks LIS-200 (Els, then EK2, DL2 or "
-    "TC2): set protocol to auto",
-    "the meter identifies itself, but does not enter its programming mode: move the head, keep light away",
-    "the meter's answers were damaged: move the head, keep light away",
-    "",
-    "the meter refuses to tell its values (%s)%s",
-)
 
 
 def refusal_words(number):
@@ -224,7 +215,8 @@ class Conversation:
     def _failed(self, reason, detail=()):
         self.failures += 1
         self.failed[reason] += 1
-        self.explanation = _SENTENCES[_REASONS.index(reason)] % detail
+        sentence = sentence_of("metering.iec62056_21.lis200_words", _REASONS.index(reason))
+        self.explanation = sentence % detail if sentence else reason
         return False
 
 

@@ -25,6 +25,7 @@ of it at every _FULL_EVERY th time: 318 s of an Iskra MT174 at 300 baud become s
 """
 
 from metering.compat import const
+from metering.failure_sentence import sentence_of
 from metering.iec62056_21.data_sets import identifies
 from metering.iec62056_21.exchange import BREAK, GAP_MS, RATES, SIGN_ON, Exchange
 from metering.line import ANSWER_BYTES, EXPECT, LISTEN, SWITCH, WAIT, Line
@@ -53,20 +54,12 @@ _PUSH_BURSTS = const(2)  # the rest of a telegram and a whole one; else it is ga
 _PUSH_PIECES = const(24)  # where there is no silence between telegrams: 6 KB hold one of them
 _BURST_GAP_MS = const(200)
 
-# What is said of an attempt, in the order of REASONS; behind each that failed the meter is left alone for a time of
-# _PAUSES_S, and behind a refused password single registers rest for _PASSWORD_PAUSE_S.
-_SENTENCES = (
-    "the meter does not answer: turn the head until its transmitter faces the meter's receiver; "
-    "some meters want their number (meter address), battery meters a wake-up",
-    "the meter answers, but not with an identification line: move the head, keep light away",
-    "the meter identifies itself, but sends no data block%s",
-    "the data block at %d baud was damaged %d times (%s): move the head, keep light away",
-    "the meter refuses the password: it is not tried again for an hour",
-    "%s: it is read as a whole",
-)
+_WORDS = "metering.iec62056_21.poll_words"
+_UNKNOWN = const(6)  # of these, behind REASONS: how the one of "no data" ends
+_OFFERS_MODE_E = const(7)
 _MODE_E = b"\\2"  # in an identification: HDLC is spoken
-_UNKNOWN = ": what it sends can be recorded (Capture)"
-_SPEAKS_DLMS = ": it speaks DLMS (mode E), set protocol dlms-client and meter_options mode=IEC"
+# Behind each the meter is left alone for a time of _PAUSES_S, behind a refused password single registers rest for
+# _PASSWORD_PAUSE_S.
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
 
 
@@ -240,7 +233,8 @@ class Conversation:
         if outcome in self.failed:
             self.failures += 1
             self.failed[outcome] += 1
-            self.explanation = _SENTENCES[_REASONS.index(outcome)] % detail
+            sentence = sentence_of(_WORDS, _REASONS.index(outcome))
+            self.explanation = sentence % detail if sentence else outcome
         if outcome == "password refused":
             self._password_rests_s = _PASSWORD_PAUSE_S
         return False
@@ -330,7 +324,7 @@ class Conversation:
                 self.explanation = ""
         detail = reader.detail if outcome == "bad data" else ()
         if outcome == "no data":
-            detail = _SPEAKS_DLMS if self.offers_mode_e else _UNKNOWN
+            detail = sentence_of(_WORDS, _OFFERS_MODE_E if self.offers_mode_e else _UNKNOWN)
         return self._note(outcome, detail)
 
     def read_registers(self, addresses):
