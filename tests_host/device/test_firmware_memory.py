@@ -302,7 +302,7 @@ def test_every_module_was_measured(taken: dict[str, int]) -> None:
 
 
 def test_the_least_heap_is_bisected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(least_heap, "free_bytes", lambda _case, heap, _tls: heap - 70_000 if heap >= 71_000 else None)
+    monkeypatch.setattr(least_heap, "free_bytes", lambda _case, heap, *_: heap - 70_000 if heap >= 71_000 else None)
     case = least_heap.CASES["sml"]
     least = least_heap.least_bytes(case, 64 << 10, 80 << 10)
     assert least is not None and 71_000 <= least[0] < 71_000 + least_heap.STEP_BYTES and least[1] == least[0] - 70_000
