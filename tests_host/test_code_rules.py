@@ -190,6 +190,7 @@ EXTRA = {
     "boot.py": {"machine"},  # the watchdog, where the firmware cannot be loaded
     "lib/metering/protocols.py": {"sys"},  # the registry asks whether a module is loaded
     "lib/metering/unload.py": {"sys", "gc"},  # drops modules
+    "lib/metering/failure_sentence.py": {"sys", "a computed name"},  # sentences that are loaded for a moment
     "lib/metering/dlms/aes.py": {"cryptolib", "cryptography"},  # AES itself: the board's, or the computer's
     "lib/metering/mbus/answer_cipher.py": {"cryptolib", "cryptography"},  # the same, of blocks and chained
     "lib/metering/characters.py": {"functools"},  # CPython's memory of pure functions; MicroPython goes without
