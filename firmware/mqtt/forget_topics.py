@@ -93,11 +93,14 @@ class TopicsForgotten:
             time.sleep_ms(_LISTEN_MS)
 
     def _heard(self, topic, payload):
-        """`payload` is None where it was too long to be taken."""
-        if payload == b"":  # what is forgotten comes back as such
+        """`topic` or `payload` is None where it was too long to be taken: a topic of that length is not ours."""
+        if not topic or payload == b"":  # what is forgotten comes back as such
             return
         self._heard_at = time.ticks_ms()
-        text = topic.decode()
+        try:
+            text = topic.decode()
+        except ValueError:  # nor is one that is no text
+            return
         if text == self._own + "/status":
             self._is_online = payload == b"online"
         if not self._keeps:

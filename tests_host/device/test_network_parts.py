@@ -111,7 +111,7 @@ def net(device: Any) -> Iterator[Any]:
         radio.STA_IF, radio.WLAN, radio.hostname = 0, Wlan, lambda name: None  # type: ignore[attr-defined]
         for module in (simple, umqtt, radio):
             patch.setitem(sys.modules, module.__name__, module)
-        names = "wifi wifi_trial session discovery time_sync fault_sentence outbox sockets"
+        names = "wifi wifi_trial forget_topics session discovery time_sync fault_sentence outbox sockets"
         modules = {name: importlib.import_module("firmware.mqtt." + name) for name in names.split()}
         yield SimpleNamespace(umqtt=simple, **modules)
 
@@ -578,6 +578,18 @@ def test_what_is_no_command_is_counted(net: Any, topic: Any, payload: Any, retai
     mailbox.put_command(topic, payload, retained, 100, 1)
     assert mailbox.pop_command("alignment") is None
     assert {key for key, n in mailbox.ignored.items() if n} == {reason}
+
+
+def test_what_others_have_left_below_our_topics_does_not_end_a_wipe(net: Any) -> None:
+    """A topic longer than is taken, one that is no text, a payload too long: what is ours goes all the same."""
+    gone: list[bytes] = []
+    names = "optoprobe", "cellar", "homeassistant"
+    forgotten = net.forget_topics.TopicsForgotten(None, net.forget_topics.WIPE, names)
+    forgotten._client = SimpleNamespace(publish=lambda topic, payload, retain: gone.append(topic))
+    for topic in (None, b"optoprobe/cellar/\xff", b""):
+        forgotten._heard(topic, b"1")
+    forgotten._heard(b"optoprobe/cellar/OLD/state", None)
+    assert gone == [b"optoprobe/cellar/OLD/state"] and forgotten._slugs == ["OLD"]
 
 
 @pytest.mark.parametrize("rest_s", [2, 10, 120])
