@@ -167,7 +167,8 @@ class Publisher:
         self.meter = None  # announcer.Meter, replaced when anything of it changes
         self.pause_s = 0  # between two read-outs of a meter that is asked
         self._series = 0  # of the guard
-        self._falls = 0  # telegrams in a row of which all counters fell,
+        self._is_blank = False  # are all numbers of this telegram 0, and none of its counters believed? It starts, then
+        self._falls = 0  # telegrams in a row of which all counters fell that are not 0 as before,
         self._fall_notice = ""  # and what the owner must decide about it
         self._peak_times = None  # firmware.reading.peak_times, where the meter tells of maxima
         self._nameless_s = None  # when the first telegram came, if it did not name the meter
@@ -206,7 +207,7 @@ class Publisher:
         maker = self._take_values(live, uptime_s) or meter.maker
         self._registers.drop_code()
         self._announce_changes(meter, maker)
-        if self._pace.take_due(uptime_s):
+        if not self._is_blank and self._pace.take_due(uptime_s):
             if live:
                 live += b"}"
                 self._outbox.put(self._announcer.live_topic(self.meter), live, False)
@@ -215,7 +216,7 @@ class Publisher:
         self.notice = PIN_NEEDED if listener.pin_needed else notice or self._guard.notice
         if self._falls >= _FALLS_TOLD:
             self.notice = self.notice or self._fall_notice
-        return True
+        return not self._is_blank
 
     def _begin_series(self, meter_id):
         """Another meter is read from now on; returns it, not announced yet."""
@@ -249,7 +250,9 @@ class Publisher:
         is_vouched = listener.proven and listener.vouched
         scale = self._scale
         held = self._guard.held
-        n_counters, n_fell = 0, held["went back"]
+        n_fell = held["went back"]
+        has_counters = has_stood = False
+        is_blank = True
         for reading in listener.published_readings():
             if scale and scale.holds(reading):
                 held["scale"] += 1
@@ -265,10 +268,15 @@ class Publisher:
                 reading, register = self._peak_times.take(reading)
             if register is None:
                 continue
-            if register.kind == CUMULATIVE:
-                n_counters += 1
+            is_counter = register.kind == CUMULATIVE
+            has_counters = has_counters or is_counter
+            if reading.value and (is_counter or register.kind == INSTANTANEOUS):
+                is_blank = False
             if not self._guard.admits(reading, register, uptime_s, is_vouched, listener.sealed):
                 continue
+            if is_counter:
+                is_blank = False
+                has_stood = has_stood or reading.value != 0
             text = register.display(reading)
             if register.kind == INSTANTANEOUS:
                 member(live, register.key, '"%s"' % text)  # a number: nothing to escape
@@ -280,7 +288,8 @@ class Publisher:
                 if register.kind == IDENTIFIER and register.key.startswith("manufacturer"):
                     maker = text
         n_fell = held["went back"] - n_fell
-        self._falls = self._falls + 1 if n_fell and n_fell == n_counters else 0
+        self._falls = self._falls + 1 if n_fell and not has_stood else 0
+        self._is_blank = has_counters and is_blank
         if self._falls == _FALLS_TOLD:
             from metering.verdicts import fall_notice
 

@@ -2,7 +2,8 @@
 
 A register's value passes at once when it is plausible. Otherwise it is held, counted and explained:
 
-    first counter, in a telegram that no check vouches for, or 0         waits without a word for a second that agrees
+    first counter, in a telegram that no check vouches for               waits without a word for a second that agrees
+    first counter, 0: the meter may be starting                          the same, and stands for ZERO_STANDS_S
     counter rose more than can come since the last one                   held; passes when the next telegram agrees
     the same of m³, L or GJ                                              held; passes when it stands for TWO_HOURS_S
     counter rose more than can come in 15 minutes, after a silence       held; passes when the next telegram agrees
@@ -20,7 +21,7 @@ value once an hour, and a wrong one stands as long: so m³, L and GJ are not con
 
 A counter that was seen only once and then stays below for TELEGRAMS_TO_CORRECT telegrams (m³, L, GJ: and TWO_HOURS_S)
 was wrong that once: then, and only then, a lower value passes. Home Assistant books a fall as consumption, so this is
-never done lightly.
+never done lightly, and to 0 only after TWO_HOURS_S: a meter that starts may say so.
 """
 
 from metering.compat import const
@@ -39,6 +40,7 @@ _MOST_GAP_S = const(900)  # after a longer silence a larger rise is possible, bu
 _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
+ZERO_STANDS_S = const(60)  # more than a meter takes to start; one that is asked seldom says it the next time
 TWO_HOURS_S = const(7200)  # a value that is handed once an hour has come anew
 _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit is worth
 
@@ -205,7 +207,7 @@ class Guard:
         if last is None:
             if obis not in self._waiting and len(self._last) + len(self._waiting) >= MAX_REGISTERS:
                 return self._hold("too many", _code(reading), MAX_REGISTERS)
-            if agrees or proven and new.value:
+            if (agrees or proven) if new.value else agrees and new.at_s - new.since_s >= ZERO_STANDS_S:
                 return self._accept(obis, new)
             self._waiting[obis] = new
             return False
@@ -243,7 +245,8 @@ class Guard:
             last.agreed += 1  # the same with fewer digits
             return False
         if not last.agreed:
-            lasts = reading.unit not in _HANDED_ON or new.at_s - new.since_s >= TWO_HOURS_S
+            is_quick = new.value and reading.unit not in _HANDED_ON
+            lasts = is_quick or new.at_s - new.since_s >= TWO_HOURS_S
             if agrees and lasts and new.agreed >= TELEGRAMS_TO_CORRECT:
                 return self._accept(reading.obis, new)
             self._waiting[reading.obis] = new

@@ -280,7 +280,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number, options):
     run.process.send_signal(number)
     code, out, err = run.end()
     assert (code, err) == (0, "")
-    assert re.search(r"\b[45] registers in ", out)  # a first 0 waits for the second telegram
+    assert "5 registers in " in out
 
 
 def test_a_firmware_that_ends_is_told(tmp_path):

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 
-from metering.guard import MAX_REGISTERS, REASONS, TELEGRAMS_TO_CORRECT, TWO_HOURS_S, Guard
+from metering.guard import MAX_REGISTERS, REASONS, TELEGRAMS_TO_CORRECT, TWO_HOURS_S, ZERO_STANDS_S, Guard
 from metering.reading import Reading
 from metering.registers import describe
 
@@ -27,8 +27,8 @@ def admits(guard, value, exponent=-1, at_s=0, obis=IMPORT, unit=WH):
 
 
 def begins_at_0(guard, obis=IMPORT, unit=WH, exponent=-1):
-    """A first 0 waits for a second."""
-    assert not admits(guard, 0, exponent, 0, obis, unit)
+    """A first 0 has stood for a minute at 0 s."""
+    assert not admits(guard, 0, exponent, -ZERO_STANDS_S, obis, unit)
     assert admits(guard, 0, exponent, 0, obis, unit)
 
 
@@ -345,12 +345,37 @@ def test_a_first_counter_that_no_check_vouches_for_waits_for_a_second(guard):
     assert first(Guard(MAX_W), 5, True)
 
 
-def test_a_first_0_waits_for_a_second(guard):
-    assert not first(guard, 0, True)
-    assert first(guard, 7_421_130, True, 10)  # it was not 0
-    assert not first(guard, 0, True, 20)
-    begins_at_0(Guard(MAX_W))
-    assert counts(guard) == {"went back": 1}
+@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("every_s", [1, 10, 30, 61, 3600])
+def test_a_first_0_stands_for_a_minute_or_comes_again_later(proven, every_s):
+    guard = Guard(MAX_W)
+    passed = [at_s for at_s in range(0, 7201, every_s) if first(guard, 0, proven, at_s)]
+    assert passed[0] == max(ZERO_STANDS_S, every_s) and counts(guard) == {}
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_meter_that_answers_0_while_it_starts_is_not_believed(proven):
+    guard = Guard(MAX_W)
+    assert not any(first(guard, 0, proven, second) for second in range(ZERO_STANDS_S))
+    assert first(guard, 7_421_130, proven, 60) is proven
+    assert first(guard, 7_421_130, proven, 61)
+    assert not any(first(guard, 0, proven, second) for second in range(62, 3600))  # and when it starts again
+    assert first(guard, 7_421_131, proven, 3600)
+    assert counts(guard) == {"went back": 3600 - 62}
+
+
+def test_another_meter_that_starts_is_not_believed_either(guard):
+    assert guard.admits_meter("1ABC0012345678") and first(guard, 5, True)
+    guard.admits_meter("1ABC0099999999")
+    assert guard.admits_meter("1ABC0099999999")
+    assert [first(guard, 0, True, at_s) for at_s in (10, 69, 70)] == [False, False, True]
+
+
+def test_a_counter_that_was_seen_once_falls_to_0_after_two_hours_alone(guard):
+    """Behind one right telegram a meter that starts says 0; behind a damaged one a true 0 must come all the same."""
+    assert admits(guard, 9_000_000, -1, 0)
+    passed = [at_s for at_s in range(10, 9000, 10) if admits(guard, 0, -1, at_s)]
+    assert passed[0] == 10 + TWO_HOURS_S
 
 
 def test_what_waits_is_bounded(guard):
@@ -358,7 +383,7 @@ def test_what_waits_is_bounded(guard):
         assert not admits(guard, 0, 0, 0, bytes((1, 0, 1, 8, k, 255)))
     assert not admits(guard, 0, 0, 0, bytes((1, 0, 1, 8, MAX_REGISTERS, 255)))
     assert counts(guard) == {"too many": 1}
-    assert admits(guard, 0, 0, 1, bytes((1, 0, 1, 8, 0, 255)))
+    assert admits(guard, 0, 0, ZERO_STANDS_S, bytes((1, 0, 1, 8, 0, 255)))
 
 
 # --- gas, water, heat, hours -----------------------------------------------------------------------------------------
@@ -539,8 +564,9 @@ def test_judged_exactly_at_any_width_and_exponent():
         new_value = (old + allowed + spare) // step + draw.choice((0, 1))
         new = new_value * step
         guard = Guard(MAX_W)
-        if not admits(guard, old_value, old_exponent, 0):  # a first 0
-            assert old_value == 0 and admits(guard, old_value, old_exponent, 0)
+        if not admits(guard, old_value, old_exponent, -ZERO_STANDS_S):  # a first 0
+            assert old_value == 0
+        assert admits(guard, old_value, old_exponent, 0)
         wanted = new - old - spare <= allowed
         seen[wanted] += 1
         if new < old:

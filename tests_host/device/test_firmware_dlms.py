@@ -100,7 +100,7 @@ def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -
     assert states and lives, (scene.log, diagnostics)
     for told in states + lives:
         numbers = {key: Decimal(text) for key, text in told.items() if any(key in want for want in wanted)}
-        assert numbers  # a first 0 waits for a second one, so the first message may hold fewer
+        assert numbers  # a first 0 waits for a minute, so the first messages may hold fewer
         if kind == "mbus":  # a sum of 8 bits: each value is the middle of its last three
             assert all(any(want[key] == value for want in wanted) for key, value in numbers.items()), numbers
         else:

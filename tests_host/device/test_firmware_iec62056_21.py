@@ -103,7 +103,7 @@ UNSEALED = ("D",)  # no check: each value is the middle of three, so those of se
 
 
 def waiting(state: dict[str, str]) -> set[str]:
-    """Counters that wait for a second telegram: a first 0 does."""
+    """Counters that are not told within a minute: those at 0."""
     return {key for key, text in state.items() if key.startswith("energy") and not float(text)}
 
 
@@ -119,13 +119,13 @@ def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], name: str) -
     states, lives = scene.objects("/state"), scene.objects("/live")
     assert states and lives, (scene.log, scene.meter.events, scene.last("/diagnostics"))
     for shown, part in ((states, 0), (lives, 1)):
-        assert shown[-1].keys() >= wanted[0][part].keys()
+        assert shown[-1].keys() >= wanted[0][part].keys() - waiting(wanted[0][0])
         for message in shown if name in UNSEALED else ():
             for key in message.keys() & wanted[0][part].keys():
                 assert message[key] in [want[part][key] for want in wanted], (key, message, wanted[0][part])
         for message in shown if name not in UNSEALED else ():
             lacks = wanted[0][part].keys() - message.keys()
-            assert not lacks or part == 0 and message is shown[0] and lacks <= waiting(wanted[0][0]), message
+            assert not lacks or part == 0 and lacks <= waiting(wanted[0][0]), message
             assert any(
                 message.items() >= {(key, want[part][key]) for key in want[part].keys() - lacks} for want in wanted
             )

@@ -268,6 +268,33 @@ def test_a_fall_of_one_counter_is_no_other_meter(device: Any) -> None:
     assert scene.publisher.notice == "" and scene.publisher._guard.held["went back"] == 6
 
 
+def test_a_fall_beside_an_export_of_0_is_told_too(device: Any) -> None:
+    scene = Scene(device, Meter())
+    for at_s in (0, 60, 120, 180):
+        scene.say(at_s, *counters(5000, 0))
+    for second in range(181, 184):
+        scene.say(second, *counters(70, 0))
+    assert scene.publisher.notice.startswith("all counters fell")
+
+
+# --- a meter that starts ---------------------------------------------------------------------------------------------
+
+
+def test_of_a_telegram_that_is_all_0_nothing_is_told_unless_it_stays(device: Any) -> None:
+    """A meter that starts says 0 of its power too; one that is new is believed after a minute."""
+    scene = Scene(device, Meter())
+    power = lambda watts: reading("1-0:16.7.0", watts, 0, WATT)  # noqa: E731
+    assert not scene.say(0, *counters(0, 0), power(0)) and not scene.say(1, *counters(0, 0), power(0))
+    assert scene.say(2, *counters(5000, 0), power(300))["live"] == {"power": "300"}
+    assert not scene.say(3, *counters(0, 0), power(0))
+    assert scene.publisher._guard.held["went back"] == 1
+    assert scene.say(4, *counters(5000, 0), power(0))["live"] == {"power": "0"}
+    new = Scene(device, Meter())
+    said = [new.say(at_s, *counters(0, 0), power(0)) for at_s in (0, 30, 60)]
+    assert said == [{}, {}, {"live": {"power": "0"}, "state": {"energy_import": "0.000", "energy_export": "0.000"}}]
+    assert new.say(61, *counters(0, 0), power(0)) == {"live": {"power": "0"}}
+
+
 # --- the time of a peak ----------------------------------------------------------------------------------------------
 
 

@@ -734,7 +734,7 @@ def test_a_flipped_bit_only_the_tag_finds():
 
 
 def test_registers_are_the_integral_of_the_power():
-    meter = DlmsMeter("hdlc", layout="scaled", seed=4, pv_peak_w=5000, energy_wh=0, start_s=0)
+    meter = DlmsMeter("hdlc", layout="scaled", seed=4, pv_peak_w=5000, energy_wh=0, export_wh=0, start_s=0)
     home = Household(4, pv_peak_w=5000, start_s=0)
     at, imported, exported = 0, 0, 0
     for until in [*range(0, 86_400, 1731), 86_400]:

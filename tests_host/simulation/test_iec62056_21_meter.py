@@ -571,7 +571,7 @@ def test_p1_pushes_every_second_with_its_crc():
     for telegram in line.converse(client(), until_s=10):
         text, mark, crc = telegram.rpartition(b"!")
         assert int(crc, 16) == crc16_arc(text + mark) and re.fullmatch(rb"[0-9A-F]{4}\r\n", crc)
-        assert b"1-0:2.8.2(000000.0" in text
+        assert b"1-0:2.8.2(000612.3" in text
     assert crc16_arc(b"123456789") == 0xBB3D
     assert line.now_s < 4
 

@@ -447,7 +447,7 @@ def test_shape_of_quirks():
     assert len({t[-3] for t in telegrams}) > 1  # and so do the fill bytes
     no_pin = meter_of("no_pin")
     no_pin.telegram(5)
-    assert no_pin.expected()[2:] == [("1-0:1.8.0*255", "16000", "Wh"), ("1-0:2.8.0*255", "0", "Wh")]
+    assert no_pin.expected()[2:] == [("1-0:1.8.0*255", "16000", "Wh"), ("1-0:2.8.0*255", "612000", "Wh")]
 
 
 def test_default_server_id_is_din_43863_5():
@@ -459,7 +459,8 @@ def test_default_server_id_is_din_43863_5():
 
 
 def test_registers_are_the_integral_of_the_power():
-    meter, home = SmlMeter(4, pv_peak_w=5000, energy_wh=0, start_s=0), Household(4, pv_peak_w=5000, start_s=0)
+    meter = SmlMeter(4, pv_peak_w=5000, energy_wh=0, export_wh=0, start_s=0)
+    home = Household(4, pv_peak_w=5000, start_s=0)
     at, imported, exported = 0, 0, 0
     last = (Decimal(0), Decimal(0))
     for until in [*range(0, 86_400, 1731), 86_400]:

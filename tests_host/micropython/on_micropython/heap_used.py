@@ -65,7 +65,7 @@ def main(module, path):
     followed = guard.Guard(30000)
     described = [registers.describe(reading) for reading in telegram_ready]
     for reading, register in zip(telegram_ready, described):
-        if not followed.admits(reading, register, 0) and reading.value:  # a first 0 waits for a second one
+        if not followed.admits(reading, register, 0) and reading.value:  # a first 0 waits for a minute
             raise ValueError(reading.text())
     report[4] = ("guard_and_registers", used() - held)
     report[5] = ("readings", len(telegram_ready))

@@ -103,7 +103,7 @@ class DlmsMeter:
         counter: int | None = None,
         title: bytes | None = None,
         energy_wh: int = 14_798_112,
-        export_wh: int = 0,
+        export_wh: int = 612_345,
         pv_peak_w: int = 0,
         start_s: int = 11 * 3600 + 30 * 60,
     ) -> None:

@@ -136,7 +136,7 @@ class IecMeter:
         line: Line | None = None,
         patience_s: float = 60,
         energy_wh: int = 14_798_112,
-        export_wh: int = 0,
+        export_wh: int = 612_345,
         pv_peak_w: int = 0,
         start_s: int = 11 * 3600 + 30 * 60,
         epoch_s: float | None = None,

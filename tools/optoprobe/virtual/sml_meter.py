@@ -82,7 +82,7 @@ class SmlMeter:
         quirks: Iterable[str] = (),
         period_s: float = 1.0,
         energy_wh: int = 14_798_112,
-        export_wh: int = 0,
+        export_wh: int = 612_345,
         pv_peak_w: int = 0,
         start_s: int = 11 * 3600 + 30 * 60,
         server_id: bytes | None = None,
