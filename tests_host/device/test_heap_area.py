@@ -24,7 +24,7 @@ def start(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """start(chip, settings, board) is what boot.py does: the list [areas, bytes] that it keeps."""
     monkeypatch.chdir(tmp_path)
 
-    def started(chip: ChipHeap, settings: object, board: object = BOARD) -> Any:
+    def started(chip: ChipHeap, settings: object, board: object = BOARD, file: str = "probe/heap_area.mpy") -> Any:
         for name, content in (("settings.json", settings), ("board.json", board)):
             (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
         for name, fake in chip.modules().items():
@@ -32,6 +32,7 @@ def start(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(sys.modules["machine"], "UART", chip.uart())
         sys.modules.pop("firmware.hardware.memory_figures", None)
         heap_area = importlib.import_module("firmware.hardware.heap_area")
+        monkeypatch.setattr(heap_area, "__file__", file)
         monkeypatch.setattr(heap_area, "bytearray", chip.bytearray_of(), raising=False)
         monkeypatch.setattr(heap_area, "_list_of", chip.list_of)
         found = heap_area.grow()
@@ -68,6 +69,17 @@ def test_a_c6s_uart_of_low_power_is_left_alone(
     chip = ChipHeap()
     start(chip, {"protocol": "sml"})
     assert {number for number, _, _ in chip.pins} == uarts
+
+
+def test_what_is_run_from_romfs_needs_no_second_area_for_sml_and_a_smaller_one_else(start: Any) -> None:
+    sizes = {}
+    for protocol in ("sml", "dlms"):
+        chip = ChipHeap()
+        start(chip, {"protocol": protocol}, file="/rom/probe/heap_area.mpy")
+        sizes[protocol] = chip.sizes[1:]
+    assert sizes["sml"] == []
+    wanted = needed("dlms") - 24 * 1024 - CLASSIC_AREA
+    assert wanted <= sizes["dlms"][0] <= max(wanted + 2048, CLASSIC_REGIONS[1])
 
 
 @pytest.mark.parametrize("protocol", ["sml", "iec62056-21", "dlms", "auto"])

@@ -37,23 +37,9 @@ PLATFORM = "esp32"  # sys.platform of every chip of the family
 
 _PORT_UNSAID = "PORT"  # stands for the port in a plan without one
 _STEP_TIMEOUT_S = 600
-_WATCHDOG_MS = 600_000  # 50 KB take about half a minute at 115200 baud
-
-_PREPARE = f"""\
-import os, sys
+_SAY_VERSION = """\
+import sys
 print(sys.platform, sys.implementation.name, *sys.implementation.version[:2])
-if "firmware" in os.listdir() or "probe" in os.listdir():
-    import machine
-    rtc = machine.RTC()
-    rtc.memory(bytes(6) + rtc.memory()[6:])
-    machine.WDT(timeout={_WATCHDOG_MS})
-"""
-
-_OUTLAST = f"""\
-import os
-if "firmware" in os.listdir() or "probe" in os.listdir():
-    import machine
-    machine.WDT(timeout={_WATCHDOG_MS})
 """
 
 # Prints the size of the partition for ROMFS and the SHA-256 of its first bytes; nothing where there is none.
@@ -219,6 +205,7 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
     """The calls of mpremote that bring `files` below `tree` onto the board at `port`; with `rom` beside what is in
     `image`, which the board's ROMFS gets unless it is there.
     """
+    from ..board_settings import BEGIN
     from ..device_tree import FOLDERS
 
     def step(purpose: str, *arguments: str, resume: bool = True, **checks: bool) -> Step:
@@ -230,7 +217,8 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
     keep = tuple(name.as_posix() for name in files if len(name.parts) > 1)
     remove_stale = _REMOVE_STALE.format(folders=FOLDERS, keep=keep)
     ask_rom = _ASK_ROM.format(n_bytes=image.stat().st_size)
-    end = [step("End what is running", "soft-reset", "exec", _OUTLAST, resume=False)]
+    look = _SAY_VERSION + BEGIN + ask_rom
+    end = [step("End what is running", "soft-reset", "exec", BEGIN, resume=False)]
     if rom is not None and not rom.is_there:
         take = _TAKE_STARTERS.format(starters=STARTERS)
         end = [
@@ -239,7 +227,7 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
             step("Compare what is there", "exec", ask_rom, checks_rom=True),
         ]
     return [
-        step("See what the board runs, and have its watchdog wait", "exec", _PREPARE + ask_rom, checks_board=True),
+        step("See what the board runs, and have its watchdog wait", "exec", look, checks_board=True),
         *end,
         *(step(f"Copy {name}/", "fs", "cp", "-r", str(tree / name), ":") for name in folders),
         step("Copy what starts it and describes it", "fs", "cp", *top, ":"),
