@@ -1,7 +1,8 @@
 """Meters of SML that send the sign of a power wrongly: which, how it is known, and what they mean.
 
-Loaded by metering.sml for the makers below alone. A rule is a row with its evidence; where none fits, the power stays
-as it was sent. A telegram without a status word of a known form is judged by the DZG's serial number alone.
+Loaded by metering.sml for the makers below, and for a power in Wh, alone. A rule is a row with its evidence; where none
+fits, the power stays as it was sent. A telegram without a status word of a known form is judged by the DZG's serial
+number alone.
 """
 
 from metering.compat import const
@@ -10,6 +11,8 @@ _POWER = b"\x01\x00\x10\x07\x00\xff"  # 1-0:16.7.0*255
 _VOLTAGE_L1 = const(32)  # C of an OBIS code; 20 more for each further phase
 _CURRENT_L1 = const(31)
 _POWER_L2 = const(56)
+_FNN = const(0x04)  # the low byte of a status word of the FNN's form
+_FNN_EXPORT = const(0x0800)
 
 _WRAPPED = const(1)  # add 256 for each byte sent
 _SIGN_LOST = const(2)  # negate
@@ -43,12 +46,27 @@ def has_sign_fault(server_id):
     return 42000000 <= serial <= 48999999 or 55000000 <= serial <= 58999999
 
 
+def _exports(status):
+    """Does the status word say so? None where it has no known form."""
+    return status & _FNN_EXPORT != 0 if status & 0xFF == _FNN else None
+
+
+def watts(value, status):
+    """The power in W that is meant by an unsigned 16.7.0 in tenths of a Wh.
+
+    Honeywell's AS2020 gives it the unit and scaler of its energies, and says in the status word alone that it exports:
+    mikrocontroller.net 538936, arendst/Tasmota 15886 and the script of its author.
+    """
+    return -value if _exports(status) else value
+
+
 class SignRules:
-    """What holds for one telegram. `server_id` names its maker; `exporting` as its status word says, None where that
-    has no known form; `instantaneous(c)` is the value of 1-0:c.7.0 in thousandths, None where it is not sent.
+    """What holds for one telegram. `server_id` names its maker; `status` is the low two bytes of its status word;
+    `instantaneous(c)` is the value of 1-0:c.7.0 in thousandths, None where it is not sent.
     """
 
-    def __init__(self, server_id, exporting, instantaneous):
+    def __init__(self, server_id, status, instantaneous):
+        exporting = _exports(status)
         self._maker = bytes(server_id[2:5])
         self._exporting = exporting
         self._instantaneous = instantaneous

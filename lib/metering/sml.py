@@ -62,8 +62,6 @@ _POWER = b"\x01\x00\x10\x07\x00\xff"  # 1-0:16.7.0*255
 _UNSIGNED_POWER = b"\x01\x00\x0f\x07\x00\xff"  # 1-0:15.7.0*255
 _SERIAL_NUMBER = b"\x01\x00\x60\x01\x00\xff"  # 1-0:96.1.0*255
 _NO_STATUS = const(-1)
-_FNN = const(0x04)  # the low byte
-_FNN_EXPORT = const(0x0800)
 _EDL21 = const(0x0180)  # the low two bytes without the next two bits
 _EDL21_CHANGING = const(0x0022)
 _EDL21_EXPORT = const(0x0020)
@@ -210,6 +208,10 @@ class Sml(Listener):
                     value = signed(value, 8 * n)
                     if rules and (unit == _W or obis == _POWER):
                         value = rules.meant(value, n, exponent, obis)
+                elif unit == _WH and obis == _POWER and exponent == -1:
+                    from metering.power_direction import watts
+
+                    value, exponent, unit = watts(value, self._status), 0, _W
                 yield Reading(obis, value, exponent, unit)
 
     def _sign_rules(self, server_id):
@@ -218,9 +220,7 @@ class Sml(Listener):
             return None
         from metering.power_direction import SignRules
 
-        status = self._status
-        exporting = status & _FNN_EXPORT != 0 if status & 0xFF == _FNN else None
-        return SignRules(server_id, exporting, self._instantaneous)
+        return SignRules(server_id, self._status, self._instantaneous)
 
     def _instantaneous(self, c):
         """The value of 1-0:c.7.0 in thousandths of its unit, None where it is not sent or is no such number."""

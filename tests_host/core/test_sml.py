@@ -657,6 +657,31 @@ def test_an_efr_cannot_draw_more_than_voltage_times_current():
     assert powers_of(b"EFR", IMPORTING, ("16.7.0", 199, 2), volts=0) == ["199"]  # proves nothing
 
 
+@pytest.mark.parametrize(
+    ("status", "sent", "told"),
+    [
+        (EXPORTING, (86, 1, False, -1, 30), (-86, 0, 27)),
+        (IMPORTING, (640, 2, False, -1, 30), (640, 0, 27)),
+        (EDL_EXPORTING, (640, 2, False, -1, 30), (640, 0, 27)),
+        (None, (640, 2, False, -1, 30), (640, 0, 27)),
+        (EXPORTING, (640, 2, False, -1, 27), (640, -1, 27)),
+        (EXPORTING, (640, 2, False, 0, 30), (640, 0, 30)),
+        (EXPORTING, (640, 2, True, -1, 30), (640, -1, 30)),
+    ],
+)
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_power_with_the_unit_and_the_scaler_of_an_energy(status, sent, told, width):
+    """Honeywell's AS2020; its energies stay what they are."""
+    if status is not None:
+        status &= (1 << 8 * width) - 1
+    energy = Entry("1-0:1.8.0*255", 16_086_522, 4, False, -1, 30, status, width)
+    ready = telegram_ready(sml.telegram([energy, Entry("1-0:16.7.0*255", *sent)], SERVER))
+    for readings in (ready.readings, ready.published_readings, ready.readings):
+        energy, power = readings()
+        assert (energy.value, energy.exponent, energy.unit) == (16_086_522, -1, 30)
+        assert (power.value, power.exponent, power.unit) == told
+
+
 def test_the_status_word_counts_more_than_the_number_of_a_dzg():
     assert powers_of(b"DZG", EXPORTING, ("16.7.0", -29912, 2), number=42_000_000) == ["-29912"]
     assert powers_of(b"DZG", None, ("16.7.0", -29912, 2), number=42_000_000) == ["35624"]

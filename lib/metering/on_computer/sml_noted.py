@@ -4,6 +4,7 @@ An entry of the form that nearly all have is taken without a call; any other is 
 """
 
 from metering.listener import SEC_INDEX
+from metering.power_direction import watts
 from metering.reading import Reading
 
 _LIST = 0x70
@@ -55,7 +56,10 @@ def with_notes(base, malformed):
             for name_at, kind, n, at, unit, exponent in self._noted:
                 obis = data[name_at : name_at + 6]
                 if kind == _UNSIGNED:
-                    yield Reading(obis, int.from_bytes(data[at : at + n], "big"), exponent, unit)
+                    value = int.from_bytes(data[at : at + n], "big")
+                    if unit == _WH and obis == _POWER and exponent == -1:
+                        value, exponent, unit = watts(value, self._status), 0, _W
+                    yield Reading(obis, value, exponent, unit)
                 elif kind == _INTEGER:
                     value = int.from_bytes(data[at : at + n], "big", signed=True)
                     if rules and (unit == _W or obis == _POWER):
