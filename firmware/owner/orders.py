@@ -22,8 +22,6 @@ _CHANGE_FILE = "change.json"  # CHANGE_FILE of firmware.settings
 _MAX_FILE_BYTES = const(8192)
 _MAX_PAYLOAD_BYTES = const(96)  # the longest is a key, with blanks between its pairs
 _MAX_DIGITS = const(9)
-_BY_HAND_A_DAY = const(6)  # as some meters live on a battery
-_DAY_S = const(86400)
 _LEAST_UPTIME_S = const(60)  # firmware.hardware.health ends a row of quick restarts
 _SAY_S = const(3)  # for the sentence to get out
 # What the check's code takes while it is loaded, measured on a 32-bit runtime, and what is composed meanwhile.
@@ -89,15 +87,11 @@ def _log(ring, services):
 
 def _read_now(services):
     """End the pause between two read-outs; returns "", or why not."""
-    driver, now_s = services.driver, services.health.uptime_s
+    driver = services.driver
     if not driver or not driver.rests:
         return "no meter rests between two read-outs now"
-    since_s, n = services.read_by_hand
-    if now_s - since_s >= _DAY_S:
-        since_s, n = now_s, 0
-    if n == _BY_HAND_A_DAY:
-        return "%d times a day are enough for a meter's battery: its next read-out comes by itself" % n
-    services.read_by_hand = since_s, n + 1
+    if not call("firmware.reading.read_budget", lambda budget: budget.take(services)):
+        return "six times a day, restarts counted, are enough for a meter's battery: its next read-out comes by itself"
     driver.rests = False
     return ""
 

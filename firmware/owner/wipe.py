@@ -19,7 +19,7 @@ DUE_FILE = "wipe.due"  # firmware.composition looks for it
 # The secrets first: a power cut between two of them leaves none.
 FILES = (
     "settings.json change.json counters.json detected.json scale.json energy.json capture.txt restart.txt"
-    " announced.json modbus_map.json asked.json " + DUE_FILE
+    " announced.json modbus_map.json asked.json reads.json " + DUE_FILE
 )
 _TLS_KEYS = ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key")
 _LONGEST_S = const(60)

@@ -6,6 +6,7 @@ from firmware.hardware.health import call
 from metering import protocols
 
 _DAY_S = const(86400)
+_BATTERY_PAUSE_S = const(3600)  # a meter that is asked as rarely runs on a battery
 _MOST_ASKED_BAUD = const(38400)  # of M-Bus; 19200 of IEC 62056-21, whose P1 pushes at 115200
 
 
@@ -20,12 +21,12 @@ class Decoder:
         self.counters = counters
 
 
-def build_decoder(reading, protocol, line, is_polled):
+def build_decoder(reading, protocol, line, is_polled, services):
     """The Decoder of `protocol` under `reading` (firmware.reading.meter.ReadingSettings).
 
     `line` is a metering.line.Line or None for the protocol's usual one; `is_polled` says whether the meter is asked,
     None: where the protocol knows how. What is faster than any meter that is asked pushes: the code to ask it, 8 KB of
-    IEC 62056-21, is not loaded.
+    IEC 62056-21, is not loaded. `services` as in firmware.app.
     """
     settings = reading.owner
     if is_polled is None and line is not None and line.baud > _MOST_ASKED_BAUD:
@@ -54,6 +55,8 @@ def build_decoder(reading, protocol, line, is_polled):
         if settings["reads_a_day"]:
             conversation.pause_s = max(conversation.pause_s, _DAY_S // settings["reads_a_day"])
         conversation.answers = bool(is_polled)
+        if settings["wake_up"] or conversation.pause_s >= _BATTERY_PAUSE_S:
+            call("firmware.reading.read_budget", lambda budget: budget.spare(conversation, services))
         if conversation_class.takes_options:
             from firmware.reading.kept_answers import load_answers, save_answers
 

@@ -2,6 +2,7 @@
 
 from micropython import const
 
+from firmware.hardware.health import call
 from firmware.reading.decoder_factory import build_decoder
 from firmware.reading.meter import Meter
 from metering.detection.candidates import Asking
@@ -36,6 +37,7 @@ class Search(Meter):
         self._reading = reading
         self._driver = driver = services.driver
         self._detected = detected
+        self._services = services
         self._health = services.health
         self._shortages_before = driver.out_of_memory
         self.decoder: Decoder | None = None
@@ -60,15 +62,19 @@ class Search(Meter):
     def _build(self, name, is_polled):
         """(listener, conversation or None) of the protocol as it would be used."""
         self.decoder = None  # first, for the room
-        self.decoder = decoder = build_decoder(self._reading, name, None, is_polled)
+        self.decoder = decoder = build_decoder(self._reading, name, None, is_polled, self._services)
         if decoder.conversation is not None:
             decoder.conversation.answers = False
         return decoder.listener, decoder.conversation
 
     def _may_wake(self):
-        """May a meter that lives on a battery be woken? Once a day, also where one search follows the other."""
+        """May a meter that lives on a battery be woken? Once a day, also where one search follows the other; and
+        behind a restart where firmware.reading.read_budget says so."""
         detected, now_s = self._detected, self._health.uptime_s
-        if detected.woken_s is not None and now_s - detected.woken_s < _WAKE_S:
+        if detected.woken_s is None:
+            if not call("firmware.reading.read_budget", lambda budget: budget.take(self._services)):
+                return False
+        elif now_s - detected.woken_s < _WAKE_S:
             return False
         detected.woken_s = now_s
         return True

@@ -41,7 +41,7 @@ LOST = const(3)
 _CODE_OF_METERS = (
     "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.pulse_meter metering.pulses"
     " metering.pulse_parts metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
-    " firmware.hardware.rtc_record"
+    " firmware.hardware.rtc_record firmware.reading.spared_meter"
 )
 _CODE_OF_SEARCH = (
     "firmware.reading.detected_meter firmware.reading.meter_search firmware.reading.decoder_factory firmware.store"

@@ -34,7 +34,7 @@ class TelegramMeter(Meter):
         if decoder is None:
             from firmware.reading.decoder_factory import build_decoder
 
-            decoder = build_decoder(reading, reading.protocol, reading.line, reading.is_polled)
+            decoder = build_decoder(reading, reading.protocol, reading.line, reading.is_polled, services)
             build_decoder = None
             unload("firmware.reading.decoder_factory")
         self.listener = listener = decoder.listener

@@ -10,6 +10,8 @@ TYPE_CHECKING = const(0)
 
 _INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(10)
+_LOOK_S = const(300)
+_SPARED = "the meter's battery is spared, as the probe has been restarted often: it is asked in %d min"
 _PAUSES_S = (30, 120, 600, 3600, 21600)
 
 
@@ -29,6 +31,7 @@ class AskedSeldom:
         self._listener = listener
         self._line = 0  # of the listener's LINES: the one that was answered last
         self.pause_s = interval_s or _INTERVAL_S
+        self.budget = None  # whose wait_s(pause_s) says in how many seconds a read-out may begin, None: at any time
         self.answers = False
         self.password_withheld = False
         self.failures = self.failed_in_a_row = 0
@@ -39,6 +42,12 @@ class AskedSeldom:
         """Generator of line actions, without end."""
         self.failed_in_a_row = 0
         while True:
+            while self.budget:
+                left_s = self.budget.wait_s(self.pause_s)
+                if not left_s:
+                    break
+                self.explanation = _SPARED % (left_s // 60 + 1)
+                yield WAIT, min(left_s, _LOOK_S) * 1000
             if (yield from self.read_out()):
                 self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)

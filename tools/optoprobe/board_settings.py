@@ -26,7 +26,7 @@ SECRETS += ("device_password", "setup_password")
 WIPE_DUE = "wipe.due"  # firmware.owner.wipe looks for it
 # What the firmware writes about its meter; the owner's settings and it make a probe this probe.
 STATE = ("settings.json", "energy.json", "counters.json", "scale.json", "detected.json", "capture.txt", "restart.txt")
-STATE += ("change.json", "announced.json", "asked.json", WIPE_DUE, *FILES.values())
+STATE += ("change.json", "announced.json", "asked.json", "reads.json", WIPE_DUE, *FILES.values())
 
 _MARK = "optoprobe-answer "
 _WATCHDOG_MS = 600_000  # nothing feeds it while the program is interrupted
