@@ -36,12 +36,13 @@ from metering.dlms.axdr import OCTETS, Malformed
 from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.security_options import DEDICATED, GENERAL, NOT_ASKED
 from metering.dlms.xdlms import (
+    ACTION_REQUEST,
     ACTION_RESPONSE,
     EXCEPTION,
+    NORMAL,
+    READ_REQUEST,
     READ_RESPONSE,
     SERVICE_ERROR,
-    prove,
-    prove_by_name,
 )
 from metering.unload import unload
 
@@ -55,6 +56,25 @@ _OVERHEAD = const(32)  # of a ciphered answer: tag, length, title, control, coun
 _AES_BYTES = const(16)
 COUNTER_REFUSED = const(6)  # of an exception, as metering.dlms.own_cipher has it
 _REQUIRED = const(14)  # diagnostic of an association that waits for the proof
+_PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
+_PROVE_BY_NAME = b"\x04\xfa\x58\x00\x09"  # method 8 of Association SN
+_MAX_PROOF = const(96)  # a signature by P-384
+
+
+def prove(invoke, proof):
+    """The ACTION that answers the meter's challenge: the only one there is. ValueError."""
+    return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + _sized(proof)
+
+
+def prove_by_name(proof):
+    """The same by short names: a READ with the proof as its parameter. ValueError."""
+    return bytes((READ_REQUEST, 1)) + _PROVE_BY_NAME + _sized(proof)
+
+
+def _sized(proof):
+    if len(proof) > _MAX_PROOF:
+        raise ValueError("a proof has %d bytes at the most" % _MAX_PROOF)
+    return bytes((len(proof),)) + proof
 
 
 class Unconvinced(Exception):

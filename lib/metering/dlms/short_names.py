@@ -11,7 +11,8 @@ from metering.dlms.axdr import ARRAY, Malformed, ber_length
 from metering.dlms.getter import LOST, OTHER, Getter
 from metering.dlms.hdlc_link import MAX_APDU
 from metering.dlms.hdlc_station import ANSWER_LLC
-from metering.dlms.xdlms import EXCEPTION, READ_RESPONSE, SERVICE_ERROR, read, read_next, result_at
+from metering.dlms.xdlms import EXCEPTION, READ_RESPONSE, SERVICE_ERROR, result_at
+from metering.dlms.xdlms_lists import read, read_next
 
 _OBJECT_LIST = const(0xFA08)
 _ENTRY = const(18)

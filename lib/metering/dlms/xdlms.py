@@ -8,8 +8,8 @@
     C3 01 id | 000F 0000280000FF 01 01 | 09 length proof     C7 01 id | result | 01 | 00 data
     05 01 | 04 FA58 00 | 09 length proof                     0C 01 | 00 09 length proof
 
-Read only: what is built here is GET, READ and the one ACTION that proves a password, by short names a READ too. There
-is no SET and no WRITE.
+Read only: what is built is GET, here, READ and lists, in metering.dlms.xdlms_lists, and the one ACTION that proves a
+password, in metering.dlms.high, by short names a READ too. There is no SET and no WRITE.
 """
 
 from metering.compat import const
@@ -31,15 +31,11 @@ BY_NAME = const(2)  # of READ; the others are PARAMETERS and BLOCK
 PARAMETERS = const(4)
 BLOCK = const(5)
 
-MAX_ITEMS = const(32)  # asked in one request
-_PROVE = b"\x00\x0f\x00\x00\x28\x00\x00\xff\x01\x01\x09"
-_PROVE_BY_NAME = b"\x04\xfa\x58\x00\x09"  # method 8 of Association SN
-_MAX_PROOF = const(96)  # a signature by P-384
 
 
 def get(invoke, class_id, obis, attribute):
     """A GET of one attribute; `obis` 6 bytes, `invoke` the byte of id and priority."""
-    return bytes((GET_REQUEST, NORMAL, invoke)) + _item(class_id, obis, attribute)
+    return bytes((GET_REQUEST, NORMAL, invoke)) + item(class_id, obis, attribute)
 
 
 def get_next(invoke, block):
@@ -47,52 +43,9 @@ def get_next(invoke, block):
     return bytes((GET_REQUEST, NEXT, invoke, block >> 24 & 0xFF, block >> 16 & 0xFF, block >> 8 & 0xFF, block & 0xFF))
 
 
-def get_list(invoke, items):
-    """A GET of several: (class, obis, attribute) each. ValueError for none or more than MAX_ITEMS."""
-    _count(items)
-    data = bytes((GET_REQUEST, LIST, invoke, len(items)))
-    for class_id, obis, attribute in items:
-        data += _item(class_id, obis, attribute)
-    return data
-
-
-def _count(items):
-    if not 0 < len(items) <= MAX_ITEMS:
-        raise ValueError("1 to %d are asked in one request" % MAX_ITEMS)
-
-
-def _item(class_id, obis, attribute):
+def item(class_id, obis, attribute):
+    """The attribute of an object, as a GET names it."""
     return bytes((class_id >> 8, class_id & 0xFF)) + obis + bytes((attribute, 0))
-
-
-def read(names):
-    """A READ of short names. ValueError for none or more than MAX_ITEMS."""
-    _count(names)
-    data = bytes((READ_REQUEST, len(names)))
-    for name in names:
-        data += bytes((BY_NAME, name >> 8, name & 0xFF))
-    return data
-
-
-def read_next(block):
-    """A READ of the block that follows number `block`."""
-    return bytes((READ_REQUEST, 1, BLOCK, block >> 8, block & 0xFF))
-
-
-def prove(invoke, proof):
-    """The ACTION that answers the meter's challenge: the only one there is. ValueError."""
-    return bytes((ACTION_REQUEST, NORMAL, invoke)) + _PROVE + _sized(proof)
-
-
-def prove_by_name(proof):
-    """The same by short names: a READ with the proof as its parameter. ValueError."""
-    return bytes((READ_REQUEST, 1)) + _PROVE_BY_NAME + _sized(proof)
-
-
-def _sized(proof):
-    if len(proof) > _MAX_PROOF:
-        raise ValueError("a proof has %d bytes at the most" % _MAX_PROOF)
-    return bytes((len(proof),)) + proof
 
 
 class Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metering.dlms.axdr import Malformed
-from metering.dlms.xdlms import BLOCK, BY_NAME, LIST, MAX_ITEMS, NEXT, NORMAL, PARAMETERS, READ_REQUEST
+from metering.dlms.xdlms import BLOCK, BY_NAME, LIST, NEXT, NORMAL, PARAMETERS, READ_REQUEST
+from metering.dlms.xdlms_lists import MAX_ITEMS
 
 _ITEM = 10  # bytes of a GET's item, with its 00
 

@@ -30,10 +30,9 @@ from metering.dlms.xdlms import (
     Answer,
     get,
     get_next,
-    read,
-    read_next,
     result_at,
 )
+from metering.dlms.xdlms_lists import read, read_next
 from metering.reading import Reading
 
 from ...decoding import date_time_text, obis_text, register_of
