@@ -43,7 +43,7 @@ class PlacedMeter:
         self._clock_ppm = clock_ppm
         self._gap_ns = gap_ns
         self._from_ns = from_ns
-        self.led = self._transmitter(line or self._source_line or Line(9600))
+        self.led = self._transmitter(line or getattr(source, "line", None) or Line(9600))  # a meter's, not a source's
         self.led.wait_until(from_ns)
         self.bytes_sent = 0
         self._wake_s: Callable[[], float | None] | None = getattr(self.source, "wake_s", None)
