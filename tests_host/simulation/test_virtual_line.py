@@ -14,6 +14,7 @@ from metering.line import Line
 from optoprobe.virtual.channel import Channel, Noise
 from optoprobe.virtual.line import VirtualLine
 from optoprobe.virtual.optical_server import OpticalServer, parse_header
+from optoprobe.virtual.placed_meter import PlacedMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 from optoprobe.virtual.source import CaptureSource, Transmission
 from optoprobe.virtual.uart import NS, Receiver, Transmitter, duration_ns, frame_bits
@@ -399,6 +400,15 @@ def test_server_counts_what_the_board_could_see():
     assert sent <= len(seen) <= sent + 1  # one may have ended after we looked
     assert [entry.expected for entry in log] == [telegrams[k][1] for k in seen[:sent]]
     assert [entry.n_bytes for entry in log] == [len(telegrams[k][0]) for k in seen[:sent]]
+
+
+@pytest.mark.parametrize("line", [Line(2400, 8, "E"), None])
+def test_a_placed_meter_sends_with_its_own_line(line):
+    meter = SmlMeter(5)
+    if line is not None:
+        meter.line = line
+    assert str(PlacedMeter(meter).led.line) == str(line or Line(9600))
+    assert PlacedMeter(meter, Line(300)).led.line.baud == 300
 
 
 def test_server_gives_garbage_to_wrong_settings():
