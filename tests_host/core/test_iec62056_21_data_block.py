@@ -583,6 +583,22 @@ def test_what_is_no_identification(ident):
     assert (heard.telegrams, heard.rejected) == ([NEXT_EXPECTED], [])
 
 
+def test_kamstrup_adds_where_others_take_an_exclusive_or():
+    block = b"0.0(00000012345)\r\n6.8(00012.34*GJ)\r\n6.26(00567.8*m3)!\r\n\x03"
+    added = bytes((sum(block) & 0x7F,))
+    assert added != framed(block[:-1])[-1:]
+    for ident in (b"/KAM MC\r\n", b"/KAM0MCC\r\n", b"/KAM 1-2\r\n", b"/OPT MC\r\n", b"/OPT5/KAM\r\n"):
+        data = ident + b"\x02" + block + added
+        for sent in (data, with_parity(data)):
+            heard = hear(sent + NEXT_TELEGRAM)
+            assert len(heard.telegrams) == 1 + ident.startswith(b"/KAM"), (ident, heard.rejected)
+        if ident.startswith(b"/KAM"):
+            assert len(hear(framed(block[:-1], ident)).telegrams) == 1
+            wrong = data[:-1] + bytes((data[-1] ^ 1,))
+            for damaged in (data.replace(b"567", b"568"), data.replace(b".34", b"34"), wrong):
+                assert hear(damaged).telegrams == []
+
+
 def test_meter_id():
     for lines, text in (
         (LINES, "OPT X1"),
@@ -591,6 +607,8 @@ def test_meter_id():
         (b"0.0.0(22)\r\nC.1.0(11)\r\n", "11"),
         (b"0.0.0(00000000)\r\n" + LINES, "OPT X1"),
         (b"0.0.0()\r\n" + LINES, "OPT X1"),
+        (b"0-0:42.0.0(ABC1)\r\n0-0:96.1.0(ER23)\r\n", "ABC1"),
+        (b"0-0:42.0.0(ABC1)\r\n0-0:96.1.0(ER234)\r\n", "ER234"),
         (b"C.1.0(00)\r\n0.0.0(22)\r\n", "22"),
         (b"1-0:0.0.0*255(1ABC00)\r\n", "1ABC00"),
         (b"1-0:96.1.0*255(1ABC01)\r\n", "1ABC01"),

@@ -438,7 +438,7 @@ class DataSets:
             for rank in range(best):
                 if _IDENTIFIERS[rank] == (code[2], code[3], code[4]):
                     printed = self.text(group.value_at, group.value_end)
-                    if printed.strip("0"):
+                    if printed.strip("0") and not (len(printed) == 4 and printed[:2] == "ER"):  # Iskra IE.7: no value
                         best = rank
                         text = readable_name(printed, code[4] == 1)
                     break

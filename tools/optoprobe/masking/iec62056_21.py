@@ -40,7 +40,8 @@ def mask(data: bytes, start: int, end: int, numbers: Numbers) -> Iterator[Piece]
         etx = len(text) - 2 if has_check else len(text)
         block = text[stx : stx + 1] + _masked_sets(text[stx + 1 : etx], numbers) + text[etx : etx + 1]
         if has_check:
-            block += bytes((xor_part(block, 1, len(block), 0),))
+            adds = text[-1] != xor_part(text, stx + 1, len(text) - 1, 0)  # Kamstrup's, else it were no telegram
+            block += bytes((sum(block[1:]) & 0x7F if adds else xor_part(block, 1, len(block), 0),))
         pieces = [Piece(start, start + behind, ident), Piece(start + stx, end, block)]
     else:
         bang = text.rindex(b"!")
