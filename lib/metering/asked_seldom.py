@@ -11,7 +11,7 @@ TYPE_CHECKING = const(0)
 _INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(10)
 _LOOK_S = const(300)
-_SPARED = "the meter's battery is spared, as the probe has been restarted often: it is asked in %d min"
+_SPARED = "its battery is spared, as the probe has been restarted often: it is asked in %d min"
 _PAUSES_S = (30, 120, 600, 3600, 21600)
 
 
@@ -42,12 +42,11 @@ class AskedSeldom:
         """Generator of line actions, without end."""
         self.failed_in_a_row = 0
         while True:
-            while self.budget:
-                left_s = self.budget.wait_s(self.pause_s)
-                if not left_s:
-                    break
+            left_s = self.budget.wait_s(self.pause_s) if self.budget else 0
+            if left_s:
                 self.explanation = _SPARED % (left_s // 60 + 1)
                 yield WAIT, min(left_s, _LOOK_S) * 1000
+                continue
             if (yield from self.read_out()):
                 self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)

@@ -16,6 +16,7 @@ from metering import protocols
 from metering.kmp import kmp_frame
 from metering.kmp.kmp_answer import WANTED, KmpAnswer
 from metering.kmp.kmp_poll import Conversation
+from metering.line import Line
 from metering.listener import TELEGRAM
 from metering.obis import obis_text
 from metering.register import unit_symbol
@@ -251,6 +252,15 @@ def test_who_does_not_answer_is_asked_at_both_rates_and_ever_more_rarely():
     assert "magnet" in conversation.explanation
     pauses = pauses_of_one_that_nobody_answers(Conversation(KmpAnswer()).run(), 6)
     assert pauses == [30, 120, 600, 3600, 21600, 21600]
+
+
+def test_a_meter_at_2400_baud_is_asked_there_from_then_on():
+    class Fast(KmpMeter):
+        line = Line(2400, 8, None, 2)
+
+    meter = Fast("water")
+    conversation, telegrams = read(meter, attempts=3)
+    assert len(telegrams) == 3 and conversation.failures == 0 and meter.questions == {0x02: 3, 0x10: 3}
 
 
 def test_a_number_that_comes_twice_is_not_taken_for_the_registers():

@@ -211,6 +211,15 @@ def test_places() -> None:
         ("13", b"\xd2" + bcd(1234, 2), "-1.234"),
         ("13", b"\xe2\xff\xff", "-0.001"),
         ("13", b"\xf0" + b"\1" + bytes(15), "0.001"),
+        ("13", b"\xf4" + b"\1" + bytes(31), "0.001"),
+        ("13", b"\xf5" + b"\1" + bytes(47), "0.001"),
+        ("13", b"\xf6" + b"\1" + bytes(63), "0.001"),
+        ("78", b"\xe1\xfe", "254"),
+        ("78", b"\xf0" + bytes(16), None),  # of what has no unit it is data, no number
+        ("13", b"\xe0", None),
+        ("13", b"\xc0", None),
+        ("13", b"\xd2" + bcd(-1234, 2), None),  # a sign twice
+        ("6D", b"\xe6" + bytes(6), None),  # type M: no public text tells its form
         ("FD 11", mbus.text("    "), None),
         ("FD 11", b"\x02\x01\x02", None),
         ("13", b"\xc2\xfa\x00", None),
@@ -295,7 +304,7 @@ def test_other_headers() -> None:
         (mbus.frame(mbus.short_header(configuration=0x0510)), "encrypted"),
         (mbus.frame(b"\x70\x08"), "error of the meter"),
         (mbus.frame(b"\x70"), "error of the meter"),
-        (mbus.frame(b"\x76" + bytes(12)), "structure"),
+        (mbus.frame(b"\x76" + bytes(12)), "structure"),  # high byte first: not EN 13757-3's
         (mbus.frame(b"\x72" + bytes(11)), "structure"),
         (mbus.frame(b"\x73" + bytes(15)), "structure"),
         (mbus.frame(b"\x72" + bytes(12), control=0x53), "no answer"),
@@ -308,7 +317,9 @@ def test_other_headers() -> None:
         (answer(b"\x0c\x7c"), "structure"),
         (answer(b"\x0d\x13"), "structure"),
         (answer(b"\x0d\x13\x09a"), "structure"),
-        (answer(b"\x0d\x13\xf9"), "structure"),
+        (answer(b"\x0d\x13\xf7" + bytes(80)), "structure"),
+        (answer(b"\x0d\x13\xca" + bytes(80)), "structure"),
+        (answer(b"\x0d\x13\xda" + bytes(80)), "structure"),
         (answer(b"\x7f\x13"), "structure"),
         (answer(b"\x8c" + b"\x80" * MOST_DIFES + b"\0\x13" + bytes(4)), "structure"),
         (answer(b"\x0c\x93" + b"\xfd" * MOST_VIFES + b"\x7d" + bytes(4)), "structure"),

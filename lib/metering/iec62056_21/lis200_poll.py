@@ -34,6 +34,8 @@ _ETX = const(0x03)
 _FASTEST = const(6)
 _INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(10)
+_LOOK_S = const(300)
+_SPARED = "its battery is spared, as the probe has been restarted often: it is asked in %d min"
 _PAUSES_S = (30, 120, 600, 3600, 21600)
 
 # What is asked for, as it is asked for; the first one names the meter
@@ -86,6 +88,7 @@ class Conversation:
         self._has_read = False
         self._forms = {}  # address as it is asked for -> form of its last answer
         self.pause_s = interval_s or _INTERVAL_S
+        self.budget = None  # as of metering.asked_seldom
         self.password_withheld = False
         self.failures = self.failed_in_a_row = 0
         self.failed = dict.fromkeys(self.REASONS, 0)
@@ -106,6 +109,11 @@ class Conversation:
         if self._has_read:  # for a search
             yield WAIT, max(self.pause_s, _LEAST_PAUSE_S) * 1000
         while True:
+            left_s = self.budget.wait_s(self.pause_s) if self.budget else 0
+            if left_s:
+                self.explanation = _SPARED % (left_s // 60 + 1)
+                yield WAIT, min(left_s, _LOOK_S) * 1000
+                continue
             if (yield from self.read_out()):
                 self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)
