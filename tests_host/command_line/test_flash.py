@@ -199,6 +199,11 @@ def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, the
         assert mock.flash.data[vfs_at - rom_bytes :][:3] == b"RM1", "modules, where a build has ROMFS for them"
         written = bytes(mock.flash.data[: len(content)])
         assert written[:0x8000] == content[:0x8000] and written[0x9000:] == content[0x9000:]
+        anothers = b"\xd2\xcd\x31\x08\x04\x06\x04mine\0"
+        mock.flash.data[vfs_at - rom_bytes : vfs_at - rom_bytes + len(anothers)] = anothers
+        code, out, error = run(capsys, "--port", mock.port, "--board", "hichi_c3", "--micropython", file, "--no-watch")
+        assert code == 0 and "holds what is not ours" in out, error
+        assert mock.flash.data[vfs_at - rom_bytes :][: len(anothers)] == anothers
 
 
 def test_where_micropython_has_its_files_in_a_larger_flash():

@@ -177,8 +177,18 @@ def test_modules_go_into_romfs_whatever_happens_between(
     probe.carry_out()
     assert probe.files() == IN_ROM and not probe.has_written()
 
+    probe.ask("kept = vfs.rom[:20]; vfs.rom[:20] = b'\\xd2\\xcd\\x31\\x08\\x04\\x06\\x04mine' + bytes(9)")
+    capsys.readouterr()
+    probe.carry_out()
+    assert "ROMFS holds what is not ours" in capsys.readouterr().out and not probe.has_written()
+    assert probe.ask("print(bytes(vfs.rom[7:11]))") == "b'mine'\n" and set(MODULES) < probe.files()
+
+    probe.ask("vfs.rom[:20] = kept")
+    probe.carry_out()
+    assert probe.files() == IN_ROM and not probe.has_written(), "ours is there again"
+
     probe.ask("size = vfs.rom_ioctl; vfs.rom_ioctl = lambda op, n=0: vfs.rom[:4096] if op == 2 else size(op, n)")
-    said = capsys.readouterr().out
+    capsys.readouterr()
     probe.carry_out()
     said = capsys.readouterr().out
     assert "The board has 4,096 bytes for ROMFS, and the modules take 5," in said

@@ -17,6 +17,8 @@ from pathlib import Path
 from .device_tree import BuildError
 from .flat_layout import FOLDER
 
+BEGIN_BYTES = 20  # in which an image names its first folder (extmod/vfs_rom.c)
+_MAGIC = b"\xd2\xcd\x31"
 _PAGES = ".gz"  # sent as they are, by their names in the root
 _MODULES_IN_FILES, _MODULES_IN_ROM = f'sys.path.insert(0, "{FOLDER}")', f'sys.path.insert(0, "/rom/{FOLDER}")'
 
@@ -44,6 +46,11 @@ def image(tree: Path, files: Iterable[Path]) -> bytes:
 
     add(Path(FOLDER))
     return writer.finalise()
+
+
+def is_anothers(begin: bytes) -> bool:
+    """Are these, the first BEGIN_BYTES of a partition or more, of an image that is not ours?"""
+    return begin.startswith(_MAGIC) and b"%c%s" % (len(FOLDER), FOLDER.encode()) not in begin[:BEGIN_BYTES]
 
 
 def take_out(tree: Path, files: Sequence[Path]) -> list[Path]:

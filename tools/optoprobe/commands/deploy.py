@@ -42,7 +42,7 @@ import sys
 print(sys.platform, sys.implementation.name, *sys.implementation.version[:2])
 """
 
-# Prints the size of the partition for ROMFS and the SHA-256 of its first bytes; nothing where there is none.
+# Prints the size of the partition for ROMFS, its begin and the SHA-256 of its first bytes; nothing where there is none.
 _ASK_ROM = """\
 try:
     import vfs
@@ -50,8 +50,8 @@ try:
 except (ImportError, AttributeError, OSError):  # most have not got it
     rom = b""
 if rom:
-    import binascii, hashlib
-    print("rom", len(rom), binascii.hexlify(hashlib.sha256(rom[:{n_bytes}]).digest()).decode())
+    import hashlib
+    print("rom", len(rom), bytes(rom[:{n_begin}]).hex(), hashlib.sha256(rom[:{n_bytes}]).digest().hex())
 """
 
 _TAKE_STARTERS = """\
@@ -104,10 +104,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Rom:
-    """A board's partition for ROMFS: its bytes, 0 for none, and whether it holds the image."""
+    """A board's partition for ROMFS: its bytes, 0 for none, and whether it holds the image, or one that is not ours."""
 
     n_bytes: int
     is_there: bool
+    is_anothers: bool
 
 
 def add_parser(subparsers: Any) -> None:
@@ -205,6 +206,7 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
     """The calls of mpremote that bring `files` below `tree` onto the board at `port`; with `rom` beside what is in
     `image`, which the board's ROMFS gets unless it is there.
     """
+    from .. import rom_image
     from ..board_settings import BEGIN
     from ..device_tree import FOLDERS
 
@@ -216,7 +218,7 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
     folders = sorted({name.parts[0] for name in files if len(name.parts) > 1})
     keep = tuple(name.as_posix() for name in files if len(name.parts) > 1)
     remove_stale = _REMOVE_STALE.format(folders=FOLDERS, keep=keep)
-    ask_rom = _ASK_ROM.format(n_bytes=image.stat().st_size)
+    ask_rom = _ASK_ROM.format(n_begin=rom_image.BEGIN_BYTES, n_bytes=image.stat().st_size)
     look = _SAY_VERSION + BEGIN + ask_rom
     end = [step("End what is running", "soft-reset", "exec", BEGIN, resume=False)]
     if rom is not None and not rom.is_there:
@@ -272,16 +274,22 @@ def _carry_out(port: str, tree: Path, files: Sequence[Path], image: Path) -> Non
 
 def _rom(output: str, image: Path) -> Rom:
     """What `output` of _ASK_ROM tells."""
-    found = re.search(r"^rom (\d+) ([0-9a-f]{64})\s*$", output, re.MULTILINE)
+    from ..rom_image import is_anothers
+
+    found = re.search(r"^rom (\d+) ([0-9a-f]+) ([0-9a-f]{64})\s*$", output, re.MULTILINE)
     if found is None:
-        return Rom(0, False)
-    return Rom(int(found[1]), found[2] == hashlib.sha256(image.read_bytes()).hexdigest())
+        return Rom(0, False, False)
+    is_there = found[3] == hashlib.sha256(image.read_bytes()).hexdigest()
+    return Rom(int(found[1]), is_there, is_anothers(bytes.fromhex(found[2])))
 
 
 def _fitting_rom(output: str, image: Path) -> Rom | None:
     """The board's ROMFS, None where the modules do not go there; says where they go."""
     rom = _rom(output, image)
     n_bytes = image.stat().st_size
+    if rom.is_anothers:
+        print("The board's ROMFS holds what is not ours, and is left alone: the modules go into files.")
+        return None
     if rom.n_bytes >= n_bytes:
         print("The modules " + ("are in the board's ROMFS already." if rom.is_there else "go into the board's ROMFS."))
         return rom

@@ -89,6 +89,7 @@ def _flash(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> None:
+    from .. import rom_image
     from ..flasher_files import Keeping, pack
 
     keeping = Keeping(chip.number)
@@ -98,7 +99,11 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
         if asked is not None:
             kept[_SETTINGS] = asked
     before = kept.pop(_SETTINGS, None) if args.settings is not None else None
-    ours, modules = build_files(board, args.settings, stock.rom)
+    rom = stock.rom
+    if rom and not args.erase and rom_image.is_anothers(chip.read(rom.offset, rom_image.BEGIN_BYTES)):
+        print("The board's ROMFS holds what is not ours, and is left alone: the modules go into files")
+        rom = None
+    ours, modules = build_files(board, args.settings, rom)
     files = kept | ours
     if args.settings is not None:
         files[_SETTINGS] = _with_setup_password(files[_SETTINGS], before)
