@@ -78,7 +78,7 @@ def test_what_is_run_from_romfs_needs_no_second_area_for_sml_and_a_smaller_one_e
         start(chip, {"protocol": protocol}, file="/rom/probe/heap_area.mpy")
         sizes[protocol] = chip.sizes[1:]
     assert sizes["sml"] == []
-    wanted = needed("dlms") - 24 * 1024 - CLASSIC_AREA
+    wanted = needed("dlms") - 38 * 1024 - CLASSIC_AREA
     assert wanted <= sizes["dlms"][0] <= max(wanted + 2048, CLASSIC_REGIONS[1])
 
 
