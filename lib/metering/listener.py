@@ -48,7 +48,7 @@ class Listener:
     names_model_only = False  # is meter_id() all meters' of this model, as no register tells a number?
     name_may_follow = False  # may a telegram without an id be followed by one of the same meter with it?
     takes_keys = False  # True: it has set_keys(key, auth_key), 16 bytes each or None
-    keeps_counters = False  # True: and invocation counters that outlive a restart (firmware.store.Counters)
+    keeps_counters = False  # True: and invocation counters that outlive a restart
     needs_check = False  # the driver sets True where a telegram without a check must be refused
     LARGE_BUFFER = 0  # bytes that hold the longest telegram with everything in it; 0: the usual buffer does
 

@@ -49,7 +49,8 @@ _ANGLES = " 1=U-L2_U-L1 2=U-L3_U-L1 4=I-L1_U-L1 15=I-L2_U-L2 26=I-L3_U-L3 "
 class Register:
     """`key` stable name in JSON, `kind`, `unit` DLMS code or None, `known` False where only the code is known.
 
-    `printed_unit` is the unit's text where it has no code, `address` the code as the meter prints it, if it does.
+    `printed_unit` is the unit's text where it has no code, `address` the code as the meter prints it, of what goes by
+    its code, of a maximum, and where it names no medium.
     `exponent` is the power of ten of the value it was made for, None without one. `former_key` is what it was announced
     as before more of it was known. `is_named_in_full`: another register would have the same name.
     """

@@ -19,6 +19,7 @@ _DIRECTIONS = (
 )
 _PROCESSED = " 4=_average 5=_last_average 6=_max "  # D: of a power over the measuring period
 _PLAIN = " 11=current 12=voltage 13=power_factor 14=frequency "
+_WITH_MEDIUM = const(3)  # groups of a printed code
 _NET = const(16)
 _MBUS = const(24)  # C
 # C.D.E*F, F = 255 unless said -> kind and key of what is no number
@@ -81,8 +82,9 @@ def describe(reading, measures=None):
     `measures`: what medium() has told of its channel.
     """
     register = _by_rule(reading, measures) or unnamed(reading)
-    if reading.address is not None:
-        register.address = reading.address
+    address = reading.address
+    if address is not None and ("_max" in register.key or len(address.split(".")) < _WITH_MEDIUM):
+        register.address = address  # else nobody asks for it: 48 bytes of each register's
     return register
 
 
