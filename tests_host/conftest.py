@@ -76,7 +76,7 @@ def device() -> Iterator[Any]:
         names += " mqtt.homeassistant_probe mqtt.homeassistant_registers reading.publisher"
         names += " reading.pulse_meter reading.persistent_totals reading.presence reading.line_driver reading.meter"
         names += " reading.detected_meter reading.telegram_meter reading.supervisor owner.owner_commands settings store"
-        names += " reading.energy_scale reading.peak_times reading.line_answer"
+        names += " reading.energy_scale reading.invocation_counters reading.peak_times reading.line_answer"
         modules = {name.split(".")[-1]: importlib.import_module("firmware." + name) for name in names.split()}
         yield SimpleNamespace(**modules)
     for name in [name for name in sys.modules if name.split(".")[0] == "firmware"]:

@@ -11,8 +11,8 @@ _MOST_ASKED_BAUD = const(38400)  # of M-Bus; 19200 of IEC 62056-21, whose P1 pus
 
 
 class Decoder:
-    """What hears a meter: `listener`, `conversation` (None where the meter is not asked), `counters` (firmware.store;
-    None where none are kept).
+    """What hears a meter: `listener`, `conversation` (None where the meter is not asked), `counters`
+    (firmware.reading.invocation_counters; None where none are kept).
     """
 
     def __init__(self, listener, conversation, counters):
@@ -36,7 +36,7 @@ def build_decoder(reading, protocol, line, is_polled, services):
         listener.line = line
     counters = conversation = None
     if listener.keeps_counters:
-        from firmware.store import Counters
+        from firmware.reading.invocation_counters import Counters
 
         counters = Counters(listener, settings["meter_key"], settings["meter_auth_key"])
     elif listener.takes_keys:

@@ -246,10 +246,11 @@ def test_counters_are_written_rarely_and_come_back(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     written = []
+    monkeypatch.setattr(device.invocation_counters, "unload", lambda _: None)  # or what is set here goes with it
     save = device.store.save
     monkeypatch.setattr(device.store, "save", lambda *given: written.append(given) or save(*given))
     listener = FakeListener()
-    counters = device.store.Counters(listener, b"k" * 16, None)
+    counters = device.invocation_counters.Counters(listener, b"k" * 16, None)
     for counter in range(5000, 8000):
         listener.invocation_counter = counter
         counters.keep()
@@ -257,11 +258,11 @@ def test_counters_are_written_rarely_and_come_back(
     counters.keep()
     assert len(written) == 3  # one in 1,024
     again = FakeListener()
-    device.store.Counters(again, b"k" * 16, None)
+    device.invocation_counters.Counters(again, b"k" * 16, None)
     assert (again.keys, again.refuses_replays) == ((b"k" * 16, None), True)
     assert again.restored == [(b"OPTg\0\0\0\1", 5000 + 2 * 1024)]
     other_key = FakeListener(key_check=2)
-    device.store.Counters(other_key, b"k" * 16, None)
+    device.invocation_counters.Counters(other_key, b"k" * 16, None)
     assert other_key.restored == []
 
 
@@ -274,7 +275,7 @@ def test_broken_state_is_no_state(device: Any, tmp_path: Path, content: bytes, m
     file = tmp_path / "counters.json"
     file.write_bytes(content)
     listener = FakeListener()
-    device.store.Counters(listener, b"k" * 16, None)
+    device.invocation_counters.Counters(listener, b"k" * 16, None)
     assert listener.restored == []
     assert device.store.save(str(file), [1]) and device.store.load(str(file)) == [1]
     assert not device.store.save(str(tmp_path / "no" / "folder"), [1])

@@ -158,13 +158,13 @@ class Sealed:
 
 def test_counters_cut_short_anywhere_are_none(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    device.store.Counters(Sealed(), b"k" * 16, None).keep()
+    device.invocation_counters.Counters(Sealed(), b"k" * 16, None).keep()
     file = tmp_path / "counters.json"
     whole = file.read_bytes()
     for n in range(len(whole) + 1):
         file.write_bytes(whole[:n])
         again = Sealed()
-        device.store.Counters(again, b"k" * 16, None)
+        device.invocation_counters.Counters(again, b"k" * 16, None)
         assert again.restored == ([(Sealed.system_title, 5000)] if n == len(whole) else []), whole[:n]
 
 

@@ -17,6 +17,7 @@ import machine
 import vfs
 
 from firmware import settings, store
+from firmware.reading.invocation_counters import Counters
 from firmware.reading.persistent_totals import PersistentTotals
 
 BLOCK_BYTES = 4096
@@ -121,7 +122,7 @@ class Life:
         self.uptime_s = 0
         self._settings = self.read_settings()
         self.listener = Listener()
-        self.counters = store.Counters(self.listener, b"k", None)
+        self.counters = Counters(self.listener, b"k", None)
         counter = self.listener.invocation_counter
         assert counter in kept["counters"], (counter, kept["counters"])
         kept["counters"] = [counter]
