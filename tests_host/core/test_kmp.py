@@ -136,6 +136,33 @@ def test_what_is_not_known_is_left_out_and_counted():
 
 
 @pytest.mark.parametrize(
+    ("flow", "back", "power", "info", "told"),
+    [
+        (6845, 3112, 64, 0, {"10": "68.45", "11": "31.12", "8": "6400"}),
+        (18500, 3112, 0, 0, {"11": "31.12"}),
+        (6845, 18500, 0, 4, {"10": "68.45"}),
+        (6845, 0, 0, 4, {"10": "68.45"}),
+        (0, 3112, 0, 0, {"10": "0", "11": "31.12", "8": "0"}),
+        (0, 3112, 64, 8, {"11": "31.12", "8": "6400"}),
+        (18501, 3112, 64, 8, {"10": "185.01", "11": "31.12", "8": "6400"}),
+    ],
+)
+def test_a_temperature_whose_sensor_has_failed_is_none(flow, back, power, info, told):
+    """By the maker's descriptions it sends 185.00 or 0.00 °C then, and 0.0 kW."""
+    body = b"".join((
+        bytes.fromhex("0056 25 02 42") + flow.to_bytes(2, "big"),
+        bytes.fromhex("0057 25 02 42") + back.to_bytes(2, "big"),
+        bytes.fromhex("0050 16 02 41") + power.to_bytes(2, "big"),
+        bytes.fromhex("0063 33 01 00") + bytes((info,)),
+    ))  # fmt: skip
+    listener = KmpAnswer()
+    (found,) = events(listener, framed(b"\x3f\x10" + body))
+    expected = {f"6-0:{c}.0.0": Decimal(value) for c, value in told.items()} | {"0-0:97.97.0": Decimal(info)}
+    assert {code: Decimal(value) for code, value, _ in found} == expected
+    assert listener.values_dropped == 4 - len(expected)
+
+
+@pytest.mark.parametrize(
     ("body", "reason"),
     [
         (b"\x3f\x10", "form"),

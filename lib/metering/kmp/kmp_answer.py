@@ -5,7 +5,9 @@ Source: see metering.kmp.kmp_frame. A register is
     number (2 bytes) | unit | length of the integer | sign and exponent | integer, high byte first
     bit 7: the value is below zero; bit 6: the exponent is; bits 0 to 5: the exponent
 
-What unit 21 is, the implementations do not agree on (W or kW): such a register is left out and counted.
+What unit 21 is, the implementations do not agree on (W or kW): such a register is left out and counted. So is what a
+meter sends for a temperature whose sensor has failed, by the maker's descriptions (MULTICAL 603: 5512-2029, page 107;
+403: 55121689, 7.7.3): 185.00 °C, or 0.00 °C, here where the info code tells of a fault; and the 0 made of it.
 """
 
 from metering.compat import const
@@ -45,6 +47,10 @@ _CODES = {
     _RETURN_TEMPERATURE: 11,
     _DIFFERENCE: 12,
 }
+_TEMPERATURES = (_FLOW_TEMPERATURE, _RETURN_TEMPERATURE)
+_OF_SENSORS = (_POWER, _DIFFERENCE) + _TEMPERATURES
+_CELSIUS = const(37)
+_DISCONNECTED = const(185)
 _OF_HEAT = (_ENERGY, _COOLING, _POWER, _FLOW_TEMPERATURE, _RETURN_TEMPERATURE, _DIFFERENCE)
 # A request holds eight numbers: what a household wants to know, of heat, cooling and water
 WANTED = (_ENERGY, _COOLING, _VOLUME, _FLOW, _POWER, _FLOW_TEMPERATURE, _RETURN_TEMPERATURE, _INFO)
@@ -77,6 +83,11 @@ _UNITS = {
     58: (0, 6),
     60: (0, 7),
 }
+
+
+def _is_no_temperature(value, exponent, info):
+    """Does value * 10**exponent °C say that the sensor has failed?"""
+    return info != 0 if not value else exponent <= 0 and value == _DISCONNECTED * 10**-exponent
 
 
 class KmpAnswer(Listener):
@@ -157,20 +168,16 @@ class KmpAnswer(Listener):
 
     def readings(self):
         """Other registers go by their number."""
-        plain = self._plain
-        is_heat = self._has_heat()
-        at = _HEAD_BYTES
-        while at < len(plain) - _CRC_BYTES:
-            number = plain[at] << 8 | plain[at + 1]
-            value_at = at + _REGISTER_BYTES
-            unit, sign = plain[at + 2], plain[at + 4]
-            at = value_at + plain[at + 3]
-            value = int.from_bytes(plain[value_at:at], "big")
-            exponent = sign & 0x3F
-            if sign & 0x40:
-                exponent = -exponent
-            if sign & 0x80:
-                value = -value
+        is_heat = has_failed = False
+        info = 0
+        for number, _, value, _ in self._registers():
+            is_heat = is_heat or number in _OF_HEAT
+            if number == _INFO:
+                info = value
+        for number, unit, value, exponent in self._registers():
+            if number in _TEMPERATURES and unit == _CELSIUS:
+                has_failed = has_failed or _is_no_temperature(value, exponent, info)
+        for number, unit, value, exponent in self._registers():
             if number == _INFO:
                 if not exponent:
                     yield Reading(b"\x00\x00\x61\x61\x00\xff", str(value))
@@ -179,6 +186,9 @@ class KmpAnswer(Listener):
             scale = _UNITS.get(unit)
             if scale is None or c and scale[1] is None:
                 continue
+            if has_failed and number in _OF_SENSORS:
+                if not value or number in _TEMPERATURES and _is_no_temperature(value, exponent, info):
+                    continue
             if c is None:
                 name = "register %d" % number
                 reading = Reading(b"?" + name.encode(), value, exponent + scale[0], scale[1])
@@ -192,14 +202,17 @@ class KmpAnswer(Listener):
                 c = 1 if number == _VOLUME else 2
             yield Reading(bytes((a, 0, c, 0, 0, 255)), value, exponent + scale[0], scale[1])
 
-    def _has_heat(self):
+    def _registers(self):
+        """Yields (number, unit, integer, power of ten) of each, as sent."""
         plain = self._plain
         at = _HEAD_BYTES
         while at < len(plain) - _CRC_BYTES:
-            if (plain[at] << 8 | plain[at + 1]) in _OF_HEAT:
-                return True
-            at += _REGISTER_BYTES + plain[at + 3]
-        return False
+            value_at = at + _REGISTER_BYTES
+            number, unit, sign = plain[at] << 8 | plain[at + 1], plain[at + 2], plain[at + 4]
+            at = value_at + plain[at + 3]
+            value = int.from_bytes(plain[value_at:at], "big")
+            exponent = sign & 0x3F
+            yield number, unit, -value if sign & 0x80 else value, -exponent if sign & 0x40 else exponent
 
     def meter_id(self):
         return self._serial_number
