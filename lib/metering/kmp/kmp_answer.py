@@ -87,7 +87,10 @@ _UNITS = {
 
 def _is_no_temperature(value, exponent, info):
     """Does value * 10**exponent °C say that the sensor has failed?"""
-    return info != 0 if not value else exponent <= 0 and value == _DISCONNECTED * 10**-exponent
+    if not value:
+        return info != 0
+    places = -exponent
+    return places >= 0 and value == _DISCONNECTED * 10**places
 
 
 class KmpAnswer(Listener):
