@@ -489,8 +489,8 @@ DLMS = {
     "with a tag": ("hdlc", {"security": 0x10}),
     **{layout: ("hdlc", {"layout": layout}) for layout in (
         "burgenland14", "scaled", "kamstrup_hourly", "kamstrup_1ph", "kaifa18_u64", "kaifa_obis", "netznoe", "salzburg",
-        "am550", "lg", "lg_full", "lg_e360", "lg_e570", "lg_flat", "iskra4", "iskra12e", "iskra18", "iskra33", "egd",
-        "compact", "wienernetze9",
+        "am550", "lg", "lg_full", "lg_e360", "lg_e570", "lg_flat", "iskra4", "iskra12e", "iskra12b", "iskra18",
+        "iskra33", "egd", "compact", "wienernetze9",
     )},
 }  # fmt: skip
 

@@ -35,6 +35,8 @@ LAYOUTS = (
     "oollllhhhhhhllllll iskra I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 21.7.0 "
     "41.7.0 61.7.0 22.7.0 42.7.0 62.7.0",
     "ooeollllllll iskra I - 0-0:96.3.10 - 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 3.8.0 4.8.0",
+    # The same, the breaker's state a boolean (slovenia-list-2 of node-dsmr-parser)
+    "ooBollllllll iskra I - - - 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 3.8.0 4.8.0",
     "oohhhhhhllll iskra I - 32.7.0 52.7.0 72.7.0 31.7.0 51.7.0 71.7.0 1.7.0 2.7.0 3.7.0 4.7.0",
     "oollllhll iskra I - 1.7.0 2.7.0 3.7.0 4.7.0 32.7.0 2.8.1 2.8.2",
     "ollllllll iskra I 1.7.0 2.7.0 1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2",

@@ -342,6 +342,14 @@ LAYOUTS: dict[str, Layout] = {
             *_r("1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 3.8.0 4.8.0"),
         )
     ),
+    "iskra12b": _iskra(
+        (
+            *_ISKRA_IDS,
+            Item(raw=dlms.boolean(True)),
+            _text("\x00\x02", "0-0:96.14.0*255"),
+            *_r("1.8.0 1.8.1 1.8.2 2.8.0 2.8.1 2.8.2 3.8.0 4.8.0"),
+        )
+    ),
     "iskra12p": _iskra((*_ISKRA_IDS, *_r(_V, UINT16, -1), *_r(_I, UINT16, -2), *_r(_PQ))),
     "iskra18": _iskra(
         (*_ISKRA_IDS, *_r(_PQ), *_r(_V, UINT16, -1), *_r(_I, UINT16, -2), *_r(_PHASES_IN), *_r(_PHASES_OUT))
