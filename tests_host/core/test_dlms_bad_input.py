@@ -135,8 +135,12 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("password", ["", PASSWORD])
-@pytest.mark.parametrize("name", ANSWERS)
+WITH_PASSWORD = ("user 1", "user 13", "provider 1", "for now", "mechanism", "initiate", "exception")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [*((name, "") for name in ANSWERS), *((name, PASSWORD) for name in WITH_PASSWORD)]
+)
 def test_each_way_to_refuse_an_association_is_told_in_words(read, name, password):
     said, words = ANSWERS[name]
     words = words.removesuffix(": ")

@@ -69,22 +69,6 @@ def test_a_meter_is_read_to_mqtt(tmp_path: Path, name: str) -> None:
         assert meter.events == ["left properly, 13 values read"] * len(meter.events)
 
 
-@pytest.mark.parametrize(
-    ("name", "most_s"), [("dlms-ask", 6), ("dlms-ask-low", 6), ("dlms-ask-e", 12)], ids=["direct", "password", "mode-e"]
-)
-def test_a_meter_that_is_looked_for_is_read_soon_behind_the_question_that_it_answers(
-    tmp_path: Path, name: str, most_s: int
-) -> None:
-    meter = simulated.of("dlms-client").make(name, ())
-    with Probe(tmp_path, meter, {"meter_password": meter.password.decode()} if meter.password else {}) as probe:
-        assert probe.run_until(90, done=lambda: probe.of("/state")), (probe.log, probe.notice())
-        question_s = said_at(probe, SNRM)[0]
-        if meter.has_sign_on:  # the last of them before it
-            signs_on = [at_ns / NS for at_ns, said in probe.line.said if bytes(b & 0x7F for b in said[:2]) == b"/?"]
-            question_s = max(at_s for at_s in signs_on if at_s < question_s)
-        assert probe.of("/state")[0].at_s - question_s < most_s
-
-
 def test_options_of_the_owner_are_heeded(tmp_path: Path) -> None:
     meter = AskedDlmsMeter(server=bytes.fromhex("00022423"), client=100)
     options = "client_address=100 physical_address=2321 obis_job=1.0.1.8.0.255:2"
@@ -109,6 +93,13 @@ def test_a_public_client_that_is_not_let_in_is_told_what_is_wanted(tmp_path: Pat
         assert "authentication required" in probe.notice() and probe.of("/state") == []
 
 
+def question_s(probe: Probe, sign_on: bool) -> float:
+    """When it was asked what it answered in the end: by the first SNRM, or by the sign-on before it."""
+    asked_s = said_at(probe, SNRM)[0]
+    signs_on = [at_ns / NS for at_ns, said in probe.line.said if bytes(b & 0x7F for b in said[:2]) == b"/?"]
+    return max((at_s for at_s in signs_on if at_s < asked_s), default=asked_s) if sign_on else asked_s
+
+
 def found(probe: Probe) -> bool:
     return probe.diagnostics()["protocol"] == "dlms-client"
 
@@ -131,6 +122,7 @@ def test_a_search_says_no_password_and_leaves_a_meter_that_wants_one_to_the_read
         assert probe.run_until(60, done=lambda: found(probe)), probe.diagnostics()
         assert not any(PASSWORD.encode() in data for _, data in probe.line.said)
         assert probe.run_for(20, done=lambda: bool(probe.of("/state"))) and meter.wrong_passwords == 0
+        assert probe.of("/state")[0].at_s - question_s(probe, sign_on) < (12 if sign_on else 6)
         probe.restart()
         since_s = probe.started_s
         assert probe.run_for(20, done=lambda: any(m.at_s > since_s for m in probe.of("/state"))), "by mode E again"

@@ -27,7 +27,7 @@ from optoprobe.virtual.tcp_meter import TcpMeter
 PASSWORD = "71043298"
 KEYS = {"key": bytes(range(16)), "auth_key": bytes(range(0xD0, 0xE0))}
 COUNTER = 70_000
-REGISTERS = ("1-0:1.8.0*255", "1-0:2.8.0*255", "1-0:32.7.0*255", "1-0:14.7.0*255")
+REGISTERS = ("1-0:1.8.0*255", "1-0:32.7.0*255")
 
 
 class Wire:
