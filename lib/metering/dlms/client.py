@@ -6,12 +6,10 @@
     GET clock           and for each register: scaler and unit (attribute 3) once an hour, then its value (attribute 2)
     DISC                whatever has happened
 
-Reads alone: what is said is made by metering.dlms.association and xdlms, which cannot write.
-
     a register is refused                 not asked for again for a day; all of them: for an hour, it may be busy
     a register holds nothing now          asked for again the next time
     the password or a key is refused      not tried again for four hours, then for a day each time, as meters lock
-    no verdict on it came, twice          the same
+    a count is ten times the last         its scale is asked for again at once: the meter may have been set anew
     the link is lost                      what was read stays, a new attempt after a pause that grows to five minutes
 """
 
@@ -76,6 +74,7 @@ class Wanted:
         self.states = bytearray(self.n)
         self.exponents = bytearray(self.n)
         self.units = bytearray(self.n)
+        self._heard = bytearray(self.n)  # how large the counts were, in bits
         self.kinds = bytearray(len(jobs) // 7)  # classes of the jobs, 0: not known
         self.has_clock = True  # that it tells
         self.is_kept = False  # over a restart, which of them are refused
@@ -88,6 +87,11 @@ class Wanted:
         if self.jobs:
             return self.jobs[7 * k : 7 * k + 6]
         return b"\x01\x00" + _USUAL[3 * k : 3 * k + 3] + b"\xff"
+
+    def difference(self, k, count):
+        """Is the `count` of register `k` so far from the last that the scale may be another? Tenfold always is."""
+        last, self._heard[k] = self._heard[k], len(bin(abs(count)))
+        return count and last and abs(self._heard[k] - last) > 2
 
     def rest(self, seconds):
         """So long nothing is asked."""
@@ -124,8 +128,7 @@ class Conversation:
         self._address = address
         self._password = password.encode()
         self.pause_s = interval_s or _INTERVAL_S
-        self._keys = None
-        self._high = None
+        self._keys = self._high = None
         self._has_sign_on = False
         self._number = self._naming = b""  # of the meter whose registers are known, and the code that tells it
         self._wanted = Wanted(b"")
@@ -418,24 +421,29 @@ class Conversation:
             from metering.dlms.job_register import read
 
             return (yield from read(getter, wanted, k, self._listener))
-        code = wanted.code(k)
-        if wanted.states[k] == _UNKNOWN:
-            result = yield from getter.get(_REGISTER, code, _SCALE)
+        code, value, power = wanted.code(k), None, 0
+        while True:
+            if wanted.states[k] == _UNKNOWN:
+                result = yield from getter.get(_REGISTER, code, _SCALE)
+                if result:
+                    return result
+                if not getter.take(wanted, k):
+                    return _ODD
+                wanted.states[k] = _SCALED
+            if value is not None:
+                break
+            result = yield from getter.get(_REGISTER, code, _VALUE)
             if result:
                 return result
-            if not getter.is_scale():
-                return _ODD
-            wanted.exponents[k] = getter.data[getter.at + 3]
-            wanted.units[k] = getter.data[getter.at + 5]
-            wanted.states[k] = _SCALED
-        result = yield from getter.get(_REGISTER, code, _VALUE)
-        if result:
-            return result
-        value, exponent = getter.value(), signed(wanted.exponents[k], 8) + getter.exponent
-        if value is None:
-            return _LATER if getter.is_nothing() else _ODD
+            value, power = getter.value(), getter.exponent
+            if value is None:
+                return _LATER if getter.is_nothing() else _ODD
+            if getter.is_nothing() or not wanted.difference(k, value):
+                break
+            wanted.states[k] = _UNKNOWN
         unit = wanted.units[k]
-        self._listener.note(Reading(code, value, exponent, None if unit == _NO_UNIT else unit))
+        power += signed(wanted.exponents[k], 8)
+        self._listener.note(Reading(code, value, power, None if unit == _NO_UNIT else unit))
         return 0
 
 

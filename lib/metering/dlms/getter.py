@@ -46,11 +46,12 @@ class Getter:
             value = fraction(self)
         return value
 
-    def is_scale(self):
-        """Is it a scaler, of a power that a meter may have, and a unit?"""
+    def take(self, wanted, k):
+        """Is it a scaler, of a power that a meter may have, and a unit? Then it is that of register `k` in `wanted`."""
         data, at = self.data, self.at
         if self.end - at != 6 or data[at] != STRUCTURE or data[at + 2] != INT8 or data[at + 4] != ENUM:
             return False
+        wanted.exponents[k], wanted.units[k] = data[at + 3], data[at + 5]
         return -_HIGHEST_POWER <= signed(data[at + 3], 8) <= _HIGHEST_POWER
 
     def text(self):

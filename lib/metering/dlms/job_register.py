@@ -29,9 +29,14 @@ def read(getter, wanted, k, listener):
     result = yield from getter.get(wanted.kinds[k], code, attribute)
     if result:
         return result
-    value, exponent = getter.value(), signed(wanted.exponents[k], 8) + getter.exponent
+    value, exponent = getter.value(), getter.exponent
     if value is not None:
+        if not getter.is_nothing() and wanted.difference(k, value):
+            result = yield from _find(getter, wanted, k, attribute)
+            if result:
+                return result
         unit = wanted.units[k]
+        exponent += signed(wanted.exponents[k], 8)
         listener.note(Reading(code, value, exponent, None if unit == _NO_UNIT else unit))
         return 0
     value = getter.text()
@@ -54,10 +59,8 @@ def _find(getter, wanted, k, attribute):
             continue
         wanted.exponents[k], wanted.units[k] = 0, _NO_UNIT
         if scale and attribute <= 3:
-            if not getter.is_scale():
+            if not getter.take(wanted, k):
                 return _ODD
-            wanted.exponents[k] = getter.data[getter.at + 3]
-            wanted.units[k] = getter.data[getter.at + 5]
         wanted.kinds[k] = _KINDS[i]
         return 0
     return result
