@@ -16,6 +16,7 @@ from metering.dlms.client import Conversation
 from metering.dlms.high import High, Unconvinced
 from metering.dlms.own_cipher import OwnCipher
 from metering.dlms.security_options import SecurityOptions
+from optoprobe.sessions.dlms import put_right
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
 from optoprobe.virtual.dlms_asked_security import GMAC, HIGH, MD5, SHA1, SHA256, Demands
@@ -181,9 +182,9 @@ def _apdus(name):
         if line[:1] in "<>":
             data = bytes.fromhex(line[1:].strip())
             if data[:1] != b"\x7e":
-                yield line[0] == ">", data[8:]
+                yield line[0] == ">", put_right(data[8:])
             elif (at := max(data.find(b"\xe6\xe6\x00"), data.find(b"\xe6\xe7\x00"))) > 0:
-                yield line[0] == ">", data[at + 3 : -3]
+                yield line[0] == ">", put_right(data[at + 3 : -3])
 
 
 def _challenge(apdu):

@@ -1,7 +1,8 @@
 """The server class of gurux-dlms (PyPI) as a meter: what it is asked and answers is its own code's.
 
 As shipped (1.0.203) the class does not run: what is called has other names than what is there, lengths of the link are
-unset, a proof's bytes are taken for a number. That is repaired here; nothing of it makes or reads a service.
+unset, a proof's bytes are taken for a number, a challenge is counted without its head. That is repaired here; nothing
+of it makes or reads a service.
 """
 
 import importlib
@@ -24,7 +25,18 @@ from gurux_dlms.secure import GXDLMSSecureServer
 
 
 def _repair() -> None:
-    """A list of one is made of an event, a getter is asked for, and a proof's bytes are taken for a number."""
+    """A list of one is made of an event, a getter is asked for, a proof's bytes are taken for a number, and the length
+    of a challenge of 16 bytes is told without those of its head."""
+    apdus: Any = importlib.import_module("gurux_dlms._GXAPDU")._GXAPDU
+    generate = apdus.generateAARE
+
+    def generate_aare(settings: Any, data: Any, *rest: Any) -> None:
+        generate(settings, data, *rest)
+        at = bytes(data.array()).find(b"\xaa\x10\x80\x10")
+        if at >= 0:
+            data.setUInt8(0x12, at + 1)
+
+    apdus.generateAARE = staticmethod(generate_aare)
     events: Any = ValueEventArgs
     events.__iter__ = lambda self: iter((self,))
     events.isSkipMaxPduSize = lambda self: self.skipMaxPduSize

@@ -51,7 +51,6 @@ _DATA = const(1)
 _VALUE = const(2)
 _LEAST_CHALLENGE = const(8)
 _MOST_CHALLENGE = const(64)
-_SHORT_BY_TWO = b"\xaa\x10\x80\x10"  # Gurux's server in Python counts the challenge without its head
 _OVERHEAD = const(32)  # of a ciphered answer: tag, length, title, control, counter, tag
 _AES_BYTES = const(16)
 COUNTER_REFUSED = const(6)  # of an exception, as metering.dlms.own_cipher has it
@@ -81,18 +80,12 @@ class Unconvinced(Exception):
     """The meter cannot be believed, or not be asked: the text, which a board keeps, says why."""
 
 
-class HighAnswer(Association):
-    """`challenge` too. A buffer that can be changed: what Gurux counts wrong is put right in it."""
+class _Answer(Association):
+    """`challenge` too."""
 
     def clear(self):
         Association.clear(self)
         self.challenge = b""
-
-    def take(self, buf, at, end):
-        found = bytes(buf[at:end]).find(_SHORT_BY_TWO)
-        if found >= 0 and buf[at + found + 20 : at + found + 21] == b"\xbe":
-            buf[at + found + 1] = 0x12
-        Association.take(self, buf, at, end)
 
     def _take(self, buf, tag, at, end):
         if tag == 0xAA and end - at > 2 and buf[at] == 0x80 and buf[at + 1] == end - at - 2:
@@ -189,7 +182,7 @@ class High:
     def _finish(self):
         """The same, with the answer to the request in the link."""
         link, at = self._link, len(ANSWER_LLC)
-        answer = HighAnswer()
+        answer = _Answer()
         try:
             if link.apdu[at] in (EXCEPTION, SERVICE_ERROR):
                 return self._refused("by an exception")

@@ -16,7 +16,6 @@ from metering.compat import ascii_text
 from metering.dlms import association as acse
 from metering.dlms import xdlms
 from metering.dlms.axdr import ARRAY, STRUCTURE, Axdr, Malformed, ber_length, integer, string_at
-from metering.dlms.high import HighAnswer
 from metering.dlms.result_words import result_text
 from metering.dlms.security import Security
 from metering.obis import obis_text
@@ -40,6 +39,7 @@ _GLO = (0x21, 0x25, 0x28, 0x2C, 0x2E, *range(0xC8, 0xD0))  # services ciphered w
 _DED = range(0xD0, 0xD8)  # with the session's own key
 _CIPHERED = (_GENERAL_GLO, _GENERAL_DED, *_GLO, *_DED)
 _OWN_KEY = b"\x01\x01\x10"  # an initiate request that brings one of 16 bytes
+_SHORT_BY_TWO = b"\xaa\x10\x80\x10"
 _STATES = {1: "service not allowed", 2: "service unknown"}
 _ERRORS = {
     1: "operation not possible",
@@ -68,6 +68,12 @@ def decode(
     yield from session.events()
     if session.untold:
         yield Rejected(session.frames.offset, "too many", f"{session.untold:,} more rejections, not told")
+
+
+def put_right(apdu: bytes) -> bytes:
+    """An answer to an association whose challenge Gurux's server in Python has counted without its head."""
+    at = apdu.find(_SHORT_BY_TWO)
+    return apdu[: at + 1] + b"\x12" + apdu[at + 2 :] if at >= 0 and apdu[at + 20 : at + 21] == b"\xbe" else apdu
 
 
 def _security(key: bytes | None, auth_key: bytes | None) -> Security:
@@ -206,16 +212,16 @@ class _Session:
             self._own = _security(initiate[len(_OWN_KEY) :][:16], self._auth_key)
 
     @staticmethod
-    def _association(apdu: bytes | bytearray) -> acse.Association:
-        association = HighAnswer() if apdu[0] == acse.AARE else acse.Association()
+    def _association(apdu: bytes) -> acse.Association:
+        association = acse.Association()
         association.take(apdu, 0, len(apdu))
         return association
 
     def _response(self, apdu: bytes) -> None:
         tag = apdu[0]
         if tag == acse.AARE:
-            answer = bytearray(apdu)  # which may be put right in its place
-            self._accepted(self._association(answer), answer)
+            apdu = put_right(apdu)
+            self._accepted(self._association(apdu), apdu)
         elif tag in (xdlms.GET_RESPONSE, xdlms.READ_RESPONSE):
             self._answer(apdu)
         elif tag == xdlms.ACTION_RESPONSE:
@@ -232,12 +238,12 @@ class _Session:
         elif tag != 0xC5:  # of a SET that somebody else has sent
             self.reject("structure", f"not part of a conversation (0x{tag:02X})")
 
-    def _accepted(self, association: acse.Association, apdu: bytearray) -> None:
+    def _accepted(self, association: acse.Association, apdu: bytes) -> None:
         if association.result:
             self.reject("refused", "association " + association.verdict())
             return
         self._titles[False] = association.title
-        initiate = bytes(apdu[association.data_at : association.data_end])
+        initiate = apdu[association.data_at : association.data_end]
         if initiate[:1] == b"\x28" and self._has_key:
             initiate = self._plain(initiate, False)
         if initiate and initiate[0] != 0x28:
