@@ -181,21 +181,23 @@ def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
         assert mock.flash.data[0x9000:0x9004] == b"\xff" * 4
 
 
-def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, there, application):
+def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, there, monkeypatch):
     """From 1.26 on: MicroPython makes one behind the last partition, and ours is named in the table."""
-    rom_bytes, vfs_at = 0x20000, (4 << 20) - BLOCKS * 4096
+    blocks, application = 32, {"boot.py": b"import main\n"}
+    monkeypatch.setattr(flash, "build_files", lambda board, settings, rom: (application, b"RM1" if rom else b""))
+    rom_bytes, vfs_at = 0x20000, (4 << 20) - blocks * 4096
     options = {"vfs_blocks": None, "vfs_at": vfs_at, "rom_bytes": rom_bytes}
     content = stock_image.make("esp32c3", **options)
     own = {"settings.json": b'{"wifi_ssid": "old"}'}
     with MockChip("esp32c3") as mock:
         mock.flash.data[: len(content)] = content
-        mock.flash.data[vfs_at:] = flasher_files.pack(own, BLOCKS)
+        mock.flash.data[vfs_at:] = flasher_files.pack(own, blocks)
         file = stock(there, **options)
         code, out, error = run(capsys, "--port", mock.port, "--board", "hichi_c3", "--micropython", file, "--no-watch")
         assert code == 0 and "Kept of the board: settings.json" in out, error
-        assert files_of(mock, BLOCKS, vfs_at) == application | own
+        assert files_of(mock, blocks, vfs_at) == application | own
         rows = {row.name: row for row in flasher_stock.parse_table(mock.flash.data[0x8000:0x9000])}
-        assert (rows["vfs"].offset, rows["vfs"].size) == (vfs_at, BLOCKS * 4096)
+        assert (rows["vfs"].offset, rows["vfs"].size) == (vfs_at, blocks * 4096)
         assert mock.flash.data[vfs_at - rom_bytes :][:3] == b"RM1", "modules, where a build has ROMFS for them"
         written = bytes(mock.flash.data[: len(content)])
         assert written[:0x8000] == content[:0x8000] and written[0x9000:] == content[0x9000:]
