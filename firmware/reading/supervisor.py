@@ -21,8 +21,8 @@ from micropython import const
 from firmware.reading.meter import Meter, ReadingSettings
 from firmware.reading.presence import BATTERY, POLLED, PUSH, Presence
 from firmware.reading.presence import BLINK as BLINKS
-from metering import protocols
 from metering.line import Line
+from metering.protocols import BLINK
 from metering.unload import unload
 
 TYPE_CHECKING = const(0)
@@ -46,7 +46,7 @@ _CODE_OF_METERS = (
 )
 _CODE_OF_SEARCH = (
     "firmware.reading.detected_meter firmware.reading.meter_search firmware.reading.decoder_factory firmware.store"
-    " firmware.reading.line_answer metering.echo metering.detection"
+    " firmware.reading.line_answer metering.echo metering.detection metering.protocols"
 )
 _LOOK_MS = const(1000)
 _AFTER_SHORTAGE_MS = const(5000)
@@ -171,8 +171,8 @@ class MeterSupervisor(Meter):
         if proven is not None:
             self._note_proven(proven)
             self._unload_search()
-        services.announcer.telegrams = reading.protocol != protocols.BLINK
-        if reading.protocol == protocols.BLINK:
+        services.announcer.telegrams = reading.protocol != BLINK
+        if reading.protocol == BLINK:
             from firmware.reading.pulse_meter import PulseMeter
 
             meter = PulseMeter(reading.owner, services)
@@ -189,6 +189,7 @@ class MeterSupervisor(Meter):
         self._meter = meter
         self.protocol = meter.protocol
         self._state = READING
+        unload("metering.protocols")  # no other protocol is asked for, while it is there
 
     async def _read_until_lost(self):
         """READING, to LOST."""
@@ -196,7 +197,7 @@ class MeterSupervisor(Meter):
         assert meter is not None
         if self._task is None:
             self._task = asyncio.create_task(meter.run())
-            kind = BLINKS if self._reading.protocol == protocols.BLINK else POLLED if self._detected.is_polled else PUSH
+            kind = BLINKS if self._reading.protocol == BLINK else POLLED if self._detected.is_polled else PUSH
             if kind == POLLED and meter.spares_battery():
                 kind = BATTERY
             presence.follow(self._detected.protocol, kind, health.uptime_s)
@@ -221,7 +222,9 @@ class MeterSupervisor(Meter):
         meter = None
         for module in _CODE_OF_METERS.split():
             unload(module)
-        protocols.unload_protocols()
+        from metering.protocols import unload_protocols
+
+        unload_protocols()
         self._state = SEARCHING
 
     def _note_slug(self, slug, now_s):

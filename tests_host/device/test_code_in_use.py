@@ -63,3 +63,12 @@ def test_an_equal_telegram_loads_nothing_and_what_was_dropped_is_gone(name: str,
         assert loaded <= BY_TIME
         if name in LOOKED_THROUGH:
             assert held_code(probe) == set()
+
+
+def test_what_knows_all_protocols_is_gone_when_one_is_read(tmp_path: Path) -> None:
+    """1.7 KB, and the search's code."""
+    with Probe(tmp_path, simulated.of("sml").make("sml", ()), {"protocol": "auto"}) as probe:
+        assert probe.run_for(MOST_S, lambda: probe.of("/state"))
+        searching = ("metering.protocols", "metering.detection.", "firmware.reading.meter_search", "firmware.store")
+        assert not [name for name in probe.modules.loaded if name.startswith(searching)]
+        assert not {name for name in held_code(probe) if name.startswith(searching)}
