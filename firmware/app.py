@@ -38,7 +38,7 @@ class Services:
         self.is_set_up = False  # is the set-up open beside metering (firmware.setup.setup_beside)?
         self.rested_s = 0  # uptime when a battery meter has rested from being asked often
         self.published_s = None  # uptime when a value went to the outbox, None before
-        self.read_by_hand = 0, 0  # till firmware.reading.read_budget has its list there
+        self.read_by_hand = 0, 0  # type: list[int] | tuple[int, int]  # a list of firmware.reading.read_budget's
 
 
 class App:
