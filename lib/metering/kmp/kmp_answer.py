@@ -85,10 +85,8 @@ _UNITS = {
 }
 
 
-def _is_no_temperature(value, exponent, info):
-    """Does value * 10**exponent °C say that the sensor has failed?"""
-    if not value:
-        return info != 0
+def _is_disconnected(value, exponent):
+    """Is value * 10**exponent what stands for the temperature of a sensor that is disconnected?"""
     places = -exponent
     return places >= 0 and value == _DISCONNECTED * 10**places
 
@@ -105,6 +103,7 @@ class KmpAnswer(Listener):
         Listener.__init__(self, size)
         self._plain = b""  # of the answer in hand
         self._serial_number = ""
+        self._is_heat = self._has_failed = False  # the answer in hand: is heat counted, has a sensor failed?
         self.numbers_told = 0  # answers that told a serial number
 
     def _judge(self):
@@ -154,10 +153,25 @@ class KmpAnswer(Listener):
             return self._reject("form", "%d registers in %d bytes" % (n, end - _HEAD_BYTES), used)
         self._plain = plain
         self._reset_telegram()
+        self._look_over()
         for _ in self.published_readings():
             self.n_values += 1
         self.values_dropped += n - self.n_values
         return self._accept(used)
+
+    def _look_over(self):
+        """Is heat counted, and has a sensor failed? The info code stands behind what it is about."""
+        self._is_heat = self._has_failed = False
+        has_zero = has_info = False
+        for number, unit, value, exponent in self._registers():
+            if number in _OF_HEAT:
+                self._is_heat = True
+            if number == _INFO:
+                has_info = value != 0
+            elif number in _TEMPERATURES and unit == _CELSIUS:
+                has_zero = has_zero or not value
+                self._has_failed = self._has_failed or _is_disconnected(value, exponent)
+        self._has_failed = self._has_failed or has_zero and has_info
 
     def abandon(self):
         self._release()
@@ -171,15 +185,6 @@ class KmpAnswer(Listener):
 
     def readings(self):
         """Other registers go by their number."""
-        is_heat = has_failed = False
-        info = 0
-        for number, _, value, _ in self._registers():
-            is_heat = is_heat or number in _OF_HEAT
-            if number == _INFO:
-                info = value
-        for number, unit, value, exponent in self._registers():
-            if number in _TEMPERATURES and unit == _CELSIUS:
-                has_failed = has_failed or _is_no_temperature(value, exponent, info)
         for number, unit, value, exponent in self._registers():
             if number == _INFO:
                 if not exponent:
@@ -189,9 +194,8 @@ class KmpAnswer(Listener):
             scale = _UNITS.get(unit)
             if scale is None or c and scale[1] is None:
                 continue
-            if has_failed and number in _OF_SENSORS:
-                if not value or number in _TEMPERATURES and _is_no_temperature(value, exponent, info):
-                    continue
+            if self._has_failed and number in _OF_SENSORS and (not value or _is_disconnected(value, exponent)):
+                continue
             if c is None:
                 name = "register %d" % number
                 reading = Reading(b"?" + name.encode(), value, exponent + scale[0], scale[1])
@@ -200,7 +204,7 @@ class KmpAnswer(Listener):
                 yield reading
                 continue
             a = _COOLING_METER if number == _COOLING else _HEAT_METER
-            if not is_heat and number in (_VOLUME, _FLOW):  # 8-0:1.0.0 and 8-0:2.0.0
+            if not self._is_heat and number in (_VOLUME, _FLOW):  # 8-0:1.0.0 and 8-0:2.0.0
                 a = _WATER_METER
                 c = 1 if number == _VOLUME else 2
             yield Reading(bytes((a, 0, c, 0, 0, 255)), value, exponent + scale[0], scale[1])
