@@ -64,7 +64,7 @@ def _save(budget):
 
 
 def _save_time(budget):
-    """The six are used: what has passed of their day is kept, but not all the time."""
+    """What has passed of the six's day is kept, but not all the time."""
     if budget[_NOTED] - budget[_SAVED] >= _SAVE_S:
         _save(budget)
 
@@ -98,7 +98,7 @@ def wait_s(services, pause_s):
     if budget[_BEGUN]:
         budget[_DUE] = pause_s
         if budget[_USED]:
-            _save(budget)
+            _save_time(budget)
         return 0
     if services.driver.interactive:
         return 0

@@ -169,15 +169,33 @@ def test_where_nothing_can_be_kept_a_start_waits(tmp_path: Path) -> None:
     assert len(life.asked) == 1
 
 
-def test_flash_is_spared_too(tmp_path: Path, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A week in one run: the start is written, and the hours of the day that it belongs to."""
-    written = []
+@pytest.fixture
+def written(device: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was written to flash."""
+    written: list[Any] = []
     save = device.store.save
     store = SimpleNamespace(load=device.store.load, save=lambda *what: written.append(what) or save(*what))
     monkeypatch.setitem(sys.modules, "firmware.store", store)
+    return written
+
+
+def test_flash_is_spared_too(written: list[Any]) -> None:
+    """A week in one run: the start is written, and the hours of the day that it belongs to."""
     life = Life()
     life.run(7 * DAY_S)
     assert len(life.asked) == 7 * 24 and 1 <= len(written) <= 27
+
+
+def test_flash_is_spared_while_the_head_is_placed(written: list[Any]) -> None:
+    """It is asked every three seconds then, and no start is counted."""
+    budget = Life()._module
+    services = SimpleNamespace(health=SimpleNamespace(uptime_s=0), driver=SimpleNamespace(), read_by_hand=(0, 0))
+    for is_placed, n in ((True, 0), (False, 1), (True, 4)):
+        services.driver.interactive = is_placed
+        for _ in range(400 if is_placed else 1):
+            services.health.uptime_s += 3
+            assert budget.wait_s(services, HOUR_S) == 0
+        assert n <= len(written) <= n + 1
 
 
 def test_the_firmware_behind_restarts(tmp_path: Path) -> None:
