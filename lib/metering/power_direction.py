@@ -11,6 +11,8 @@ _POWER = b"\x01\x00\x10\x07\x00\xff"  # 1-0:16.7.0*255
 _VOLTAGE_L1 = const(32)  # C of an OBIS code; 20 more for each further phase
 _CURRENT_L1 = const(31)
 _POWER_L2 = const(56)
+_W = const(27)  # DLMS unit codes
+_WH = const(30)
 _FNN = const(0x04)  # the low byte of a status word of the FNN's form
 _FNN_EXPORT = const(0x0800)
 
@@ -51,13 +53,17 @@ def _exports(status):
     return status & _FNN_EXPORT != 0 if status & 0xFF == _FNN else None
 
 
-def watts(value, status):
-    """The power in W that is meant by an unsigned 16.7.0 in tenths of a Wh.
+def power_meant(value, status):
+    """What is meant by an unsigned 16.7.0 in tenths of a Wh: value, power of ten and unit.
 
     Honeywell's AS2020 gives it the unit and scaler of its energies, and says in the status word alone that it exports:
-    mikrocontroller.net 538936, arendst/Tasmota 15886 and the script of its author.
+    mikrocontroller.net 538936, arendst/Tasmota 15886 and the script of its author. It stays as sent
+    where the form of that word is not known.
     """
-    return -value if _exports(status) else value
+    exporting = _exports(status)
+    if exporting is None:
+        return value, -1, _WH
+    return -value if exporting else value, 0, _W
 
 
 class SignRules:

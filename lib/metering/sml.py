@@ -209,9 +209,9 @@ class Sml(Listener):
                     if rules and (unit == _W or obis == _POWER):
                         value = rules.meant(value, n, exponent, obis)
                 elif unit == _WH and obis == _POWER and exponent == -1:
-                    from metering.power_direction import watts
+                    from metering.power_direction import power_meant
 
-                    value, exponent, unit = watts(value, self._status), 0, _W
+                    value, exponent, unit = power_meant(value, self._status)
                 yield Reading(obis, value, exponent, unit)
 
     def _sign_rules(self, server_id):

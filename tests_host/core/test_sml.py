@@ -662,8 +662,8 @@ def test_an_efr_cannot_draw_more_than_voltage_times_current():
     [
         (EXPORTING, (86, 1, False, -1, 30), (-86, 0, 27)),
         (IMPORTING, (640, 2, False, -1, 30), (640, 0, 27)),
-        (EDL_EXPORTING, (640, 2, False, -1, 30), (640, 0, 27)),
-        (None, (640, 2, False, -1, 30), (640, 0, 27)),
+        (EDL_EXPORTING, (640, 2, False, -1, 30), (640, -1, 30)),
+        (None, (640, 2, False, -1, 30), (640, -1, 30)),
         (EXPORTING, (640, 2, False, -1, 27), (640, -1, 27)),
         (EXPORTING, (640, 2, False, 0, 30), (640, 0, 30)),
         (EXPORTING, (640, 2, True, -1, 30), (640, -1, 30)),

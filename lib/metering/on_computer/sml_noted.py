@@ -4,7 +4,7 @@ An entry of the form that nearly all have is taken without a call; any other is 
 """
 
 from metering.listener import SEC_INDEX
-from metering.power_direction import watts
+from metering.power_direction import power_meant
 from metering.reading import Reading
 
 _LIST = 0x70
@@ -58,7 +58,7 @@ def with_notes(base, malformed):
                 if kind == _UNSIGNED:
                     value = int.from_bytes(data[at : at + n], "big")
                     if unit == _WH and obis == _POWER and exponent == -1:
-                        value, exponent, unit = watts(value, self._status), 0, _W
+                        value, exponent, unit = power_meant(value, self._status)
                     yield Reading(obis, value, exponent, unit)
                 elif kind == _INTEGER:
                     value = int.from_bytes(data[at : at + n], "big", signed=True)
