@@ -182,6 +182,7 @@ class MeterSupervisor(Meter):
             from firmware.reading.telegram_meter import TelegramMeter
 
             meter = TelegramMeter(reading, services, self._decoder, self._guard)
+            unload("metering.protocols")  # no other one is asked for, while it is there
             if proven is not None and proven.telegram_ready:
                 proven.telegram_ready = False  # whatever becomes of it, not twice
                 meter.publish()
@@ -189,7 +190,6 @@ class MeterSupervisor(Meter):
         self._meter = meter
         self.protocol = meter.protocol
         self._state = READING
-        unload("metering.protocols")  # no other protocol is asked for, while it is there
 
     async def _read_until_lost(self):
         """READING, to LOST."""
