@@ -2,7 +2,7 @@
 
 The heap of the virtual board is 64 KiB and what stands in flash on a chip (the fakes of machine and network, and
 umqtt.simple); the latter is measured here, so that no more is granted than it takes. The figures printed (pytest -rP)
-are those of the README.
+are those of docs/figures.md.
 """
 
 import ast
