@@ -65,9 +65,9 @@ def test_somebody_signs_in_looks_and_aligns(there: PageBoard, tmp_path: Path) ->
         page.click("Ausrichten beenden")
         page.sees("Ausrichten starten", START_S)
         page.click("Protokoll")
-        page.sees("Start: eingeschaltet (0 s nach einem Start)", START_S)
+        page.sees("Start: eingeschaltet (0 s nach dem Start)", START_S)
         for text, german in (
-            ("the broker at a:1 refuses: user or password", "Broker a:1: Ablehnung wegen Benutzer oder Passwort"),
+            ("the broker at a:1 refuses: user or password", "Broker a:1 lehnt ab: Benutzer oder Passwort falsch"),
             ("the certificate of the broker at a:1 has expired: have it renewed", "Das Zertifikat von Broker a:1 ist"),
             ("protocol is refused: dark", "protocol wird abgelehnt: dunkel"),
         ):

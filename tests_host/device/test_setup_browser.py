@@ -67,7 +67,7 @@ def test_somebody_sets_a_new_probe_up(tmp_path: Path) -> None:
 
             fill(page, wifi_password="not this one", mqtt_port="99999", meter_key="0123", pulses_per_kwh="x")
             send(page)
-            page.sees("32 Hexadezimalziffern, wie vom Netzbetreiber geschickt.")
+            page.sees("32 Hexadezimalziffern, wie vom Netzbetreiber mitgeteilt.")
             assert len(page.value(FAULTS)) == 3 and page.value("document.activeElement.id") == "mqtt_port"
             fill(page, mqtt_host="127.0.0.1", mqtt_port=str(free_port()), meter_key="", pulses_per_kwh="1000")
             send(page)
