@@ -12,6 +12,7 @@ import sys
 import tracemalloc
 
 import pytest
+from support.by_hand import pauses_of_one_that_nobody_answers
 from support.corpus import recording
 from support.runs import times
 
@@ -342,6 +343,13 @@ def test_exchange_of_a_lem_meter_as_captured(parity):
 
 
 # --- what goes well --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("wake_up", "longest_s"), [(False, 300), (True, 3600)])
+def test_who_does_not_answer_is_asked_ever_more_rarely(wake_up, longest_s):
+    """One whose battery each attempt may cost, once an hour."""
+    pauses = pauses_of_one_that_nobody_answers(Conversation(Iec62056_21(), wake_up=wake_up).run(), 10)
+    assert pauses == [10, 20, 40, 80, 160, 300, *[longest_s] * 4]  # behind one of 5 s
+
 
 BATTERY = {"battery": True, "ask": {"wake_up": True}}
 GOOD = {

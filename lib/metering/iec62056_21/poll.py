@@ -190,6 +190,7 @@ class Conversation:
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener
         self._exchange = Exchange(listener, address, wake_up)
+        self._wake_up = wake_up
         self._read_out = ReadOut(self._exchange, listener)
         self._programming_mode = None
         self._password = password.encode()
@@ -265,6 +266,8 @@ class Conversation:
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)
             else:
                 pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
+                if self._wake_up and self.failed_in_a_row >= len(_PAUSES_S):  # each attempt may wake it
+                    pause_s = _BATTERY_INTERVAL_S
                 self.failed_in_a_row += 1
                 self.answers = self.answers and self.failed_in_a_row < _DEAF
             if not self.password_withheld:  # pauses are cut short then
