@@ -19,7 +19,7 @@ _WIFI_CURE = "give it on this port, by a browser (Improv) or by optoprobe config
 _BROKER_CURE = "give your broker by optoprobe config --set mqtt_host=NAME"
 _ALIGNMENT_REST_S = const(10)  # between two commands in the long run: a battery meter is asked often while it is on
 # Free before Wi-Fi is joined and a meter is announced: what both take then, and the page's door, code and a request.
-_PAGE_BYTES = const(36864)
+_PAGE_BYTES = const(36352)
 _CAPTURE_REST_S = const(120)  # each writes up to 64 KiB to flash
 _ORDER_REST_S = const(10)  # some write a file
 _WIPE_FILE = "wipe.due"  # firmware.owner.wipe's

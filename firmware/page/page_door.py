@@ -1,6 +1,6 @@
 """The page's door: the listening socket, and what the page remembers while its code is not in memory.
 
-A page that would be in the way of metering gives way: it is not made where less than 36 KiB are free at the start
+A page that would be in the way of metering gives way: it is not made where less than 35.5 KiB are free at the start
 (firmware.composition), and ends where less than 8 are free while it runs.
 
     closed ──Wi-Fi joined──► listening ──a client──► is there room for the page's code? ──no──► 503, and why
