@@ -8,6 +8,7 @@ A register's value passes at once when it is plausible. Otherwise it is held, co
     the same of m³, L or GJ                                              held; passes when it stands for TWO_HOURS_S
     counter rose more than can come in 15 minutes, after a silence       held; passes when the next telegram agrees
     counter became 10, 100 or 1000 times what it was                     held until it is as before; notice tells it
+    counter below 0                                                      held
     power beyond what the connection can carry                           held; passes when the next is like it
     limits and thresholds (17.0.0, 31.4.0, 1-1:0.5.x)                    pass: they are no powers
     counter fell                                                         held, and the last value stands
@@ -49,7 +50,7 @@ _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit i
 _MOST_PER_HOUR = {13: 40, 19: 40000, 25: 3600000000, 5: 1, 6: 60, 7: 3600}
 _HANDED_ON = (13, 19, 25)  # m³, L, J: may be another meter's, told once an hour
 
-REASONS = ("went back", "jumped", "scale", "too much power", "no number", "unit", "other meter", "too many")
+REASONS = ("went back", "jumped", "scale", "too much power", "no number", "unit", "other meter", "too many", "below 0")
 
 
 def _is_limit(reading):
@@ -198,6 +199,8 @@ class Guard:
         obis, unit = reading.obis, reading.unit
         last = self._last.get(obis)
         waiting = self._waiting.get(obis)
+        if new.value < 0:
+            return self._hold("below 0", _code(reading), new.value, new.exponent)
         agrees = False
         if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new, unit, 1):
             agrees = True

@@ -378,6 +378,15 @@ def test_a_counter_that_was_seen_once_falls_to_0_after_two_hours_alone(guard):
     assert passed[0] == 10 + TWO_HOURS_S
 
 
+def test_a_counter_below_0_is_never_believed(guard):
+    """Home Assistant takes a fall below 0 for the counter's new beginning, and books what follows."""
+    assert not any(admits(guard, -5, -1, at_s) for at_s in range(20))
+    assert admits(guard, 1_000_000, -1, 20)
+    assert not any(admits(guard, -5, -1, at_s) for at_s in range(21, 40))
+    assert counts(guard) == {"below 0": 39}
+    assert_explained(guard, "1-0:1.8.0*255", "-0.5 is below 0")
+
+
 def test_what_waits_is_bounded(guard):
     for k in range(MAX_REGISTERS):
         assert not admits(guard, 0, 0, 0, bytes((1, 0, 1, 8, k, 255)))
