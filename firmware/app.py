@@ -35,7 +35,6 @@ class Services:
         self.announcer = announcer
         self.network = network
         self.on_published = on_published  # called without arguments when a value went to the outbox
-        self.is_set_up = False  # is the set-up open beside metering (firmware.setup.setup_beside)?
         self.rested_s = 0  # uptime when a battery meter has rested from being asked often
         self.published_s = None  # uptime when a value went to the outbox, None before
         self.read_by_hand = 0, 0  # type: list[int] | tuple[int, int]  # a list of firmware.reading.read_budget's

@@ -167,7 +167,6 @@ class Publisher:
         self.meter = None  # announcer.Meter, replaced when anything of it changes
         self.pause_s = 0  # between two read-outs of a meter that is asked
         self._series = 0  # of the guard
-        self._is_blank = False  # are all numbers of this telegram 0, and none of its counters believed? It starts, then
         self._falls = 0  # telegrams in a row of which all counters fell that are not 0 as before,
         self._fall_notice = ""  # and what the owner must decide about it
         self._peak_times = None  # firmware.reading.peak_times, where the meter tells of maxima
@@ -204,10 +203,11 @@ class Publisher:
         if meter is None or self._series != self._guard.series:
             meter = self._begin_series(meter_id)
         live = bytearray()
-        maker = self._take_values(live, uptime_s) or meter.maker
+        maker, is_blank = self._take_values(live, uptime_s)
+        maker = maker or meter.maker
         self._registers.drop_code()
         self._announce_changes(meter, maker)
-        if not self._is_blank and self._pace.take_due(uptime_s):
+        if not is_blank and self._pace.take_due(uptime_s):
             if live:
                 live += b"}"
                 self._outbox.put(self._announcer.live_topic(self.meter), live, False)
@@ -216,7 +216,7 @@ class Publisher:
         self.notice = PIN_NEEDED if listener.pin_needed else notice or self._guard.notice
         if self._falls >= _FALLS_TOLD:
             self.notice = self.notice or self._fall_notice
-        return not self._is_blank
+        return not is_blank
 
     def _begin_series(self, meter_id):
         """Another meter is read from now on; returns it, not announced yet."""
@@ -289,7 +289,6 @@ class Publisher:
                     maker = text
         n_fell = held["went back"] - n_fell
         self._falls = self._falls + 1 if n_fell and not has_stood else 0
-        self._is_blank = has_counters and is_blank
         if self._falls == _FALLS_TOLD:
             from metering.verdicts import fall_notice
 
@@ -298,7 +297,7 @@ class Publisher:
             unload("metering.verdicts")
         if scale:
             scale.end_telegram(uptime_s, bool(self._guard.notice))
-        return maker
+        return maker, has_counters and is_blank
 
     def _announce_changes(self, meter, maker):
         """Announce the meter where anything of it is new."""

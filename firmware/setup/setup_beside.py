@@ -6,6 +6,7 @@ restarts as the set-up alone (firmware.setup.setup_alone), for a Wi-Fi that is a
 
 import asyncio
 import gc
+import sys
 import time
 
 import network as chip_network
@@ -79,12 +80,11 @@ def carry_out(why, services, tell):
     """
     if why == "away" and not services.network.settings["mqtt_host"]:
         why = "broker"
-    if services.is_set_up:  # the driver does not tell: a soft reset leaves the access point open, without a page
+    if "firmware.setup.set_up" in sys.modules:  # it is open; of the driver, what a soft reset has left may be
         return
     short = call("firmware.hardware.memory_figures", _shortage)
     if not short:
         asyncio.create_task(_run(services, why, tell))
-        services.is_set_up = True
     elif why == "button":
         print("optoprobe: set-up: %s: restarting as the set-up alone" % short)
         call("firmware.hardware.restarts", lambda restarts: restarts.restart(restarts.FOR_SET_UP))
@@ -126,7 +126,6 @@ async def _run(services, why, tell):
         gc.collect()
         tell("set-up: the probe's own Wi-Fi cannot be opened (%s); metering goes on" % error)
     finally:
-        services.is_set_up = False
         if seldom and network.wifi is seldom:
             network.wifi = seldom.wifi
         if opened:

@@ -3,7 +3,7 @@
 A register's value passes at once when it is plausible. Otherwise it is held, counted and explained:
 
     first counter, in a telegram that no check vouches for               waits without a word for a second that agrees
-    first counter, 0: the meter may be starting                          the same, and stands for ZERO_STANDS_S
+    first counter, 0: the meter may be starting                          the same, and stands for _ZERO_STANDS_S
     counter rose more than can come since the last one                   held; passes when the next telegram agrees
     the same of m³, L or GJ                                              held; passes when it stands for TWO_HOURS_S
     counter rose more than can come in 15 minutes, after a silence       held; passes when the next telegram agrees
@@ -41,7 +41,7 @@ _MOST_GAP_S = const(900)  # after a longer silence a larger rise is possible, bu
 _SECONDS_PER_HOUR = const(3600)
 _POWERS = (27, 28, 29)  # W, VA, var
 _ENERGIES = (30, 31, 32)  # Wh, VAh, varh
-ZERO_STANDS_S = const(60)  # more than a meter takes to start; one that is asked seldom says it the next time
+_ZERO_STANDS_S = const(60)  # more than a meter takes to start; one that is asked seldom says it the next time
 TWO_HOURS_S = const(7200)  # a value that is handed once an hour has come anew
 _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit is worth
 
@@ -50,7 +50,7 @@ _SCALES = (10, 100, 1000)  # by which operators and makers change what a digit i
 _MOST_PER_HOUR = {13: 40, 19: 40000, 25: 3600000000, 5: 1, 6: 60, 7: 3600}
 _HANDED_ON = (13, 19, 25)  # m³, L, J: may be another meter's, told once an hour
 
-REASONS = ("went back", "jumped", "scale", "too much power", "no number", "unit", "other meter", "too many", "below 0")
+REASONS = ("went back", "jumped", "scale", "too much power", "no number", "unit", "other meter", "too many")
 
 
 def _is_limit(reading):
@@ -200,7 +200,7 @@ class Guard:
         last = self._last.get(obis)
         waiting = self._waiting.get(obis)
         if new.value < 0:
-            return self._hold("below 0", _code(reading), new.value, new.exponent)
+            return self._hold("went back", _code(reading), 0, 0, new.value, new.exponent)
         agrees = False
         if waiting is not None and waiting.rise_of(new)[0] >= 0 and self._can_carry(waiting, new, unit, 1):
             agrees = True
@@ -210,7 +210,7 @@ class Guard:
         if last is None:
             if obis not in self._waiting and len(self._last) + len(self._waiting) >= MAX_REGISTERS:
                 return self._hold("too many", _code(reading), MAX_REGISTERS)
-            if (agrees or proven) if new.value else agrees and new.at_s - new.since_s >= ZERO_STANDS_S:
+            if (agrees or proven) if new.value else agrees and new.at_s - new.since_s >= _ZERO_STANDS_S:
                 return self._accept(obis, new)
             self._waiting[obis] = new
             return False

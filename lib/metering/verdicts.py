@@ -30,8 +30,6 @@ def explanation_of(reason, details):
     if reason == "scale":
         return "%s became %d times what it was: its scale has changed" % (code, details[0])
     number = decimal_text(details[0], details[1])
-    if reason == "below 0":
-        return "%s: %s is below 0, which no counter is" % (code, number)
     if reason == "too much power":
         return "%s: %s is beyond the connection's %d W" % (code, number, details[2])
     if reason == "went back":
