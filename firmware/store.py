@@ -27,13 +27,11 @@ def read_json(path, max_bytes):
     try:
         with open(path, "rb") as file:
             if not _is_whole(file):
-                raise ValueError("not whole, or not JSON")
+                raise ValueError("not whole, or not readable")
             file.seek(0)
             return json.load(file)
-    except OSError as error:  # of a flash that is damaged; nobody takes it for a file that is not there
-        raise ValueError("not readable (%s)" % error)
-    except (ValueError, MemoryError):
-        raise ValueError("not whole, or not JSON")
+    except (OSError, ValueError, MemoryError):  # OSError: nobody takes what is damaged for a file that is not there
+        raise ValueError("not whole, or not readable")
 
 
 def _is_whole(file):

@@ -67,10 +67,10 @@ def test_a_file_that_cannot_be_read_is_damaged_and_not_missing(device: Any, tmp_
     """Else a probe's settings would be taken for those of a new one, and written over."""
     file = tmp_path / "it.json"
     file.mkdir()  # open() raises EISDIR where a damaged flash raises EIO
-    with pytest.raises(ValueError, match="not readable"):
+    with pytest.raises(ValueError, match="not whole"):
         device.store.read_json(str(file), 1 << 20)
     values, problems = device.settings.load(str(file))
-    assert values == device.settings.check({})[0] and len(problems) == 1 and "not readable" in problems[0]
+    assert values == device.settings.check({})[0] and len(problems) == 1 and "is not whole" in problems[0]
 
 
 @pytest.mark.parametrize("cut", [2, 30, -2, -1])
