@@ -4,12 +4,16 @@ The MicroPython that is written is a stand-in (tests_host/support/stock_image.py
 apart too. No chip has confirmed a flash yet.
 """
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 import threading
 import time
 import tty
@@ -625,6 +629,29 @@ def test_the_monitor_shows_what_a_probe_says(capsys):
     assert "there is no port /dev/no-such-port: plug the board in" in capsys.readouterr().err
     assert cli.main(["monitor", "--console", "X", "--protocol", "sml"]) == 2
     assert cli.main(["monitor", "--console", "X", "--user", "me"]) == 2
+
+
+def test_reading_the_console_does_not_restart_the_board(monkeypatch):
+    """Opening a port raises DTR and RTS (Linux: drivers/tty/tty_port.c). RTS without DTR is a reset: of a bridge by the
+    board's two transistors, of a C3's own USB by the chip (esptool's HardReset)."""
+    levels = {termios.TIOCM_DTR: True, termios.TIOCM_RTS: True}
+    seen = []
+    real = fcntl.ioctl
+
+    def ioctl(fd, request, arg=0, *more):
+        if request not in (termios.TIOCMBIS, termios.TIOCMBIC):
+            return real(fd, request, arg, *more)
+        (lines,) = struct.unpack("I", arg)
+        levels.update({line: request == termios.TIOCMBIS for line in levels if line & lines})
+        seen.append((levels[termios.TIOCM_DTR], levels[termios.TIOCM_RTS]))
+        return arg
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    with Talker(b"optoprobe: dark\r\n") as talker:
+        with contextlib.closing(flasher_console.lines(talker.port, lambda: True)) as said:
+            assert next(said) == "optoprobe: dark"
+            assert seen[-1] == (True, True)  # an S3's own USB waits for a reader only with DTR up
+    assert (False, True) not in seen and seen[-1] == (False, False)
 
 
 def test_a_console_that_stays_away(monkeypatch):

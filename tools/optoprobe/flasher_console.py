@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -88,7 +89,7 @@ def lines(port: str, goes_on: Callable[[], bool]) -> Generator[str, None, None]:
             try:
                 data = line.read(max(1, line.in_waiting))
             except (SerialException, OSError, TypeError):
-                line.close()
+                _close(line)
                 line = None
                 gone_s = time.monotonic() + _GONE_S
                 continue
@@ -98,17 +99,29 @@ def lines(port: str, goes_on: Callable[[], bool]) -> Generator[str, None, None]:
                 yield printable(text[:_MOST_LINE].decode("utf-8", "replace").rstrip("\r"))
     finally:
         if line is not None:
-            line.close()
+            _close(line)
 
 
 def _open(port: str) -> Any:
-    """The console, without a pulse on the lines that restart a board; None while it is not there."""
+    """The console, without RTS up alone, which restarts a board; None while it is not there.
+
+    Linux and macOS have raised DTR and RTS when a port is open, and pyserial lets go of DTR first: so both stay up.
+    """
     from serial import SerialException, serial_for_url
 
     try:
         line = serial_for_url(port, _BAUD, timeout=0.1, do_not_open=True)
-        line.dtr = line.rts = False
+        if os.name == "nt":
+            line.dtr = line.rts = False
         line.open()
     except (SerialException, OSError):
         return None
     return line
+
+
+def _close(line: Any) -> None:
+    """Let go of RTS before DTR."""
+    with contextlib.suppress(OSError):  # it has gone, or has no such lines
+        line.rts = False
+        line.dtr = False
+    line.close()
