@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -39,6 +39,7 @@ def setup(device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def beside(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    # An access point that is on, as a soft reset leaves it without a page.
     station = SimpleNamespace(active=lambda *_: True, disconnect=lambda: None)
     network = SimpleNamespace(STA_IF=0, AP_IF=1, WLAN=lambda interface: station)
     monkeypatch.setitem(sys.modules, "network", network)  # type: ignore[arg-type]
@@ -348,18 +349,18 @@ def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, mo
     monkeypatch.setattr(beside, "call", lambda path, ask: ask(memory.figures if "figures" in path else restarts))
     monkeypatch.setattr(beside.asyncio, "create_task", asked.append)
     monkeypatch.setattr(beside, "_run", lambda services, why, tell: why)
-    services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}), is_set_up=False)
+    services = SimpleNamespace(network=SimpleNamespace(settings={"mqtt_host": "broker"}))
 
     def carry_out(why: str) -> None:
         beside.carry_out(why, services, told.append)
 
     for why in ("button", "away"):
         carry_out(why)
-        carry_out(why)  # it is open
-        services.is_set_up = False
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "firmware.setup.set_up", ModuleType("firmware.setup.set_up"))
+            carry_out(why)  # it is open
     services.network.settings["mqtt_host"] = ""
     carry_out("away")
-    services.is_set_up = False
     assert asked == ["button", "away", "broker"] and not told
     for figures in (Figures(20_000), Figures(100_000, 20_000)):
         memory.figures = figures
@@ -368,22 +369,6 @@ def test_it_is_not_opened_beside_metering_where_it_would_not_fit(beside: Any, mo
         assert not asked and "20000" in told.pop() and not told
         carry_out("button")
         assert asked == [restarts.FOR_SET_UP] and not told
-
-
-def test_the_button_opens_it_whatever_a_soft_reset_has_left_and_whatever_ended_it(
-    beside: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In `beside` the driver says that the access point is on: that is one without a page."""
-
-    def fail(path: str, ask: Any) -> None:
-        raise AttributeError("an older set_up.py")
-
-    services = SimpleNamespace(network=SimpleNamespace(last_fault=""), is_set_up=True)
-    monkeypatch.setattr(beside, "call", fail)
-    monkeypatch.setattr(beside, "unload", lambda name: None)
-    with pytest.raises((AttributeError, ImportError)):
-        asyncio.run(beside._run(services, "button", print))
-    assert not services.is_set_up
 
 
 @pytest.mark.parametrize("was_soft", [True, False])
