@@ -27,11 +27,11 @@ def read_json(path, max_bytes):
     try:
         with open(path, "rb") as file:
             if not _is_whole(file):
-                raise ValueError("not whole, or not readable")
+                raise ValueError("not whole, or not JSON")
             file.seek(0)
             return json.load(file)
     except (OSError, ValueError, MemoryError):  # OSError: nobody takes what is damaged for a file that is not there
-        raise ValueError("not whole, or not readable")
+        raise ValueError("not whole, or not JSON")
 
 
 def _is_whole(file):

@@ -1023,14 +1023,14 @@ GOOD_SETTINGS = json.dumps(settings_for(1)).encode()
 # name -> (settings.json, board.json, what the log must say); None leaves out settings, keeps the board
 BROKEN_FILES: dict[str, tuple[bytes | None, bytes | None, str]] = {
     "no settings": (None, None, "no Wi-Fi is set, so nothing is published: give it on this port"),
-    "cut settings": (b'{"wifi_ssid": "ho', None, "settings.json is not whole, or not readable"),
-    "binary settings": (bytes(range(256)), None, "settings.json is not whole, or not readable"),
+    "cut settings": (b'{"wifi_ssid": "ho', None, "settings.json is not whole, or not JSON"),
+    "binary settings": (bytes(range(256)), None, "settings.json is not whole, or not JSON"),
     "array settings": (b"[1]", None, "settings.json holds no object"),
     "large settings": (b" " * 9000 + b"{}", None, "settings.json is larger"),
     "nested settings": (b"[" * 8000, None, "settings: settings.json"),
     "bad setting": (b'{"mqtt_port": "x"}', None, "mqtt_port is not accepted"),
-    "empty board": (GOOD_SETTINGS, b"", "board.json is not whole, or not readable"),
-    "binary board": (GOOD_SETTINGS, b"\xff\xfe", "board.json is not whole, or not readable"),
+    "empty board": (GOOD_SETTINGS, b"", "board.json is not whole, or not JSON"),
+    "binary board": (GOOD_SETTINGS, b"\xff\xfe", "board.json is not whole, or not JSON"),
     "no uart": (GOOD_SETTINGS, b"{}", "describes no uart"),
     "bad id": (GOOD_SETTINGS, b'{"uart": {"id": 9, "rx": 4}}', "uart.id must be"),
     "bad pull": (GOOD_SETTINGS, b'{"uart": {"id": 1, "rx": 4, "rx_pull": ["up"]}}', "rx_pull must be"),
