@@ -137,7 +137,7 @@ class Flash:
         self.file.write(buf)
     def ioctl(self, op, arg):
         return {stock_image.VFS_BLOCKS} if op == 4 else 4096 if op == 5 else 0
-vfs.mount(vfs.VfsLfs2(Flash()), "/board")
+vfs.mount(Flash(), "/board")  # as _boot.py: found by what lies in its first blocks
 import sys, os
 sys.path[:] = ["/board/probe", "/board"]
 import sml
@@ -220,6 +220,39 @@ def test_where_micropython_has_its_files_in_a_larger_flash():
     assert flasher_stock.place_for_files(rows, 2 << 20) is None
     tiny_uf2 = [*rows, flasher_stock.Partition("ffat", 1, 2 << 20, 1 << 20)]
     assert flasher_stock.place_for_files(tiny_uf2, 16 << 20) is None
+
+
+def test_a_board_that_is_refused_goes_on_with_what_it_ran(capsys, there, monkeypatch):
+    """To be asked it was put into its boot ROM, which waits for ever."""
+    from esptool import cmds
+
+    resets = []
+    monkeypatch.setattr(cmds, "reset_chip", lambda esp, mode: resets.append((esp.IS_STUB, mode)))
+    with MockChip("esp32c3") as mock:
+        code, _, error = run(capsys, "--port", mock.port, "--micropython", stock(there, "esp32"))
+        assert code == 1 and "wrong chip" in error and resets == [(False, "hard-reset")]
+
+
+def test_of_a_boards_file_system_little_is_read():
+    """The boot ROM sends 64 bytes at a time. The sizes are those of MicroPython's own (extmod/vfs_lfs.c)."""
+    from littlefs import LittleFS
+
+    sizes = {"read_size": 32, "prog_size": 32, "cache_size": 128, "lookahead_size": 32}
+    fs = LittleFS(block_size=4096, block_count=BLOCKS, **sizes)
+    fs.mkdir("probe")
+    own = {"settings.json": b"{}" * 300, "energy.json": b"[]"}
+    for path, content in ({f"probe/m{n}.mpy": b"mpy" * 900 for n in range(60)} | own).items():
+        with fs.open(path, "wb") as file:
+            file.write(content)
+    flash = bytes(fs.context.buffer)
+    pieces = []
+
+    def read(at, n):
+        pieces.append(n)
+        return flash[at:][:n]
+
+    assert flasher_files.owners_files(read, BLOCKS) == own
+    assert sum(pieces) < 12 * 1024  # of whole blocks it were 40 KB
 
 
 def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():

@@ -26,7 +26,7 @@ class Flash:
 flash = Flash()
 vfs.mount(vfs.VfsPosix(os.getcwd()), "/host")
 vfs.umount("/")
-vfs.mount(vfs.VfsLfs2(flash), "/")
+vfs.mount(flash, "/")
 sys.path[:] = ["", "/lib", "/host/hardware", ".frozen"]
 # What the hardware's fakes keep lies outside the flash.
 import builtins

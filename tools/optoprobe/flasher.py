@@ -76,6 +76,9 @@ class Chip:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(Exception):
+            if not self._esp.IS_STUB:  # nothing was written: a probe goes on, it would wait in its boot ROM for ever
+                self.restart()
+        with contextlib.suppress(Exception):
             self._esp._port.close()
 
     @property

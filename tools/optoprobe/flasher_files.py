@@ -60,7 +60,8 @@ def owners_files(read: Callable[[int, int], bytes], n_blocks: int) -> Files:
     from littlefs import LittleFS, LittleFSError
 
     reader: Any = _Reader(read)
-    fs = LittleFS(context=reader, mount=False, block_size=BLOCK, block_count=n_blocks)
+    sizes = {"read_size": _PIECE, "prog_size": _PIECE, "cache_size": _PIECE}  # else whole blocks
+    fs = LittleFS(context=reader, mount=False, block_size=BLOCK, block_count=n_blocks, **sizes)
     found: Files | None = None
     unreadable = ""
     try:
