@@ -7,6 +7,7 @@ apart too. No chip has confirmed a flash yet.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -231,6 +232,22 @@ def test_a_board_that_is_refused_goes_on_with_what_it_ran(capsys, there, monkeyp
     with MockChip("esp32c3") as mock:
         code, _, error = run(capsys, "--port", mock.port, "--micropython", stock(there, "esp32"))
         assert code == 1 and "wrong chip" in error and resets == [(False, "hard-reset")]
+
+
+def test_a_micropython_for_later_chips_is_refused_before_anything_is_erased(capsys, there):
+    """esptool refuses its loader only when it is to be written; of a C3 ESP-IDF's have v0.3 to v1.99."""
+    file = stock(there)
+    data = bytearray(file.read_bytes())
+    size = flasher_stock.image_bytes(bytes(data[: flasher_stock.TABLE_AT]), "boot loader")
+    data[15:19] = struct.pack("<HH", 3, 199)
+    data[size - 32 : size] = hashlib.sha256(data[: size - 32]).digest()
+    file.write_bytes(data)
+    with MockChip("esp32c3") as mock:
+        mock.flash.data[: len(data)] = data
+        options = ("--board", "hichi_c3", "--micropython", file, "--settings", there / "settings.json", "--erase")
+        code, _, error = run(capsys, "--port", mock.port, *options)
+        assert code == 1 and "the chip is of v0.0, and this MicroPython for v0.3 to v1.99" in error
+        assert mock.flash.data[: len(data)] == data
 
 
 def test_of_a_boards_file_system_little_is_read():

@@ -68,6 +68,7 @@ class Chip:
             if self._size is not None:
                 self._esp.flash_set_parameters(self.flash_bytes)
             self.number = bytes(self._esp.read_mac("BASE_MAC")).hex()
+            self.revision: int = self._esp.get_chip_revision()  # 101 of v1.1
         self.name: str = self._esp.CHIP_NAME
         self.chip: str = self.name.lower().replace("-", "")
 

@@ -34,7 +34,7 @@ _MAGIC = 0xE9
 _MB = 1024 * 1024
 _SIZE_AT = 3  # in the loader's header; its upper four bits
 _FAT = 0x81  # of a place for files, whatever file system it has
-_HEADER_BYTES, _HASH_FLAG_AT, _CHIP_ID_AT = 24, 23, 12
+_HEADER_BYTES, _HASH_FLAG_AT, _CHIP_ID_AT, _REVISIONS_AT = 24, 23, 12, 15
 _CHECK_START = 0xEF
 _MOST_SEGMENTS = 16
 
@@ -81,6 +81,12 @@ class Stock:
     def flash_bytes(self) -> int:
         """How much flash there must be."""
         return max(place.offset + place.size for place in (self.vfs, self.rom) if place)
+
+    @property
+    def revisions(self) -> tuple[int, int]:
+        """The least and the last revision of the chip that it runs on, 3 of v0.3 and 101 of v1.1."""
+        least, last = struct.unpack_from("<HH", self.parts[0].data, _REVISIONS_AT)
+        return (least, last) if last else (0, 0xFFFF)
 
 
 def parse(data: bytes) -> Stock:

@@ -175,6 +175,11 @@ def _check_fit(chip: Any, stock: Stock) -> None:
     if chip.chip != stock.chip:
         why = f"wrong chip: the board at {chip.port} has an {chip.name}, and the MicroPython is for an"
         raise FlashError(f"{why} {spelt(stock.chip)}: take the other file, or another --port")
+    least, last = stock.revisions
+    if not least <= chip.revision <= last:
+        runs_on = " to ".join(f"v{number // 100}.{number % 100}" for number in (least, last))
+        is_one = f"the chip is of v{chip.revision // 100}.{chip.revision % 100}, and this MicroPython for {runs_on}"
+        raise FlashError(f"wrong revision: {is_one}: take another version with --micropython, or another board")
     if chip.flash_bytes < stock.flash_bytes:
         needs = f"this MicroPython needs {stock.flash_bytes // 2**20} MB"
         has = f"{chip.flash_bytes / 2**20:g} MB" if chip.flash_bytes else "of a size it does not say"
