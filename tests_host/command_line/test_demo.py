@@ -328,7 +328,8 @@ def test_a_terminal_gets_a_screen(tmp_path):
     assert re.match(r"meter \d+$", lines[1])
     assert re.match(r"  Energy import T1 +4932\.70\d kWh +\d\.\d s ago$", lines[2])
     rows = [line.split("  ")[1] for line in lines if line.endswith(" s ago")]
-    assert rows[:5] == ["Energy import T1", "Energy import T2", "Energy export T1", "Energy export T2", "Power import"]
+    # a counter that begins with 0, as the first of export does, stands for a minute first
+    assert rows[:4] == ["Energy import T1", "Energy import T2", "Energy export T2", "Power import"]
     below = "\n".join(lines[len(rows) + 2 :])
     assert re.search(r"^\d+ more registers in a higher window\n", below)
     assert re.search(r"^meter sent \d+ telegrams, [1-9]\d* with readings arrived$", below, re.MULTILINE)
