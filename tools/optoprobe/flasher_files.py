@@ -60,8 +60,10 @@ def owners_files(read: Callable[[int, int], bytes], n_blocks: int) -> Files:
     from littlefs import LittleFS, LittleFSError
 
     reader: Any = _Reader(read)
-    sizes = {"read_size": _PIECE, "prog_size": _PIECE, "cache_size": _PIECE}  # else whole blocks
-    fs = LittleFS(context=reader, mount=False, block_size=BLOCK, block_count=n_blocks, **sizes)
+    fs = LittleFS(
+        context=reader, mount=False, block_size=BLOCK, block_count=n_blocks,
+        read_size=_PIECE, prog_size=_PIECE, cache_size=_PIECE,  # else whole blocks are read
+    )  # fmt: skip
     found: Files | None = None
     unreadable = ""
     try:
