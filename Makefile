@@ -43,11 +43,11 @@ flash: .venv/.installed-flash
 webflash: .venv/.installed-flash
 	@.venv/bin/optoprobe webflash --serve $(ARGS)
 
-# Two workers more than there are processors, as many tests wait; a file stays with one worker.
+# Three workers more than there are processors, as many tests wait; a file stays with one worker.
 # Thousands of processes start: each would else compile all it imports, where PYTHONDONTWRITEBYTECODE is set.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup
-	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 2 )) --dist loadgroup --no-loadscope-reorder
+	@$(RUN) -m pytest -n $$(( $$($(RUN) -c 'import os; print(os.cpu_count())') + 3 )) --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	@$(RUN) -m pytest tests_host/test_code_rules.py

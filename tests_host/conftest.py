@@ -83,14 +83,15 @@ def device() -> Iterator[Any]:
         del sys.modules[name]
 
 
-# Files whose scenes start many boards wait most of the time, but not at their start: three of them at once are enough
+# Files whose scenes start many boards wait most of the time, but not at their start: four of them at once are enough
 # for two processors. Each row is one worker's, in this order; it begins first, beside those that compute.
 _SCENES = (
     ("test_firmware_iec62056_21", "test_broker_faults", "test_health", "test_read", "test_capture"),
     ("test_firmware_outages", "test_demo"),
-    ("test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy", "test_mip_index"),
+    ("test_firmware_pulses", "test_firmware_dlms", "test_firmware_memory", "test_deploy"),
+    ("test_setup", "test_setup_browser", "test_page", "test_page_hostile", "test_page_browser"),
 )
-_BEGIN_NEXT = ("test_iec62056_21_poll", "test_code_rules", "test_pulses", "test_detection")
+_BEGIN_NEXT = ("test_mip_index", "test_iec62056_21_poll", "test_code_rules", "test_pulses", "test_detection")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups
