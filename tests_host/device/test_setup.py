@@ -283,7 +283,7 @@ import boot
 from firmware.app import App
 
 async def press(app):
-    while not app.services.network.connects or app.services.published_s is None:
+    while app.services.published_s is None:
         await asyncio.sleep_ms(100)
     app._order("button", None, "firmware.setup.setup_beside")
 
