@@ -11,7 +11,7 @@ TYPE_CHECKING = const(0)
 _INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(10)
 _LOOK_S = const(300)
-_SPARED = "its battery is spared, as the probe has been restarted often: it is asked in %d min"
+_SPARED = "the meter's battery is spared, as the probe has been restarted often: it is asked in %d min"
 _PAUSES_S = (30, 120, 600, 3600, 21600)
 
 

@@ -41,7 +41,6 @@ _MAX_TITLE = const(8)
 _MAX_SECRET = const(64)
 
 
-
 def initiate(context, mechanism, max_pdu, dedicated=b"", is_general=False):
     """The initiate request of LN or SN, plain; `dedicated`: the 16 bytes of a key for this session alone."""
     conformance = _LN_CONFORMANCE if context == LN else _SN_CONFORMANCE

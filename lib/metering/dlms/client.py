@@ -8,7 +8,8 @@
 
     a register is refused                 not asked for again for a day; all of them: for an hour, it may be busy
     a register holds nothing now          asked for again the next time
-    the password or a key is refused      not tried again for four hours, then for a day each time, as meters lock
+    the password or a key is refused      not tried again for four hours, then for a day each time, as meters lock;
+                                          nor where no verdict on it came, twice
     a count is ten times the last         its scale is asked for again at once: the meter may have been set anew
     the link is lost                      what was read stays, a new attempt after a pause that grows to five minutes
 """

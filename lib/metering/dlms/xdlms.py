@@ -32,7 +32,6 @@ PARAMETERS = const(4)
 BLOCK = const(5)
 
 
-
 def get(invoke, class_id, obis, attribute):
     """A GET of one attribute; `obis` 6 bytes, `invoke` the byte of id and priority."""
     return bytes((GET_REQUEST, NORMAL, invoke)) + item(class_id, obis, attribute)
