@@ -38,7 +38,8 @@ OUTAGE_S = 30
 BACK_WITHIN_S = 50  # on a busy machine; that it is 15 s is in test_network_parts.py, where time is virtual
 TAIL_S = 5  # of normal life before and after
 QUIET_S = 1.2  # longer than a telegram and its way
-LATE_MS = 400  # of the line: two telegrams, or what a search looks for, come at once behind it
+FOUND = {"protocol": "sml", "asked": False, "baud": 9600, "bits": 8, "parity": None, "heard": None, "invert": False}
+FOUND |= {"seen": "SML push", "line": "9600 8N1", "slug": ""}
 
 
 @dataclass
@@ -55,7 +56,6 @@ class Outage:
     messages: list[Message] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
-    late_ms: int = 0  # OpticalServer's
 
 
 def least_rights(folder: Path, probe: str, meter: SmlMeter) -> str:
@@ -88,6 +88,8 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
     settings |= {"mqtt_tls_ca": str(ca_file)} if ca_file else {"mqtt_user": "probe", "mqtt_password": PASSWORD}
     server = OpticalServer(meter)
     board = VirtualBoard(folder / "device", settings, server.port)
+    # Found before: a search tries other settings of the line, and what comes meanwhile is lost to it.
+    (folder / "device" / "detected.json").write_text(json.dumps(FOUND))
     unreachable_at_start = begin is Broker.stop
     if not unreachable_at_start:
         broker.start()
@@ -117,7 +119,6 @@ def live_through(folder: Path, probe: str, begin: Deed, end: Deed) -> Outage:
             assert board.running, board.log
             seen.sent = list(server.log)
             seen.messages = list(listener.messages)
-            seen.late_ms = server.late_ms
     finally:
         seen.log = board.log
         broker.stop()
@@ -153,10 +154,7 @@ def test_no_telegram_is_lost(outage: Outage) -> None:
     during = outage.sent_at_end - outage.sent_at_begin
     assert during >= OUTAGE_S - 2, "the meter did not send through the outage"
     diagnostics = outage.diagnostics
-    lost = len(outage.sent) - diagnostics["telegrams"]
-    if 0 < lost <= 2 and outage.late_ms >= LATE_MS:
-        pytest.skip(f"the busy machine's line was late by {outage.late_ms} ms: telegrams came at once")
-    assert lost == 0, (lost, outage.late_ms, diagnostics, outage.log)
+    assert diagnostics["telegrams"] == len(outage.sent), (diagnostics, outage.log)
     assert diagnostics["rejected"] == diagnostics["held"] == diagnostics["overruns"] == 0
     assert diagnostics["longest_stall_ms"] < 1000  # the loop that meters did not wait for the network
     assert diagnostics["notice"] == "ok"
