@@ -2,9 +2,8 @@
 
 It knows long names, None, Low and HighGmac (with general-glo; dedicated keys it has not), GET by itself, in a list, in
 blocks, and of a profile by times. It cannot: mode E's sign-on, short names, the other mechanisms but by code of one's
-own, and the sizes of a UA (it sends frames of 128 bytes to a meter that takes 32). Its proof of HighGmac takes the
-counter of the message that carries it, a nonce used twice, which our meter refuses; with a counter more both believe.
-Of an answer whose check holds a flag it waits for more for ever: the bytes are handed to it an answer at a time.
+own, and the sizes of a UA (it sends frames of 128 bytes to a meter that takes 32). Its proof of HighGmac is refused
+by our meter as it comes: the tests count for it. The bytes are handed to it an answer at a time.
 """
 
 import json

@@ -33,7 +33,7 @@ REGISTERS = ("1-0:1.8.0*255", "1-0:32.7.0*255")
 class Wire:
     """What takes the place of its serial port: bytes handed to and fro, a second for each question.
 
-    It hands on whole answers: up to the next flag, as it wishes, it waits for ever where a frame's check holds one.
+    It hands on whole answers at once, as the client may wait for ever where it gets them piece by piece.
     """
 
     def __init__(self, meter: AskedDlmsMeter) -> None:
@@ -70,7 +70,7 @@ class Wire:
 
 
 class CounterOfItsOwn(own.HighLevelSecurityGmacAuthentication):
-    """Its proof has the counter of the message that carries it: a nonce used twice, which our meter refuses."""
+    """The test counts for it: what it sends by itself our meter refuses."""
 
     def hls_generate_reply_data(self, connection: Any) -> bytes:
         proof = super().hls_generate_reply_data(connection)
