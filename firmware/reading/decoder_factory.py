@@ -66,6 +66,5 @@ def build_decoder(reading, protocol, line, is_polled, services):
 
                 keys = settings["meter_key"], settings["meter_auth_key"]
                 conversation.take_keys(keys[0], keys[1], system_title(), reserve, STEP)
-            if reading.options or settings["meter_key"]:
-                conversation.take_options(reading.options)
+            conversation.take_options(reading.options)
     return Decoder(listener, conversation, counters)

@@ -54,7 +54,8 @@ ROWS = (
 )  # one text: as tuples it takes 0.5 KB more of a device's heap
 BLINK = "blink"  # what says nothing but by its LED's flashes: metering.pulses, no row's
 # Common files that nothing but a family loads
-_SHARED = "power_direction mbus characters checksum compacting_listener asked_seldom binary_fraction failure_sentence"
+_SHARED = "power_direction mbus characters checksum compacting_listener asked_seldom password_rest binary_fraction"
+_SHARED += " failure_sentence"
 
 _LISTENER = const(1)
 _CONVERSATION = const(2)

@@ -142,6 +142,7 @@ def test_any_answer_at_all_ends_with_a_sentence(what, monkeypatch):
     monkeypatch.setattr("metering.dlms.hdlc_link.HdlcLink.request", request)
     for _ in range(300):
         asked = Asked(what, AskedValues())
+        asked.take_options("")
         for action in (actions := asked._read_all()):
             assert action[0] not in (EXPECT, LISTEN)
         assert actions.gi_frame is None

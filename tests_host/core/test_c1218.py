@@ -255,7 +255,7 @@ def test_a_verdict_forgets_the_sessions_without_one():
     scripted(conversation, mute)
     read(other, conversation=conversation)
     assert conversation.failed["password refused"] == 1
-    conversation._password_rests_s = 0
+    conversation._rest.rests_s = 0
     scripted(conversation, mute)
     assert not conversation.is_resting
 

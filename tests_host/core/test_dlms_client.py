@@ -109,7 +109,7 @@ def test_what_was_refused_is_asked_again_after_a_day_and_scales_are_another_mete
     assert n_refused == 13
     asked.read()
     assert len(asked.meter.refused) == n_refused
-    asked.conversation._wanted.rest(86400)
+    asked.conversation._registers.wanted.rest(86400)
     asked.read()
     assert len(asked.meter.refused) == 2 * n_refused
     asked.meter.number = "99999999"
@@ -146,7 +146,7 @@ def test_another_scale_is_heard_of_at_once_as_the_counts_leap(options, nameless,
     assert asked.read()
     asked.meter.is_finer = True
     if hour:
-        asked.conversation._wanted.rest(3600)
+        asked.conversation._registers.wanted.rest(3600)
     asked.bench.wait(1000)
     assert asked.read()
     told = shown(asked.meter.read)
@@ -171,7 +171,7 @@ def test_who_refuses_all_is_asked_again_after_an_hour():
     assert not asked.read() and asked.reason == "nothing readable"
     del meter._get
     assert not asked.read()
-    asked.conversation._wanted.rest(3600)
+    asked.conversation._registers.wanted.rest(3600)
     assert asked.read() and asked.telegrams == [shown(meter.read)]
 
 
@@ -414,7 +414,7 @@ def test_a_hostile_meter_makes_no_exception_and_no_stall():
         asked.read()
         asked.read()
         assert asked.bench.now_s < 2400
-        assert len(asked.listener._values) <= 26 and len(asked.conversation._getter.data) <= 1024
+        assert len(asked.listener._values) <= 26 and len(asked.conversation._registers.getter.data) <= 1024
         assert asked.meter.served <= READ_ONLY | {0x05}
 
 

@@ -90,13 +90,13 @@ def test_whatever_a_meter_answers(way):
         size = size_of(conversation, set())
         if k < runs // 2:
             largest = max(largest, size)
-        conversation._wanted.rest(86400)
+        conversation._registers.wanted.rest(86400)
     assert size <= largest + 2048
     assert 0 < read and most_s < 600
-    conversation._getter.forget()
+    conversation._registers.getter.forget()
     for _ in range(2):  # and it reads on: another meter may have been thought to be there
         attempt(conversation, AskedDlmsMeter(**ways))
-    assert conversation._listener._values and conversation.explanation == conversation._wanted.told
+    assert conversation._listener._values and conversation.explanation == conversation._registers.wanted.told
 
 
 @pytest.mark.parametrize("short_names", [False, True])

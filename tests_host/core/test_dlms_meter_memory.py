@@ -42,7 +42,7 @@ def started(meter, flash, words=""):
 def read(conversation, meter):
     """Has it brought values, and no failure?"""
     attempt(conversation, meter)
-    return bool(conversation._listener._values) and conversation.explanation == conversation._wanted.told
+    return bool(conversation._listener._values) and conversation.explanation == conversation._registers.wanted.told
 
 
 @pytest.mark.parametrize("short_names", [False, True])
@@ -53,7 +53,7 @@ def test_what_is_refused_is_not_asked_for_behind_a_restart_but_again_after_a_day
     conversation, is_read = started(meter, flash)
     assert is_read and meter.refused == [] and flash.written == 1 + short_names
     assert len(conversation._listener._values) == 13 and (short_names or first == 13)
-    conversation._wanted.rest(86400)
+    conversation._registers.wanted.rest(86400)
     assert read(conversation, meter) and len(meter.refused) == first
     assert flash.written == 1 + short_names  # the same as stands there
     meter.number = "99999999"

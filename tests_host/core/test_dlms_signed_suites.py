@@ -180,4 +180,4 @@ def test_a_board_has_none_of_it_and_says_so(monkeypatch):
         monkeypatch.setitem(sys.modules, "metering.on_computer.signed_suites", None)
         conversation.take_options(words)
         assert "for a computer alone: optoprobe read" in conversation.explanation
-        assert conversation._password == b""  # and none goes out
+        assert conversation._way.password == b""  # and none goes out

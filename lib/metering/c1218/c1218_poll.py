@@ -30,13 +30,11 @@ from metering.compat import const
 from metering.failure_sentence import sentence_of
 from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
+from metering.password_rest import PasswordRest
 
 _INTERVAL_S = const(60)
 _LEAST_PAUSE_S = const(10)  # a channel that is idle for 6 s is closed by the meter: behind a session cut off, too
 _PAUSES_S = (30, 60, 120, 300)
-_PASSWORD_PAUSE_S = const(14400)
-_LONG_PASSWORD_PAUSE_S = const(86400)
-_MOST_UNJUDGED = const(2)  # sessions in a row that the password was sent in and no verdict came
 _PACKET_BYTES = const(128)
 _PACKETS = const(8)
 _ALONE_BYTES = const(56)  # of data of a reply, where nothing was agreed upon
@@ -73,10 +71,7 @@ class Conversation:
             self._user_id = int(number or "0")
         if len(self._user) > _MOST_USER or len(self._password) > _MOST_PASSWORD:
             self._user_id = -1
-        self._password_rests_s = 0
-        self._password_pause_s = _PASSWORD_PAUSE_S
-        self._is_password_good = False
-        self._unjudged = 0
+        self._rest = PasswordRest()
         self._detail = ""
         self._reply_bytes = _ALONE_BYTES
         self.pause_s = interval_s or _INTERVAL_S
@@ -89,14 +84,14 @@ class Conversation:
     @property
     def is_resting(self):
         """Is the meter left alone for hours, as it has refused the password?"""
-        return self._password_rests_s > 0
+        return self._rest.rests_s > 0
 
     def run(self):
         """Generator of line actions, without end."""
         self.failed_in_a_row = 0
         while True:
-            if self._password_rests_s:
-                pause_s = min(self._password_rests_s, _PAUSES_S[-1])
+            if self.is_resting:
+                pause_s = min(self._rest.rests_s, _PAUSES_S[-1])
             elif (yield from self.read_out()):
                 self.failed_in_a_row = 0
                 pause_s = max(self.pause_s, _LEAST_PAUSE_S)
@@ -104,7 +99,7 @@ class Conversation:
                 pause_s = _PAUSES_S[min(self.failed_in_a_row, len(_PAUSES_S) - 1)]
                 self.failed_in_a_row += 1
             if not self.password_withheld:  # pauses are cut short then
-                self._password_rests_s = max(0, self._password_rests_s - pause_s)
+                self._rest.pass_time(pause_s)
             yield WAIT, pause_s * 1000
 
     def read_out(self, answer=b""):
@@ -146,7 +141,7 @@ class Conversation:
         return outcome
 
     def _past_ident(self, ident):
-        if self._password and self.password_withheld and not self._is_password_good:
+        if self._password and not self._rest.may_be_sent(self.password_withheld):
             return None
         is_nes = nes_tables.is_nes(ident)
         if not is_nes:
@@ -173,24 +168,14 @@ class Conversation:
         return outcome
 
     def _secure(self):
-        self._unjudged += 1
+        rest = self._rest
+        rest.sent()
         outcome = yield from self._ask(security(self._password), 1)
         if outcome == "bad data":
-            if self._unjudged >= _MOST_UNJUDGED and not self._is_password_good:
-                self._unjudged = 0
-                self._let_password_rest()
+            rest.lost()
             return outcome
-        self._unjudged = 0
-        self._is_password_good = not outcome
-        if outcome:
-            self._let_password_rest()
-            return "password refused"
-        self._password_pause_s = _PASSWORD_PAUSE_S
-        return ""
-
-    def _let_password_rest(self):
-        self._password_rests_s = self._password_pause_s
-        self._password_pause_s = _LONG_PASSWORD_PAUSE_S
+        rest.judged(not outcome)
+        return "password refused" if outcome else ""
 
     def _ask(self, request, attempts=3):
         """ "" when the meter agrees."""

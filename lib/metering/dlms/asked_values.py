@@ -1,5 +1,5 @@
 """What a DLMS meter has answered, value by value: one telegram for each time it was asked. Its bytes alone say nothing,
-as an answer does not repeat which register was asked for: metering.dlms.client knows, and puts the values in here.
+as an answer does not repeat which register was asked for: metering.dlms.asked_registers knows, and notes them here.
 """
 
 from metering.compat import ascii_text, hex_text, signed

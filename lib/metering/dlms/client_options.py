@@ -1,7 +1,16 @@
-"""How a DLMS meter is asked, as its owner has written it: words such as client_address=32 with blanks between them."""
+"""How a DLMS meter is asked, as its owner has written it: words such as client_address=32 with blanks between them.
+
+Loaded for a moment, and dropped by way_by().
+"""
 
 from metering.compat import const
+from metering.dlms.association import LN, SN
+from metering.dlms.hdlc_link import HdlcLink
+from metering.unload import unload
 
+_TIMEOUT_MS = const(2500)
+_LEAST_TIMEOUT_MS = const(100)
+_RETRIES = const(2)
 _MAX_JOBS = const(12)
 _MOST = {
     "client_address": 127,
@@ -95,3 +104,53 @@ def _jobs(text):
             raise ValueError("obis_job names an attribute from 2 to 15")
         jobs += bytes([int(part) for part in parts])
     return jobs
+
+
+class Way:
+    """How a meter is asked. No methods, as they would keep this module loaded.
+
+    `link_class` and what it takes, `meter`, `client`, `timeout_ms`, `retries`; `context` LN or SN; `convinces`: makes
+    of a link and a context what convinces the meter, or None; `password`: b"" for none; `has_sign_on` and `jobs` as
+    Options has them; `pause_s` between read-outs, `reconnect_s` behind a failure, 0: by itself; `complaint`: a sentence
+    on what is wrong with the owner's words, and not heeded, "" for nothing.
+    """
+
+
+def way_by(text, password, keys, pause_s):
+    """The Way by the owner's `text`, `password` (bytes) and `keys` as Conversation.take_keys() has them, or None.
+    `pause_s` unless `text` names another."""
+    way = Way()
+    way.complaint = ""
+    way.convinces = None
+    try:
+        options = Options(text)
+        if options.security or keys:
+            from metering.dlms.high_setup import convinces_by
+
+            way.convinces = convinces_by(options, password, keys)
+    except ValueError as error:
+        way.complaint = "meter_options: %s" % error
+        options = Options("")
+        password = b""  # nobody knows now how it is to be said
+    way.link_class = HdlcLink
+    if options.is_wrapped:
+        try:
+            from metering.on_computer.wrapper_link import WrapperLink
+
+            way.link_class = WrapperLink
+        except ImportError:
+            way = way_by("", password, keys, pause_s)
+            way.complaint = "meter_options: mode=DLMS-WRAPPER goes over TCP alone: optoprobe read --tcp"
+            return way
+    given = options.numbers.get
+    way.context = SN if options.is_short else LN
+    way.has_sign_on = options.has_sign_on
+    way.jobs = options.jobs
+    way.password = password if options.has_password else b""
+    way.pause_s = (given("scan_rate_ms", pause_s * 1000) + 999) // 1000
+    way.reconnect_s = given("reconnect_time", 0)
+    way.meter, way.client = options.addresses(bool(way.password))
+    way.timeout_ms = max(given("timeout_ms", _TIMEOUT_MS), _LEAST_TIMEOUT_MS)
+    way.retries = given("retry_counter", _RETRIES)
+    unload("metering.dlms.client_options")
+    return way

@@ -20,7 +20,7 @@ _SCALES = b"\x03\x03\x04\x00"  # of these, the attribute; 0 for none
 
 
 def read(getter, wanted, k, listener):
-    """Read register `k` of metering.dlms.client's Wanted and note its value: 0, LOST or a data-access-result."""
+    """Read register `k` of `wanted`, a Wanted, and note its value: 0, LOST or a data-access-result."""
     code, attribute = wanted.code(k), wanted.jobs[7 * k + 6]
     if not wanted.kinds[k]:
         result = yield from _find(getter, wanted, k, attribute)

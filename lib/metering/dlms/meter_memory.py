@@ -9,7 +9,7 @@ from metering.compat import const, hex_text
 from metering.dlms.hdlc import X25_TABLE
 from metering.unload import unload
 
-_UNKNOWN = const(0)  # as metering.dlms.client has them
+_UNKNOWN = const(0)  # as metering.dlms.asked_registers has them
 _REFUSED = const(2)
 _LONGEST = const(64)  # of a number
 
@@ -35,7 +35,7 @@ def _part_of(wanted, number, refused):
 
 
 def recall_refused(memory, wanted, number):
-    """What the meter `number` has refused before is not asked for: marks it in `wanted` (client's Wanted)."""
+    """What the meter `number` has refused before is not asked for: marks it in `wanted` (asked_registers' Wanted)."""
     part = kept_parts(memory)[0]
     refused = part[2] if len(part) == 3 and isinstance(part[2], str) else ""
     if len(refused) == wanted.n and part == _part_of(wanted, number, refused.encode()):

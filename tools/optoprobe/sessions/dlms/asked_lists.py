@@ -190,20 +190,19 @@ class Asked(Conversation):
         super().__init__(*given, **more)
         self._read_list = read_all
 
+    def take_options(self, text: str) -> None:
+        super().take_options(text)
+        if self.has_short_names:
+            self._registers.getter.wanted = _Everything()
+
     @property
     def has_short_names(self) -> bool:
-        return bool(self._context != LN)
+        return bool(self._way.context != LN)
 
     def base_name(self, obis: bytes) -> int:
         """The short name of what attribute() has read."""
-        getter: Any = self._getter
+        getter: Any = self._registers.getter
         return int(getter.names[obis][1])
-
-    def _new_getter(self) -> Any:
-        getter: Any = super()._new_getter()
-        if self.has_short_names:
-            getter.wanted = _Everything()
-        return getter
 
     def _read_all(self) -> Actions:
         try:
@@ -215,12 +214,12 @@ class Asked(Conversation):
 
     def attribute(self, class_id: int, obis: bytes, attribute: int) -> Actions:
         """The value of one attribute, as value_at() has it; None where the meter refuses it. Raises Malformed."""
-        result = yield from self._getter.get(class_id, obis, attribute)
+        result = yield from self._registers.getter.get(class_id, obis, attribute)
         if result == LOST:
             raise Malformed(self._link.why or "its answers fail to come")
         if result:
             return None
-        getter = self._getter
+        getter = self._registers.getter
         try:
             return value_at(bytes(getter.data[getter.at : getter.end]), 0)[0]
         except _More:
