@@ -241,7 +241,7 @@ def test_each_sentence_that_is_translated_is_one_of_the_firmwares() -> None:
     for name in source_tree.device_modules():
         for node in ast.walk(ast.parse(source_tree.source(name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said.add(re.sub("%[sd]", "%", node.value))
+                said.update(re.sub("%[sd]", "%", node.value).split("\n"))
     # what the firmware puts together of pieces
     assert {"% % the connection", "the broker at %:%", "looking for the meter: ", "started: "} <= said
     said |= {"% refuses or has closed the connection", "% has closed the connection", "the broker at %"}
