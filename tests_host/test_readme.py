@@ -13,8 +13,9 @@ import pytest
 from support import readme, stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, flasher, flasher_console, image_fetch, runtime, source_tree
+from optoprobe import cli, runtime, source_tree
 from optoprobe.commands import flash
+from optoprobe.flashing import board_console, download, esp_chip
 
 SCREEN = 25  # lines
 SAID = b"".join(
@@ -71,7 +72,7 @@ def test_with_a_command_line_one_command_leads_to_the_broker(tmp_path, capsys, m
     boards = [name for name, file in source_tree.board_files().items() if '"chip": "esp32c3"' in file.read_text()]
     answers = iter([str(1 + boards.index("hichi_c3")), "home", "192.0.2.10", "probe"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(image_fetch, "micropython_for", lambda chip: {"esp32c3": stock}[chip])
+    monkeypatch.setattr(download, "micropython_for", lambda chip: {"esp32c3": stock}[chip])
     monkeypatch.setattr(flash, "_asks", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(answers))
     monkeypatch.setattr(flash.getpass, "getpass", lambda _: "correct horse")
@@ -85,9 +86,9 @@ def test_with_a_command_line_one_command_leads_to_the_broker(tmp_path, capsys, m
             chip.is_free.wait(60)
             return real(*given)
 
-        real = flasher_console.watch
-        monkeypatch.setattr(flasher_console, "watch", watch)
-        monkeypatch.setattr(flasher, "find_ports", lambda: [(chip.port, "USB JTAG/serial")])
+        real = board_console.watch
+        monkeypatch.setattr(board_console, "watch", watch)
+        monkeypatch.setattr(esp_chip, "find_ports", lambda: [(chip.port, "USB JTAG/serial")])
         chip.console = says
         assert cli.main(arguments) == 0
         assert b"192.0.2.10" in chip.flash.data

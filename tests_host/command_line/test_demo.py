@@ -23,9 +23,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from optoprobe import simulated
 from optoprobe.broker_client import BrokerClient, BrokerUnreachable
-from optoprobe.demo_meters import name_of
-from optoprobe.demo_picture import Picture
-from optoprobe.demo_screen import Moment, PlainLines, Screen
+from optoprobe.demo.meters import name_of
+from optoprobe.demo.picture import Picture
+from optoprobe.demo.screen import Moment, PlainLines, Screen
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter

@@ -24,22 +24,12 @@ import pytest
 from support import stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import (
-    cli,
-    device_tree,
-    flasher,
-    flasher_console,
-    flasher_files,
-    flasher_stock,
-    image_fetch,
-    probe_log,
-    probe_monitor,
-    runtime,
-    source_tree,
-)
+from optoprobe import cli, device_tree, runtime, source_tree
 from optoprobe.commands import flash
-from optoprobe.demo_picture import Picture
-from optoprobe.flasher_error import FlashError
+from optoprobe.demo.picture import Picture
+from optoprobe.flashing import board_console, download, esp_chip, file_system, stock_format
+from optoprobe.flashing.error import FlashError
+from optoprobe.monitoring import probe_alignment, probe_log
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
@@ -96,12 +86,12 @@ def files_of(chip, n_blocks=BLOCKS, vfs_at=stock_image.VFS_AT):
     """Every file in the chip's file system."""
     data = bytes(chip.flash.data)
     found = {}
-    flasher_files_ours = flasher_files._OURS
-    flasher_files._OURS = ()
+    ours = file_system._OURS
+    file_system._OURS = ()
     try:
-        found = flasher_files.owners_files(lambda at, n: data[vfs_at + at :][:n], n_blocks)
+        found = file_system.owners_files(lambda at, n: data[vfs_at + at :][:n], n_blocks)
     finally:
-        flasher_files._OURS = flasher_files_ours
+        file_system._OURS = ours
     return found
 
 
@@ -124,7 +114,7 @@ def test_a_new_board_gets_micropython_and_the_files(capsys, there, application, 
 
 def test_micropython_mounts_what_was_packed(there, application):
     image = there / "vfs.img"
-    image.write_bytes(flasher_files.pack(application | {"settings.json": b"{}"}, stock_image.VFS_BLOCKS))
+    image.write_bytes(file_system.pack(application | {"settings.json": b"{}"}, stock_image.VFS_BLOCKS))
     script = f"""
 import vfs
 class Flash:
@@ -152,7 +142,7 @@ print(open("/board/settings.json").read(), sml.__name__, len(os.listdir("/board/
 
 
 def test_the_same_files_give_the_same_bytes(application):
-    assert flasher_files.pack(application, BLOCKS) == flasher_files.pack(dict(reversed(application.items())), BLOCKS)
+    assert file_system.pack(application, BLOCKS) == file_system.pack(dict(reversed(application.items())), BLOCKS)
 
 
 def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
@@ -162,7 +152,7 @@ def test_what_the_owner_has_on_the_board_stays(capsys, there, application):
     with MockChip("esp32c3") as mock:
         content = stock_image.make("esp32c3", vfs_blocks=BLOCKS) + b"\xff" * (4 << 20)
         mock.flash.data[: 4 << 20] = content[: 4 << 20]
-        image = flasher_files.pack(before, BLOCKS)
+        image = file_system.pack(before, BLOCKS)
         mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
         mock.flash.data[0x9000:0x9004] = b"nvs!"
         options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
@@ -196,12 +186,12 @@ def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, the
     own = {"settings.json": b'{"wifi_ssid": "old"}'}
     with MockChip("esp32c3") as mock:
         mock.flash.data[: len(content)] = content
-        mock.flash.data[vfs_at:] = flasher_files.pack(own, blocks)
+        mock.flash.data[vfs_at:] = file_system.pack(own, blocks)
         file = stock(there, **options)
         code, out, error = run(capsys, "--port", mock.port, "--board", "hichi_c3", "--micropython", file, "--no-watch")
         assert code == 0 and "Kept of the board: settings.json" in out, error
         assert files_of(mock, blocks, vfs_at) == application | own
-        rows = {row.name: row for row in flasher_stock.parse_table(mock.flash.data[0x8000:0x9000])}
+        rows = {row.name: row for row in stock_format.parse_table(mock.flash.data[0x8000:0x9000])}
         assert (rows["vfs"].offset, rows["vfs"].size) == (vfs_at, blocks * 4096)
         assert mock.flash.data[vfs_at - rom_bytes :][:3] == b"RM1", "modules, where a build has ROMFS for them"
         written = bytes(mock.flash.data[: len(content)])
@@ -215,12 +205,12 @@ def test_a_micropython_of_today_whose_table_names_no_place_for_files(capsys, the
 
 def test_where_micropython_has_its_files_in_a_larger_flash():
     """ports/esp32/main.c of MicroPython 1.26 to 1.29: to the end that the flash tells."""
-    rows = flasher_stock.parse_table(stock_image.table(None))
-    found = flasher_stock.place_for_files(rows, 16 << 20)
-    assert found == flasher_stock.Partition("vfs", 1, 2 << 20, 14 << 20)
-    assert flasher_stock.place_for_files(rows, 2 << 20) is None
-    tiny_uf2 = [*rows, flasher_stock.Partition("ffat", 1, 2 << 20, 1 << 20)]
-    assert flasher_stock.place_for_files(tiny_uf2, 16 << 20) is None
+    rows = stock_format.parse_table(stock_image.table(None))
+    found = stock_format.place_for_files(rows, 16 << 20)
+    assert found == stock_format.Partition("vfs", 1, 2 << 20, 14 << 20)
+    assert stock_format.place_for_files(rows, 2 << 20) is None
+    tiny_uf2 = [*rows, stock_format.Partition("ffat", 1, 2 << 20, 1 << 20)]
+    assert stock_format.place_for_files(tiny_uf2, 16 << 20) is None
 
 
 def test_a_board_that_is_refused_goes_on_with_what_it_ran(capsys, there, monkeypatch):
@@ -238,7 +228,7 @@ def test_a_micropython_for_later_chips_is_refused_before_anything_is_erased(caps
     """esptool refuses its loader only when it is to be written; of a C3 ESP-IDF's have v0.3 to v1.99."""
     file = stock(there)
     data = bytearray(file.read_bytes())
-    size = flasher_stock.image_bytes(bytes(data[: flasher_stock.TABLE_AT]), "boot loader")
+    size = stock_format.image_bytes(bytes(data[: stock_format.TABLE_AT]), "boot loader")
     data[15:19] = struct.pack("<HH", 3, 199)
     data[size - 32 : size] = hashlib.sha256(data[: size - 32]).digest()
     file.write_bytes(data)
@@ -268,14 +258,14 @@ def test_of_a_boards_file_system_little_is_read():
         pieces.append(n)
         return flash[at:][:n]
 
-    assert flasher_files.owners_files(read, BLOCKS) == own
+    assert file_system.owners_files(read, BLOCKS) == own
     assert sum(pieces) < 12 * 1024  # of whole blocks it were 40 KB
 
 
 def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():
     """littlefs ignores what its reader raises: no piece that did not come may end as an empty, or a shorter, list."""
     files = {"settings.json": b'{"wifi_ssid": "old"}' * 100, "energy.json": b"[1]"}
-    image = flasher_files.pack(files, 64)
+    image = file_system.pack(files, 64)
     n_reads = 0
 
     def reader(lost_at):
@@ -288,25 +278,25 @@ def test_a_board_lost_while_its_files_are_read_is_no_board_without_files():
 
         return read
 
-    assert flasher_files.owners_files(reader(10_000), 64) == files
+    assert file_system.owners_files(reader(10_000), 64) == files
     needed, n_reads = n_reads, 0
     assert needed > 4
     for lost_at in range(needed):
         n_reads = 0
         with pytest.raises(FlashError, match="the board was lost"):
-            flasher_files.owners_files(reader(lost_at), 64)
+            file_system.owners_files(reader(lost_at), 64)
 
 
 def test_files_that_cannot_be_kept_are_named_and_nothing_is_written_over(tmp_path):
     """One too large, and one whose blocks are damaged; before it is known which, none is left out."""
-    large = flasher_files.pack({"settings.json": b"{}", "log.bin": bytes(600_000)}, 200)
+    large = file_system.pack({"settings.json": b"{}", "log.bin": bytes(600_000)}, 200)
     with pytest.raises(FlashError, match="log.bin has 600,000 bytes"):
-        flasher_files.owners_files(lambda at, n: large[at : at + n], 200)
-    deep = flasher_files.pack({"/".join("abcdefghijk"): b"x"}, 64)
+        file_system.owners_files(lambda at, n: large[at : at + n], 200)
+    deep = file_system.pack({"/".join("abcdefghijk"): b"x"}, 64)
     with pytest.raises(FlashError, match="folders in more than 8 folders"):
-        flasher_files.owners_files(lambda at, n: deep[at : at + n], 64)
-    with pytest.raises(flasher_files.NoFiles):
-        flasher_files.owners_files(lambda at, n: b"\xff" * n, 64)
+        file_system.owners_files(lambda at, n: deep[at : at + n], 64)
+    with pytest.raises(file_system.NoFiles):
+        file_system.owners_files(lambda at, n: b"\xff" * n, 64)
 
 
 def test_a_flash_that_fails_before_the_files_keeps_none_of_them(capsys, there):
@@ -314,7 +304,7 @@ def test_a_flash_that_fails_before_the_files_keeps_none_of_them(capsys, there):
     own = {"settings.json": b'{"wifi_ssid": "old"}'}
     with MockChip("esp32c3") as mock:
         mock.flash.data[: 64 << 10] = stock_image.make("esp32c3", vfs_blocks=BLOCKS)[: 64 << 10]
-        image = flasher_files.pack(own, BLOCKS)
+        image = file_system.pack(own, BLOCKS)
         mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
         mock.flash.data[0x1C] ^= 1  # of the loader, which comes first: it is written
         options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
@@ -327,7 +317,7 @@ def test_a_flash_cut_short_is_repeated_and_loses_nothing(capsys, there, applicat
     own = {"settings.json": b'{"wifi_ssid": "old", "wifi_password": "correct horse"}', "totals.json": b"[1]"}
     with MockChip("esp32c3") as mock:
         mock.flash.data[: 64 << 10] = stock_image.make("esp32c3", vfs_blocks=BLOCKS)[: 64 << 10]
-        image = flasher_files.pack(own, BLOCKS)
+        image = file_system.pack(own, BLOCKS)
         mock.flash.data[stock_image.VFS_AT : stock_image.VFS_AT + len(image)] = image
         options = ("--port", mock.port, "--board", "hichi_c3", "--micropython", stock(there), "--no-watch")
         mock.unplug_after = 6  # behind those of MicroPython
@@ -372,7 +362,7 @@ def test_board_wifi_and_broker_are_asked(capsys, there, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda _: next(answers))
     monkeypatch.setattr(flash.getpass, "getpass", lambda _: next(passwords))
     with MockChip("esp32c3") as mock:
-        monkeypatch.setattr(flasher, "find_ports", lambda: [(mock.port, "USB JTAG/serial")])
+        monkeypatch.setattr(esp_chip, "find_ports", lambda: [(mock.port, "USB JTAG/serial")])
         code, out, _ = run(capsys, "--micropython", stock(there), "--no-watch")
         assert code == 0 and "Which board is it?" in out and "Hichi IR WiFi v2" in out and "LOLIN D32" not in out
         assert f"  {1 + len(boards)}  another one: you are asked for its pins\n" in out
@@ -410,7 +400,7 @@ def test_a_wifi_that_is_given_later_is_no_setting(capsys, there, monkeypatch):
     ],
 )
 def test_no_port_or_several(capsys, there, monkeypatch, ports, code, said):
-    monkeypatch.setattr(flasher, "find_ports", lambda: ports)
+    monkeypatch.setattr(esp_chip, "find_ports", lambda: ports)
     found, _, error = run(capsys, "--board", "hichi_c3", "--micropython", stock(there))
     assert found == code and said in error
 
@@ -435,7 +425,7 @@ def test_a_port_that_may_not_be_opened(capsys, there, monkeypatch, number, said)
         def refuse(path, flags, *more):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(flasher.os, "open", refuse)
+        monkeypatch.setattr(esp_chip.os, "open", refuse)
         options = ("--board", "hichi_c3", "--micropython", image, "--port", mock.port)
         code, _, error = run(capsys, *options)
         monkeypatch.undo()
@@ -443,7 +433,7 @@ def test_a_port_that_may_not_be_opened(capsys, there, monkeypatch, number, said)
 
 
 def test_a_chip_that_is_not_in_boot_mode(capsys, there, monkeypatch):
-    monkeypatch.setattr(flasher, "_CONNECT_ATTEMPTS", 1)
+    monkeypatch.setattr(esp_chip, "_CONNECT_ATTEMPTS", 1)
     master, slave = pty.openpty()
     tty.setraw(slave)
     try:
@@ -520,7 +510,7 @@ def test_without_a_file_it_is_fetched_for_the_boards_chip(capsys, there, monkeyp
         asked.append(chip)
         return stock(there, chip)
 
-    monkeypatch.setattr(image_fetch, "micropython_for", fetch)
+    monkeypatch.setattr(download, "micropython_for", fetch)
     code, out, _ = run(capsys, "--board", "hichi_c3", "--dry-run")
     assert code == 0 and "  MicroPython 1.26\n" in out
     with MockChip("esp32s3") as mock:  # a board without a word of its chip, and no network
@@ -532,7 +522,7 @@ def test_without_a_file_it_is_fetched_for_the_boards_chip(capsys, there, monkeyp
         def fail(chip):
             raise FlashError("MicroPython cannot be fetched: check the network, or take the .bin")
 
-        monkeypatch.setattr(image_fetch, "micropython_for", fail)
+        monkeypatch.setattr(download, "micropython_for", fail)
         code, _, error = run(capsys, *options)
         assert code == 1 and "cannot be fetched: check the network" in error
     code, _, error = run(capsys, "--dry-run")
@@ -542,15 +532,15 @@ def test_without_a_file_it_is_fetched_for_the_boards_chip(capsys, there, monkeyp
 def test_every_byte_of_loader_table_and_application_is_covered():
     content = stock_image.make(app_bytes=300)
     for at in (*range(0, 700, 61), *range(0x8000, 0x8080, 7), *range(0x10018, len(content), 53)):
-        with pytest.raises(flasher_stock.StockError):
-            flasher_stock.parse(damaged(content, at))
+        with pytest.raises(stock_format.StockError):
+            stock_format.parse(damaged(content, at))
 
 
 @pytest.mark.parametrize("file", stock_image.real_images(), ids=lambda file: file.name)
 def test_real_images_are_taken_apart(file):
     try:
-        found = flasher_stock.parse(file.read_bytes())
-    except flasher_stock.StockError as error:
+        found = stock_format.parse(file.read_bytes())
+    except stock_format.StockError as error:
         assert "take" in str(error)
     else:
         assert found.vfs.size >= 1 << 20
@@ -603,8 +593,8 @@ def test_from_flash_to_the_broker_the_light_and_the_first_reading(capsys, there,
             mock.is_free.wait(30)  # a chip sees its reset, the mock that the port is closed: it must be for a moment
             return real(*arguments)
 
-        real = flasher_console.watch
-        monkeypatch.setattr(flasher_console, "watch", watch)
+        real = board_console.watch
+        monkeypatch.setattr(board_console, "watch", watch)
         mock.console = boot
         options = ("--board", "hichi_c3", "--micropython", stock(there), "--settings", there / "settings.json")
         code, out, error = run(capsys, *options, "--port", mock.port)
@@ -614,7 +604,7 @@ def test_from_flash_to_the_broker_the_light_and_the_first_reading(capsys, there,
         assert said, out
         first = re.fullmatch(rf"{re.escape(connected)}; the light: light seen.*; first reading: (\d+) s.*", said[1])
         assert first, said[1]
-        cable_s = flasher.copying_s(REAL_MICROPYTHON_BYTES + sum(map(len, files_of(mock).values())))
+        cable_s = esp_chip.copying_s(REAL_MICROPYTHON_BYTES + sum(map(len, files_of(mock).values())))
         assert cable_s < 45
         print(
             f"from the command to the first reading {said[2]} s, of which the board's {first[1]} s; a real MicroPython "
@@ -665,7 +655,7 @@ def test_a_probe_that_does_not_get_there_is_said_in_its_words(capsys, monkeypatc
 def test_what_is_nested_without_end_is_nothing_a_probe_says():
     """What comes over a broker may be anybody's."""
     nested = b"[" * 100_000
-    assert probe_log._lines(nested) is None and probe_monitor._said(nested) is None
+    assert probe_log._lines(nested) is None and probe_alignment._said(nested) is None
     (shown := Picture("cellar")).take("optoprobe/cellar/diagnostics", nested, 0.0)
     assert shown.odd == 1
 
@@ -698,16 +688,16 @@ def test_reading_the_console_does_not_restart_the_board(monkeypatch):
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     with Talker(b"optoprobe: dark\r\n") as talker:
-        with contextlib.closing(flasher_console.lines(talker.port, lambda: True)) as said:
+        with contextlib.closing(board_console.lines(talker.port, lambda: True)) as said:
             assert next(said) == "optoprobe: dark"
             assert seen[-1] == (True, True)  # an S3's own USB waits for a reader only with DTR up
     assert (False, True) not in seen and seen[-1] == (False, False)
 
 
 def test_a_console_that_stays_away(monkeypatch):
-    monkeypatch.setattr(flasher_console, "_GONE_S", 0.2)
+    monkeypatch.setattr(board_console, "_GONE_S", 0.2)
     with pytest.raises(FlashError, match="does not come back: plug the board out and in"):
-        flasher_console.watch("/dev/no-such-port", 5, print)
+        board_console.watch("/dev/no-such-port", 5, print)
 
 
 def test_only_bridges_of_boards_are_taken_for_one(monkeypatch):
@@ -716,4 +706,4 @@ def test_only_bridges_of_boards_are_taken_for_one(monkeypatch):
     ports = [("/dev/ttyACM0", 0x303A), ("/dev/ttyS0", None), ("/dev/ttyUSB0", 0x10C4), ("/dev/ttyACM1", 0x1234)]
     rows = [SimpleNamespace(device=device, vid=vid, description=None) for device, vid in ports]
     monkeypatch.setattr(list_ports, "comports", lambda: rows)
-    assert flasher.find_ports() == [("/dev/ttyACM0", ""), ("/dev/ttyUSB0", "")]
+    assert esp_chip.find_ports() == [("/dev/ttyACM0", ""), ("/dev/ttyUSB0", "")]

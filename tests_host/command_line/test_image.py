@@ -16,9 +16,10 @@ import pytest
 from support import stock_image
 from support.broker import Listener
 
-from optoprobe import cli, device_tree, image_fetch, runtime, source_tree
-from optoprobe.flasher_stock import Partition, parse_table
-from optoprobe.image import build_image
+from optoprobe import cli, device_tree, runtime, source_tree
+from optoprobe.flashing import download
+from optoprobe.flashing.image import build_image
+from optoprobe.flashing.stock_format import Partition, parse_table
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
@@ -251,13 +252,13 @@ def fetching(tmp_path, monkeypatch):
 
 
 def test_what_is_fetched_is_kept_with_its_hash_and_fetched_once(fetching, capsys):
-    fetching.stock.write_bytes(stock_image.make(version=image_fetch.version()))
+    fetching.stock.write_bytes(stock_image.make(version=download.version()))
     for _ in range(2):
         code, out, errors = run(capsys, "--board", "hichi_c3")
         assert (code, errors) == (0, "")
     assert len(fetching.calls) == 1 and "Fetching" not in out
-    assert f"download --version {image_fetch.version()} --board ESP32_GENERIC_C3" in fetching.calls[0]
-    kept = fetching.cache / f"ESP32_GENERIC_C3-{image_fetch.version()}.bin"
+    assert f"download --version {download.version()} --board ESP32_GENERIC_C3" in fetching.calls[0]
+    kept = fetching.cache / f"ESP32_GENERIC_C3-{download.version()}.bin"
     digest = hashlib.sha256(fetching.stock.read_bytes()).hexdigest()
     assert kept.with_suffix(".sha256").read_text() == f"{digest}  {kept.name}\n" and digest in out
     assert sorted(file.name for file in fetching.cache.iterdir()) == [kept.name, kept.with_suffix(".sha256").name]
@@ -309,7 +310,7 @@ requests.get = get
 
 
 def test_the_real_mpflash_brings_the_version_without_a_variant(tmp_path, monkeypatch, capsys):
-    version = image_fetch.version()
+    version = download.version()
     (tmp_path / "sitecustomize.py").write_text(WEB)
     links = [f"-20260601-v{version}", f"-D2WD-20260601-v{version}", f"-SPIRAM-20260601-v{version}", "-20240101-v1.24.0"]
     given = {"PYTHONPATH": tmp_path, "XDG_CACHE_HOME": tmp_path / "cache", "HOME": tmp_path / "home"}

@@ -91,7 +91,7 @@ def test_the_register_maps_come_along(stranger):
 
 
 def test_the_page_of_webflash_comes_along(stranger):
-    code = "from optoprobe.webflash import PAGE_FILES; print(*sorted(file.name for file in PAGE_FILES.iterdir()))"
+    code = "from optoprobe.webflash.static_site import PAGE_FILES; print(*sorted(p.name for p in PAGE_FILES.iterdir()))"
     assert stranger.does("python", "-c", code) == "page.js style.css\n"
 
 

@@ -9,7 +9,8 @@ import socket
 import pytest
 from support.pty_board import PtyBoard
 
-from optoprobe import board_settings, cli, selftest_checks
+from optoprobe import board_settings, cli
+from optoprobe.monitoring import selftest
 
 SECRET = "correct horse"
 
@@ -22,7 +23,7 @@ def broker():
 
 @pytest.fixture
 def board(monkeypatch, broker):
-    monkeypatch.setattr(selftest_checks, "_CLOCK_S", 0.2)
+    monkeypatch.setattr(selftest, "_CLOCK_S", 0.2)
     monkeypatch.setattr(board_settings, "_AGAIN_S", 0.05)
     board = PtyBoard()
     try:
@@ -47,7 +48,7 @@ def test_a_board_that_is_well(capsys, board, tmp_path):
     code, rows, error = run(capsys, "--port", board.port, "--mirror", "--out", tmp_path / "report.txt")
     assert (code, error) == (0, ""), rows
     names = ["MicroPython", "heap", "file system", "clock", "RTC memory", "watchdog", "Wi-Fi", "broker"]
-    names += [f"UART {selftest_checks.line_words(line)}" for line in selftest_checks.LINES]
+    names += [f"UART {selftest.line_words(line)}" for line in selftest.LINES]
     names += ["flashes 1200", "flashes 600", "flashes 300", "flashes 150", "flashes 110", "break", "change of baud"]
     assert [name for name in rows if name in names] == names
     assert all(rows[name][0] == "ok" for name in names), rows

@@ -15,9 +15,11 @@ import urllib.request
 import pytest
 from support import stock_image
 
-from optoprobe import board_settings, cli, image, runtime, source_tree, webflash, webflash_page
+from optoprobe import board_settings, cli, runtime, source_tree
 from optoprobe.commands import webflash as command
-from optoprobe.flasher_error import FlashError
+from optoprobe.flashing import image
+from optoprobe.flashing.error import FlashError
+from optoprobe.webflash import index_page, static_site
 
 BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "xiao_esp32c3", "esp32_devkit")}
 TOOLS = {"dist/web/install-button.js": b"// x", "dist/web/other.js": b"// y", "LICENSE": b"z", "src/a.ts": b"no"}
@@ -36,7 +38,7 @@ def content(folder):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("webflash")
-    webflash.build(folder / "site", BOARDS, stock_files(folder, "esp32", "esp32c3"), TOOLS, str)
+    static_site.build(folder / "site", BOARDS, stock_files(folder, "esp32", "esp32c3"), TOOLS, str)
     return folder / "site"
 
 
@@ -80,7 +82,7 @@ def test_a_boards_pieces_are_its_image_and_go_to_its_chip_alone(name, site):
     ids=["empty", "erased", "its begin", "its end", "two", "a small gap"],
 )
 def test_pieces_hold_all_that_is_not_erased(data, expected):
-    found = webflash.pieces(data)
+    found = static_site.pieces(data)
     assert [(at, len(piece)) for at, piece in found] == expected
     flash = bytearray(b"\xff" * len(data))
     for at, piece in found:
@@ -103,17 +105,17 @@ def test_only_built_files_of_esp_web_tools_come_along_with_their_licence(site):
 
 def test_every_file_is_listed_with_its_hash(site):
     files = content(site)
-    listed = json.loads(files.pop(webflash.MARK))["sha256"]
+    listed = json.loads(files.pop(static_site.MARK))["sha256"]
     assert listed == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def test_the_same_input_gives_the_same_bytes_and_an_earlier_site_goes(tmp_path):
     stock = stock_files(tmp_path, "esp32c3")
     boards = {"hichi_c3": BOARDS["hichi_c3"]}
-    webflash.build(tmp_path / "a", boards, stock, TOOLS, str)
-    webflash.build(tmp_path / "b", {"xiao_esp32c3": BOARDS["xiao_esp32c3"]}, stock, TOOLS, str)
+    static_site.build(tmp_path / "a", boards, stock, TOOLS, str)
+    static_site.build(tmp_path / "b", {"xiao_esp32c3": BOARDS["xiao_esp32c3"]}, stock, TOOLS, str)
     assert content(tmp_path / "a") != content(tmp_path / "b")
-    webflash.build(tmp_path / "b", boards, stock, TOOLS, str)
+    static_site.build(tmp_path / "b", boards, stock, TOOLS, str)
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "esp32c3.bin"]
 
@@ -172,21 +174,21 @@ def test_the_page_is_whole_in_both_languages_and_asks_no_other_place(site):
 
 def test_every_board_that_comes_along_is_told_in_german_too():
     files = [file for name, file in source_tree.board_files().items() if name != "virtual"]
-    assert {json.loads(file.read_text())["about"] for file in files} == set(webflash_page.ABOUT_IN_GERMAN)
+    assert {json.loads(file.read_text())["about"] for file in files} == set(index_page.ABOUT_IN_GERMAN)
 
 
 def test_a_board_is_shown_as_its_file_has_it_and_is_no_markup(tmp_path):
     boards = [
-        webflash_page.Board("a", "<script>x</script>", "3 < 4 & \"5\"", "esp32s2", False),
-        webflash_page.Board('b"><i>', "B", "", "esp32c3", True),
+        index_page.Board("a", "<script>x</script>", "3 < 4 & \"5\"", "esp32s2", False),
+        index_page.Board('b"><i>', "B", "", "esp32c3", True),
     ]
-    text = webflash_page.html(boards)
+    text = index_page.html(boards)
     assert "&lt;script&gt;x&lt;/script&gt;" in text and "3 &lt; 4 &amp; &quot;5&quot;" in text and "<i>" not in text
-    assert text.count(webflash_page.TEXTS["unconfirmed"][0]) == text.count(webflash_page.TEXTS["confirmed"][0]) == 1
+    assert text.count(index_page.TEXTS["unconfirmed"][0]) == text.count(index_page.TEXTS["confirmed"][0]) == 1
     assert text.count('data-usb="other"') == 1
     Outline(text)
-    confirmed = webflash_page.html(boards[1:])
-    assert webflash_page.TEXTS["unconfirmed_means"][0] not in confirmed
+    confirmed = index_page.html(boards[1:])
+    assert index_page.TEXTS["unconfirmed_means"][0] not in confirmed
 
 
 def test_the_page_has_the_board_do_what_config_does(site):
@@ -267,7 +269,7 @@ def test_the_real_package_has_what_a_site_needs():
 
 
 def test_it_is_served_on_this_machine_with_types_that_a_module_needs(site):
-    with webflash.server(site, 0) as server:
+    with static_site.server(site, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert server.server_address[0] == "127.0.0.1"
         address = f"http://127.0.0.1:{server.server_address[1]}/"
@@ -282,7 +284,7 @@ def test_it_is_served_on_this_machine_with_types_that_a_module_needs(site):
             assert caught.value.code == 404
             caught.value.close()
         with pytest.raises(FlashError, match=r"port \d+ cannot be had .*: name another, --serve 8070"):
-            webflash.server(site, server.server_address[1])
+            static_site.server(site, server.server_address[1])
         server.shutdown()
 
 

@@ -20,12 +20,14 @@ from support.mock_chip import MockChip
 from support.pty_board import PtyBoard
 from support.serial_bridge import SerialBridge
 
-from optoprobe import image, runtime, source_tree, webflash
+from optoprobe import runtime, source_tree
 from optoprobe.commands import webflash as command
+from optoprobe.flashing import image
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter
 from optoprobe.virtual.source import MeterSource
+from optoprobe.webflash import static_site
 
 BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "esp32_devkit", "esp32s3_devkit")}
 CHIPS = ("esp32", "esp32c3", "esp32s3")
@@ -46,8 +48,8 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("webflash")
     for chip in CHIPS:
         (folder / f"{chip}.bin").write_bytes(stock_image.make(chip))
-    webflash.build(folder / "site", BOARDS, {chip: folder / f"{chip}.bin" for chip in CHIPS}, command._tools(), str)
-    with webflash.server(folder / "site", 0) as server:
+    static_site.build(folder / "site", BOARDS, {chip: folder / f"{chip}.bin" for chip in CHIPS}, command._tools(), str)
+    with static_site.server(folder / "site", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()

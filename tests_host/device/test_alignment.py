@@ -31,7 +31,8 @@ from metering import protocols
 from metering.line import Line
 from metering.listener import NOTHING
 from metering.signal_quality import AlignmentScore
-from optoprobe import cli, probe_monitor, runtime
+from optoprobe import cli, runtime
+from optoprobe.monitoring import probe_alignment
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.channel import Noise
@@ -760,8 +761,8 @@ def test_a_probe_that_is_offline(broker):
 
 
 def test_a_probe_that_says_nothing(broker, monkeypatch, capsys):
-    monkeypatch.setattr(probe_monitor, "_SILENT_S", 1.2)
-    monkeypatch.setattr(probe_monitor, "_AGAIN_S", 0.5)
+    monkeypatch.setattr(probe_alignment, "_SILENT_S", 1.2)
+    monkeypatch.setattr(probe_alignment, "_AGAIN_S", 0.5)
     with StandIn(broker.port, ["{}"]) as probe:
         code = cli.main(["monitor", "--broker", f"127.0.0.1:{broker.port}", "--probe", "cellar"])
         wait_until(lambda: probe.told[-1][0] == b"OFF", 5, "it is not switched off")

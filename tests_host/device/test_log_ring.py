@@ -12,7 +12,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from support.virtual_time import Probe
 
-from optoprobe import cli, probe_log
+from optoprobe import cli
+from optoprobe.monitoring import probe_log
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.sml_meter import SmlMeter
 

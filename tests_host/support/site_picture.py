@@ -12,8 +12,9 @@ from support import stock_image
 from support.browser import Page
 from support.serial_bridge import SerialBridge
 
-from optoprobe import runtime, source_tree, webflash
+from optoprobe import runtime, source_tree
 from optoprobe.commands import webflash as command
+from optoprobe.webflash import static_site
 
 _WIDTH, _HEIGHT = 390, 780
 _BOARD = "hichi_c3"
@@ -25,8 +26,8 @@ def main(file: Path) -> None:
         stock = Path(folder, "stock.bin")
         stock.write_bytes(stock_image.make("esp32c3"))
         boards = {_BOARD: source_tree.board_files()[_BOARD]}
-        webflash.build(Path(folder, "site"), boards, {"esp32c3": stock}, command._tools(), str)
-        with webflash.server(Path(folder, "site"), 0) as server, Page(Path(folder), _WIDTH, _HEIGHT) as page:
+        static_site.build(Path(folder, "site"), boards, {"esp32c3": stock}, command._tools(), str)
+        with static_site.server(Path(folder, "site"), 0) as server, Page(Path(folder), _WIDTH, _HEIGHT) as page:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             with SerialBridge(page, "", lambda: None):
                 page.open(f"http://127.0.0.1:{server.server_address[1]}/")

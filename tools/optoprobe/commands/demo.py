@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 
 from .. import decoding, simulated
 from ..broker_client import BrokerClient, BrokerUnreachable
-from ..demo_meters import AUTO, NothingToPlay, name_of, played, quirks_of, replayed
-from ..demo_picture import HUB, Picture
-from ..demo_screen import Moment, PlainLines, open_screen
+from ..demo.meters import AUTO, NothingToPlay, name_of, played, quirks_of, replayed
+from ..demo.picture import HUB, Picture
+from ..demo.screen import Moment, PlainLines, open_screen
 from ..terminal import printable
 from .decode import Unreadable, parts_of, read
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import terminal
-from ..flasher_error import FlashError
-from ..flasher_stock import BLOCK, Part, Partition, Stock, StockError
-from ..image import build_files, chip_of, read_stock, rom_parts, spelt
+from ..flashing.error import FlashError
+from ..flashing.image import build_files, chip_of, read_stock, rom_parts, spelt
+from ..flashing.stock_format import BLOCK, Part, Partition, Stock, StockError
 from .deploy import DeployError, board_file, check_settings
 
 _WATCH_S = 120.0
@@ -73,7 +73,7 @@ def _flash(args: argparse.Namespace) -> int:
             raise FlashError(f"a plan needs a chip: {cure}", 2)
         print("\n".join(_plan(args, board, stock)))
         return 0
-    from ..flasher import Chip
+    from ..flashing.esp_chip import Chip
 
     with Chip(args.port or _find_port()) as chip:
         print(f"{chip.name} with {chip.flash_bytes // 2**20} MB of flash at {chip.port}")
@@ -90,7 +90,7 @@ def _flash(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> None:
     from .. import rom_image
-    from ..flasher_files import Keeping, pack
+    from ..flashing.file_system import Keeping, pack
 
     keeping = Keeping(chip.number)
     kept, place = ({}, None) if args.erase else _owners_files(chip, keeping)
@@ -130,8 +130,8 @@ def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> No
 def _owners_files(chip: Any, keeping: Any) -> tuple[dict[str, bytes], Partition | None]:
     """What the board has beside our own files, or what an earlier flash has kept of them that was cut short while they
     were written; and the place of the board's files, None where that is not known."""
-    from ..flasher_files import NoFiles, owners_files
-    from ..flasher_stock import TABLE_AT, parse_table, place_for_files
+    from ..flashing.file_system import NoFiles, owners_files
+    from ..flashing.stock_format import TABLE_AT, parse_table, place_for_files
 
     kept = keeping.load()
     if kept:
@@ -163,10 +163,10 @@ def _micropython(file: Path | None, chip: str | None) -> Stock | None:
 
 
 def _fetched(chip: str) -> Stock:
-    from .. import image_fetch
+    from ..flashing import download
 
     try:
-        return read_stock(image_fetch.micropython_for(chip), chip)
+        return read_stock(download.micropython_for(chip), chip)
     except KeyError as error:
         raise FlashError(f"give a MicroPython for an {spelt(chip)} with --micropython", 2) from error
 
@@ -194,7 +194,7 @@ def _asks() -> bool:
 
 
 def _find_port() -> str:
-    from ..flasher import find_ports
+    from ..flashing.esp_chip import find_ports
 
     ports = find_ports()
     if not ports:
@@ -283,8 +283,8 @@ def _tell_setup_password(password: object) -> None:
 
 
 def _plan(args: argparse.Namespace, board: Path | None, stock: Stock) -> list[str]:
-    from ..flasher import FAST_BAUD, copying_s
-    from ..flasher_files import pack
+    from ..flashing.esp_chip import FAST_BAUD, copying_s
+    from ..flashing.file_system import pack
 
     chip = f"an {spelt(stock.chip)} with {stock.flash_bytes // 2**20} MB of flash"
     keep = "Erase everything" if args.erase else "Read the board's own files (settings, totals), to keep them"
@@ -331,7 +331,7 @@ class _Progress:
 
 
 def _watch(port: str, began_s: float) -> int:
-    from ..flasher_console import watch
+    from ..flashing.board_console import watch
 
     print(f"What the probe says (up to {_WATCH_S:.0f} s, Ctrl-C ends):", flush=True)
     heard = watch(port, _WATCH_S, lambda sentence: print(f"  {sentence}", flush=True))

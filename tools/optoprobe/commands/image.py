@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..flasher_error import FlashError
+from ..flashing.error import FlashError
 from .deploy import BOARD_HELP, DeployError, board_file, check_settings
 
 if TYPE_CHECKING:
-    from ..image import Image
+    from ..flashing.image import Image
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_image(args: argparse.Namespace) -> None:
-    from .. import __version__, image, image_fetch
+    from .. import __version__
     from ..device_tree import name_map
+    from ..flashing import download, image
 
     board = board_file(args.board)
     if args.settings is not None:
@@ -61,7 +62,7 @@ def _write_image(args: argparse.Namespace) -> None:
         chip = image.chip_of(board)
         if chip is None:
             raise FlashError(f"the board {args.board} names no chip: give MicroPython with --micropython FILE", 2)
-        stock_file = image_fetch.micropython_for(chip)
+        stock_file = download.micropython_for(chip)
     out = args.out or Path(f"optoprobe-{board.stem}.bin")
     if not out.name or out.is_dir():
         raise FlashError(f"{out} is a folder: name a file with --out", 2)
@@ -96,7 +97,7 @@ def _told(built: Image, stock_file: Path, out: Path, table: Path) -> list[str]:
     import hashlib
 
     from .. import __version__
-    from ..image import rom_parts, spelt
+    from ..flashing.image import rom_parts, spelt
 
     stock, files = built.stock, built.files
     parts = (*stock.parts, *rom_parts(stock, built.modules))

@@ -20,8 +20,8 @@ from typing import Any
 
 from .. import decoding, terminal
 from ..broker_client import BrokerUnreachable, ProbeAddress
-from ..flasher_error import FlashError
-from ..probe_monitor import ProbeSilent
+from ..flashing.error import FlashError
+from ..monitoring.probe_alignment import ProbeSilent
 from .probe_options import CommandFailed, add_where, check_where, probe_of
 from .shared_options import seconds
 
@@ -149,7 +149,7 @@ class _Screen:
 
 
 def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
-    from ..head_monitor import Ended, HeadWatch, open_port
+    from ..monitoring.head_alignment import Ended, HeadWatch, open_port
     from ..serial_line import PortError
 
     with open_port(args.port) as line:
@@ -173,14 +173,14 @@ def _of_a_port(args: argparse.Namespace, screen: _Screen) -> None:
 
 
 def _of_a_probe(probe: ProbeAddress, screen: _Screen, for_s: float | None) -> None:
-    from ..probe_monitor import ProbeAlignment
+    from ..monitoring.probe_alignment import ProbeAlignment
 
     with contextlib.closing(ProbeAlignment(probe)) as alignment:
         alignment.watch(screen.show, for_s)
 
 
 def _log_of_a_probe(probe: ProbeAddress) -> int:
-    from ..probe_log import ask_log
+    from ..monitoring.probe_log import ask_log
 
     for line in ask_log(probe):
         print(line, flush=True)
@@ -189,8 +189,8 @@ def _log_of_a_probe(probe: ProbeAddress) -> int:
 
 def _of_a_console(args: argparse.Namespace) -> int:
     """Show what the probe prints, until Ctrl-C or so long; 1 where nothing came."""
-    from ..flasher import check_port
-    from ..flasher_console import lines
+    from ..flashing.board_console import lines
+    from ..flashing.esp_chip import check_port
 
     check_port(args.console)
     until_s = time.monotonic() + args.seconds if args.seconds else float("inf")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..board_settings import Board, ConfigError
-from ..selftest_checks import Finding, checks
+from ..monitoring.selftest import Finding, checks
 
 _WORDS = {True: "ok", False: "BAD", None: "-"}
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..flasher_error import FlashError
+from ..flashing.error import FlashError
 from .deploy import BOARD_HELP, DeployError, board_file
 
 _PORT = 8070
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _webflash(args: argparse.Namespace) -> None:
-    from .. import webflash
+    from ..webflash import static_site
 
     if args.settings is not None:
         why = "settings hold your passwords, and whoever opens the site gets its images"
@@ -64,12 +64,12 @@ def _webflash(args: argparse.Namespace) -> None:
         raise FlashError("name a folder to write the site into, or open it on this machine with --serve", 2)
     with ExitStack() as stack:
         folder = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-")), "site")
-        webflash.check_folder(folder)
+        static_site.check_folder(folder)
         boards = _boards(args.board)
         stock = _stock_files(args.micropython or [], boards)
         tools = _tools()
         print(f"Building {len(boards)} images" if len(boards) > 1 else "Building the image")
-        webflash.build(folder, boards, stock, tools, print)
+        static_site.build(folder, boards, stock, tools, print)
         if args.folder is not None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             print(f"Written into {folder}: {size:,} bytes; a web server with https serves it as it is")
@@ -97,7 +97,7 @@ def _boards(named: list[str] | None) -> dict[str, Path]:
 
 def _stock_files(given: list[Path], boards: dict[str, Path]) -> dict[str, Path]:
     """MicroPython for each chip of the boards: the files that were given, fetched where none is."""
-    from .. import image, image_fetch
+    from ..flashing import download, image
 
     found: dict[str, Path] = {}
     for file in given:
@@ -108,7 +108,7 @@ def _stock_files(given: list[Path], boards: dict[str, Path]) -> dict[str, Path]:
     wanted = {image.chip_of(board) or "" for board in boards.values()}
     for chip in sorted(set(found) - wanted):
         raise FlashError(f"{found[chip]} is for an {image.spelt(chip)}, which none of the boards has: leave it out", 2)
-    return {chip: found.get(chip) or image_fetch.micropython_for(chip) for chip in sorted(wanted)}
+    return {chip: found.get(chip) or download.micropython_for(chip) for chip in sorted(wanted)}
 
 
 def _tools() -> dict[str, bytes]:
@@ -127,9 +127,9 @@ def _tools() -> dict[str, bytes]:
 
 
 def _serve(folder: Path, port: int, opens: bool) -> None:
-    from .. import webflash
+    from ..webflash import static_site
 
-    with webflash.server(folder, port) as server:
+    with static_site.server(folder, port) as server:
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         print(f"Open {address} in Chrome, Edge or Opera; Ctrl-C ends it", flush=True)
         if opens:

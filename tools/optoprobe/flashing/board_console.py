@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .flasher_error import FlashError
-from .terminal import printable
+from ..terminal import printable
+from .error import FlashError
 
 _SAID = "optoprobe: "
 _BAUD = 115_200

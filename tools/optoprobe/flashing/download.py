@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .flasher_error import FlashError
+from .error import FlashError
 from .image import read_stock, spelt
 
 # MicroPython's builds for any board with the chip.

@@ -8,9 +8,9 @@ import queue
 import time
 from typing import Any
 
-from .broker_client import BrokerClient, ProbeAddress
-from .probe_monitor import ProbeSilent
-from .terminal import printable
+from ..broker_client import BrokerClient, ProbeAddress
+from ..terminal import printable
+from .probe_alignment import ProbeSilent
 
 _LOG, _ORDER = "log", "order/set"
 _AGAIN_S = 15.0  # a probe takes an order every 10 s

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from .terminal import printable
+from ..terminal import printable
 
 HUB = "homeassistant"
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .device_tree import FOLDERS
-from .flasher_error import FlashError
-from .flasher_stock import BLOCK
-from .source_tree import STARTERS
+from ..device_tree import FOLDERS
+from ..source_tree import STARTERS
+from .error import FlashError
+from .stock_format import BLOCK
 
 Files = dict[str, bytes]  # path on the device, such as "firmware/app.mpy", to its content
 

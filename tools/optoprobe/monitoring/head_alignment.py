@@ -11,10 +11,10 @@ from metering import protocols
 from metering.line import EXPECT, SWITCH, WAIT, Line
 from metering.signal_quality import AlignmentScore
 
-from . import decoding
+from .. import decoding
 
 if TYPE_CHECKING:
-    from .serial_line import SerialLine
+    from ..serial_line import SerialLine
 
 _TICKS = 0x3FFFFFFF
 _NOISE_S = 8.0  # bytes for so long, and no telegram: another line is tried
@@ -34,7 +34,7 @@ class Ended(Exception):
 
 def open_port(name: str) -> Any:
     """A SerialLine that tells what it has sent, and how much of it came back."""
-    from .serial_line import SerialLine
+    from ..serial_line import SerialLine
 
     class Port(SerialLine):
         n_sent = 0  # since it was last told

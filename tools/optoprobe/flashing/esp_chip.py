@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .flasher_error import FlashError
-from .flasher_stock import Part
+from .error import FlashError
+from .stock_format import Part
 
 FAST_BAUD = 460_800
 _ROM_BAUD = 115_200

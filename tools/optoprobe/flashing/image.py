@@ -15,10 +15,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import device_tree, rom_image
-from .flasher_error import FlashError
-from .flasher_files import pack
-from .flasher_stock import BLOCK, Part, Partition, Stock, StockError, loader_flash_bytes, parse
+from .. import device_tree, rom_image
+from .error import FlashError
+from .file_system import pack
+from .stock_format import BLOCK, Part, Partition, Stock, StockError, loader_flash_bytes, parse
 
 _MB = 1024 * 1024
 _MOST_BYTES = 32 * _MB  # of a stock image: the largest flash there is

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from . import terminal
-from .demo_picture import Picture, Register
+from .. import terminal
+from .picture import Picture, Register
 
 _PLAIN_EVERY_S = 1.0  # a register's lines where there is no screen
 _UNDESCRIBED_S = 2.0  # so long a plain line waits for the register's name and unit

@@ -21,10 +21,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from . import __version__, board_settings, image, webflash_page
-from .device_tree import name_map
-from .flasher_error import FlashError
-from .flasher_stock import BLOCK
+from .. import __version__, board_settings
+from ..device_tree import name_map
+from ..flashing import image
+from ..flashing.error import FlashError
+from ..flashing.stock_format import BLOCK
+from . import index_page
 
 PAGE_FILES = Path(__file__).parent / "page_files"
 MARK = "optoprobe-site.json"  # says that a folder is a site of ours, which may be written anew
@@ -63,13 +65,13 @@ def build(
             files[f"firmware/{path}"] = data
             parts.append({"path": path, "offset": offset})
         files[f"firmware/{name}.json"] = _json(manifest(about.get("name", name), built.stock.chip, parts))
-        rows.append(webflash_page.Board(name, about.get("name", name), about.get("about", ""), built.stock.chip,
+        rows.append(index_page.Board(name, about.get("name", name), about.get("about", ""), built.stock.chip,
                                         about.get("confirmed", False)))  # fmt: skip
     files["firmware/names.json"] = _json({"version": __version__, "names": name_map().table()})
     files["board_settings.js"] = _steps()
     for file in PAGE_FILES.iterdir():
         files[file.name] = file.read_bytes()
-    files["index.html"] = webflash_page.html(rows).encode()
+    files["index.html"] = index_page.html(rows).encode()
     listed = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     files[MARK] = _json({"version": __version__, "sha256": listed})
     _put(folder, files)

@@ -7,8 +7,8 @@ import queue
 import time
 from collections.abc import Callable
 
-from .broker_client import BrokerClient, ProbeAddress
-from .terminal import printable
+from ..broker_client import BrokerClient, ProbeAddress
+from ..terminal import printable
 
 _AGAIN_S = 5.0  # without a word of the probe: it is told once more
 _SILENT_S = 20.0

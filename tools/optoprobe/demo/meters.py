@@ -8,7 +8,7 @@ from typing import Any
 from metering import protocols
 from metering.line import Line
 
-from . import capture_file, decoding, simulated
+from .. import capture_file, decoding, simulated
 
 AUTO = decoding.AUTO
 
@@ -68,7 +68,7 @@ def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -
     Of a capture file the part that speaks, or the longest. A read-out that was asked for is asked for again. Raises
     NothingToPlay.
     """
-    from .virtual.source import CaptureSource
+    from ..virtual.source import CaptureSource
 
     is_timed = capture_file.is_capture(capture)
     whole = capture_file.Segment(Line(9600), chunks=[(0, capture)] if capture else [])

@@ -281,7 +281,7 @@ def _broker() -> Iterable[str]:
 
 
 def _board(board: Board) -> Iterable[str]:
-    from .image import spelt
+    from ..flashing.image import spelt
 
     key = escape(board.key)
     usb = ' data-usb="other"' if board.chip in _USB_OF_MICROPYTHON else ""

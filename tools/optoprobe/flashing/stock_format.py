@@ -19,7 +19,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from .flasher_error import FlashError
+from .error import FlashError
 
 LEAST_VERSION = (1, 25)
 BLOCK = 4096  # what flash is erased in

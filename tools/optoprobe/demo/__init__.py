@@ -1,0 +1,1 @@
+"""What `demo` plays and what it shows of it."""

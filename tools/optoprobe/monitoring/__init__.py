@@ -1,0 +1,1 @@
+"""How a head or a probe is doing: how well it sits, its log, what its board can check by itself."""
