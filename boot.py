@@ -7,7 +7,7 @@ from micropython import kbd_intr
 
 kbd_intr(-1)  # a 03 may come from a browser that sets the Wi-Fi: firmware.owner.console_watch tells it from a Ctrl-C
 gc.threshold(2048)  # collecting early keeps what stays together, and the free heap in one piece
-sys.path.insert(0, "probe")  # where compiled modules lie: optoprobe.flat_layout
+sys.path.insert(0, "probe")  # where compiled modules lie: optoprobe.building.flat_layout
 
 try:
     from firmware.hardware import health

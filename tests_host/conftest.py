@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from support import core_on_micropython
 
-from optoprobe import build_cache
+from optoprobe.building import cache
 from optoprobe.virtual.board import FAKES
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """One process of the suite builds the device tree, the others find it built; workers take over the environment."""
-    if build_cache.VARIABLE not in os.environ:
+    if cache.VARIABLE not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="optoprobe-build-")
-        os.environ[build_cache.VARIABLE] = folder.name
+        os.environ[cache.VARIABLE] = folder.name
         config.add_cleanup(folder.cleanup)
 
 

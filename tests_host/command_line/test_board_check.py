@@ -1,13 +1,15 @@
 """A wrong board file of each kind is refused with its key named, by every command that takes a board.
 
-The schema (tools/optoprobe/board_schema.json) is judged by jsonschema too, an independent validator.
+The schema (tools/optoprobe/boards/schema.json) is judged by jsonschema too, an independent validator.
 """
 
 import json
 
 import pytest
 
-from optoprobe import board_check, board_questions, board_table, cli, device_check, runtime, source_tree
+from optoprobe import cli, runtime, source_tree
+from optoprobe.boards import description, questions, table
+from optoprobe.settings import device_check
 
 BOARDS = {name: json.loads(file.read_text()) for name, file in source_tree.board_files().items()}
 TAKE_A_BOARD = {"deploy": ["--dry-run"], "flash": ["--dry-run"], "image": [], "webflash": ["--serve"]}  # and with what
@@ -81,8 +83,8 @@ def changed(changes, name="esp32_devkit"):
 def independent():
     import jsonschema  # takes four seconds, which no worker spends that has none of these tests
 
-    jsonschema.Draft202012Validator.check_schema(board_check.schema())
-    return jsonschema.Draft202012Validator(board_check.schema())
+    jsonschema.Draft202012Validator.check_schema(description.schema())
+    return jsonschema.Draft202012Validator(description.schema())
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -96,7 +98,7 @@ def test_each_board_that_comes_along_passes(name):
 @pytest.mark.parametrize(("changes", "said"), AGAINST_THE_SCHEMA)
 def test_what_is_against_the_schema_is_told_with_its_key(changes, said):
     data = changed(changes)
-    (problem,) = board_check.problems(data)
+    (problem,) = description.problems(data)
     assert problem.startswith(said)
     assert list(independent().iter_errors(data)), "the schema itself must say so, not our reading of it alone"
 
@@ -104,16 +106,16 @@ def test_what_is_against_the_schema_is_told_with_its_key(changes, said):
 @pytest.mark.parametrize(("changes", "said"), AGAINST_THE_CHIP)
 def test_what_the_chip_has_not_got_is_told_with_its_key(changes, said):
     data = changed(changes)
-    assert any(problem.startswith(said) for problem in board_check.problems(data)), board_check.problems(data)
+    assert any(problem.startswith(said) for problem in description.problems(data)), description.problems(data)
     assert list(independent().iter_errors(data)) == []
 
 
 def test_without_a_chip_pins_are_let_be():
-    assert board_check.problems(changed({"uart__rx": 12, "chip": ...})) == []
+    assert description.problems(changed({"uart__rx": 12, "chip": ...})) == []
 
 
 def test_the_check_knows_every_word_of_the_schema():
-    """A rule that board_check would not look at would be no rule."""
+    """A rule that description.py would not look at would be no rule."""
     known = {"type", "enum", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "items", "$ref"}
     known |= {"required", "properties", "additionalProperties", "errorMessage", "description", "default"}
 
@@ -123,9 +125,9 @@ def test_the_check_knows_every_word_of_the_schema():
         for part in [*rule.get("properties", {}).values(), *([rule["items"]] if "items" in rule else [])]:
             look(part)
 
-    schema = {key: value for key, value in board_check.schema().items() if key not in ("$schema", "title", "$defs")}
+    schema = {key: value for key, value in description.schema().items() if key not in ("$schema", "title", "$defs")}
     look(schema)
-    for rule in board_check.schema()["$defs"].values():
+    for rule in description.schema()["$defs"].values():
         look(rule)
 
 
@@ -151,7 +153,7 @@ def test_a_board_of_ones_own_is_asked_for_on_a_terminal_only(command, tmp_path, 
         assert cli.main([command, "--board", "custom", *TAKE_A_BOARD[command]]) == 2
         errors = capsys.readouterr().err
         assert said in errors and len(errors.splitlines()) == 1
-        board_questions.FILE.touch()
+        questions.FILE.touch()
 
 
 class Owner:
@@ -168,7 +170,7 @@ class Owner:
 def test_wrong_answers_are_asked_for_again_and_the_file_passes(tmp_path):
     pins = ("9", "x", "99", "5", "5", "6")
     owner = Owner("esp8266", "ESP32-C3", "Keller", *pins, "n", "y", "", "y", "2", "perhaps", "y")
-    file = board_questions.ask_into(tmp_path / "mine.json", owner.read, owner.told.append)
+    file = questions.ask_into(tmp_path / "mine.json", owner.read, owner.told.append)
     assert owner.answers == [] and device_check.board_problems(file) == []
     board = json.loads(file.read_text())
     assert (board["name"], board["chip"], board["led"]) == ("Keller", "esp32c3", {"pin": 2, "active_low": True})
@@ -177,19 +179,19 @@ def test_wrong_answers_are_asked_for_again_and_the_file_passes(tmp_path):
     for said in ("pin 9, whose level decides", "must be a pin number", "name the same pin 5", "--board"):
         assert said in told
     with pytest.raises(FileExistsError):
-        board_questions.ask_into(file, Owner("esp32", *[""] * 7).read, owner.told.append)
+        questions.ask_into(file, Owner("esp32", *[""] * 7).read, owner.told.append)
 
 
-@pytest.mark.parametrize("chip", sorted(board_check.CHIPS))
+@pytest.mark.parametrize("chip", sorted(description.CHIPS))
 def test_empty_answers_give_a_board_that_passes(chip):
-    board = board_questions.ask(Owner(chip, *[""] * 7).read, print)
-    assert board_check.problems(board) == []
+    board = questions.ask(Owner(chip, *[""] * 7).read, print)
+    assert description.problems(board) == []
 
 
 def test_a_transceivers_direction_is_asked_for_and_held_against_the_chip():
     owner = Owner("esp32c3", "", "7", "6", "y", "", "6", "10", "", "")
-    board = board_questions.ask(owner.read, owner.told.append)
-    assert owner.answers == [] and board_check.problems(board) == []
+    board = questions.ask(owner.read, owner.told.append)
+    assert owner.answers == [] and description.problems(board) == []
     assert (board["uart"]["direction"], board["uart"]["invert_rx"]) == (10, False)
     assert "uart.tx and uart.direction name the same pin 6." in owner.told
 
@@ -205,4 +207,4 @@ def test_no_command_that_takes_a_board_is_left_out(capsys):
 
 def test_the_table_of_the_documents_is_that_of_the_files():
     text = (runtime.REPO / "docs" / "hardware.md").read_text()
-    assert "\n".join(board_table.lines()) in text, "python -m optoprobe.board_table prints it anew"
+    assert "\n".join(table.lines()) in text, "python -m optoprobe.boards.table prints it anew"

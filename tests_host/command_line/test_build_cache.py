@@ -1,15 +1,17 @@
 """What is kept of a build: found by all it follows from, or computed."""
 
 import hashlib
+import types
 
 import pytest
 
-from optoprobe import build_cache, device_tree, source_tree
+from optoprobe import source_tree
+from optoprobe.building import cache, device_tree
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(build_cache.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     return tmp_path
 
 
@@ -26,50 +28,48 @@ class Maker:
 
 def test_the_same_input_is_computed_once(folder):
     first, other = Maker({"a": "µ"}), Maker("another")
-    assert [build_cache.kept(first, ["x", "y"]) for _ in range(2)] == [{"a": "µ"}] * 2
+    assert [cache.kept(first, ["x", "y"]) for _ in range(2)] == [{"a": "µ"}] * 2
     assert first.times == 1
     for inputs in (["x", "z"], ["xy"], ["y", "x"], []):
-        assert build_cache.kept(other, inputs) == "another"
+        assert cache.kept(other, inputs) == "another"
     assert other.times == 4 and len(list(folder.iterdir())) == 5
 
 
 def test_what_cannot_be_read_is_computed(folder):
     maker = Maker("made")
-    build_cache.kept(maker, ["x"])
+    cache.kept(maker, ["x"])
     (file,) = folder.iterdir()
     file.write_text('"ma')
-    assert build_cache.kept(maker, ["x"]) == "made" and maker.times == 2
+    assert cache.kept(maker, ["x"]) == "made" and maker.times == 2
     folder.chmod(0o700)
     file.unlink()
     folder.rmdir()
-    assert build_cache.kept(maker, ["x"]) == "made" and maker.times == 3
+    assert cache.kept(maker, ["x"]) == "made" and maker.times == 3
 
 
 def test_other_code_that_builds_is_another_input(folder, monkeypatch):
     maker = Maker("made")
-    build_cache.kept(maker, ["x"])
-    monkeypatch.setattr(build_cache, "_MAKERS", build_cache._MAKERS[1:])
-    build_cache.kept(maker, ["x"])
+    cache.kept(maker, ["x"])
+    monkeypatch.setattr(cache, "_MAKERS", cache._MAKERS[1:])
+    cache.kept(maker, ["x"])
     assert maker.times == 2
 
 
 def test_without_a_folder_nothing_is_kept(monkeypatch):
-    monkeypatch.delenv(build_cache.VARIABLE)
+    monkeypatch.delenv(cache.VARIABLE)
     maker = Maker("made")
-    assert [build_cache.kept(maker, ["x"]) for _ in range(2)] == ["made"] * 2 and maker.times == 2
+    assert [cache.kept(maker, ["x"]) for _ in range(2)] == ["made"] * 2 and maker.times == 2
 
 
 def test_every_module_that_changes_what_is_compiled_is_hashed():
     """Whose code a built file follows from: device_tree, and what it imports of ours, but for what only copies."""
-    imported = {
-        value.__module__.rpartition(".")[2]
-        for value in vars(device_tree).values()
-        if getattr(value, "__module__", "").startswith("optoprobe.")
-    }
-    modules = {name for name, value in vars(device_tree).items() if getattr(value, "__package__", "") == "optoprobe"}
-    makers = {name.removesuffix(".py") for name in build_cache._MAKERS if name.endswith(".py")}
-    copies_only = {"placed_files", "build_cache", "page_file"}
-    assert (imported | modules) - copies_only == makers
+    values = vars(device_tree).values()
+    imported = {getattr(value, "__module__", "") for value in values}
+    imported |= {value.__name__ for value in values if isinstance(value, types.ModuleType)}
+    ours = {name.removeprefix("optoprobe.") for name in imported if name.startswith("optoprobe.")}
+    makers = {name.removesuffix(".py").replace("/", ".") for name in cache._MAKERS if name.endswith(".py")}
+    copies_only = {"settings.placed_files", "building.cache", "building.page_file"}
+    assert ours - copies_only == makers
 
 
 def test_a_tree_from_the_cache_is_the_one_that_was_built(folder, tmp_path_factory, monkeypatch):
@@ -85,5 +85,5 @@ def test_a_tree_from_the_cache_is_the_one_that_was_built(folder, tmp_path_factor
         patch.setattr(device_tree, "name_map", None)  # nothing is computed
         patch.setattr(device_tree, "_compiled", None)
         assert digest() == first
-    monkeypatch.delenv(build_cache.VARIABLE)
+    monkeypatch.delenv(cache.VARIABLE)
     assert digest() == first

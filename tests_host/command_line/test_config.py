@@ -7,9 +7,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from support.pty_board import PtyBoard
 
-from optoprobe import board_settings, certificates, cli, device_tree, source_tree
+from optoprobe import cli, source_tree
+from optoprobe.building import device_tree
 from optoprobe.commands import config
-from optoprobe.device_check import settings_problems
+from optoprobe.settings import certificates, on_board
+from optoprobe.settings.device_check import settings_problems
 from optoprobe.virtual.own_ca import OwnCa
 
 SECRETS = ("correct horse", "battery staple")
@@ -58,7 +60,7 @@ def test_the_settings_are_shown_without_the_secrets(capsys, board):
 
 
 def test_the_secrets_do_not_come_over_the_line(board):
-    with board_settings.Board(board.port) as probe:
+    with on_board.Board(board.port) as probe:
         found = probe.read()
     assert found["wifi_password"] is found["mqtt_password"] is True and "meter_key" not in found
 
@@ -117,11 +119,11 @@ def test_a_wipe_is_left_to_the_probe(capsys, board):
     code, out, _ = run(capsys, "--port", board.port, "--wipe", "--yes")
     assert code == 0 and "takes off its broker" in out and on(board) == THERE
     files = board.ask("import os; print(sorted(os.listdir()))").strip()
-    assert files == str(["settings.json", board_settings.WIPE_DUE]) and board.stop() == ["reset"]
+    assert files == str(["settings.json", on_board.WIPE_DUE]) and board.stop() == ["reset"]
     firmware = (source_tree.ROOT / "firmware" / "owner" / "wipe.py").read_text()
-    assert f'DUE_FILE = "{board_settings.WIPE_DUE}"' in firmware
-    by_setting = [*certificates.FILES.values(), board_settings.WIPE_DUE]
-    assert not [name for name in board_settings.STATE if name not in firmware and name not in by_setting]
+    assert f'DUE_FILE = "{on_board.WIPE_DUE}"' in firmware
+    by_setting = [*certificates.FILES.values(), on_board.WIPE_DUE]
+    assert not [name for name in on_board.STATE if name not in firmware and name not in by_setting]
 
 
 def test_a_misspelt_secret_is_not_exported(capsys, board, tmp_path):
@@ -190,10 +192,10 @@ def test_wrong_usage_and_a_port_that_is_none(capsys):
 def test_every_setting_has_its_help_and_every_secret_is_known_as_one(capsys):
     code, out, _ = run(capsys, "--help-settings")
     rows = {line.split()[0]: line for line in out.splitlines()}
-    assert code == 0 and list(rows) == [row.key for row in board_settings.schema()]
+    assert code == 0 and list(rows) == [row.key for row in on_board.schema()]
     assert "default 1883" in rows["mqtt_port"] and rows["meter_key"].endswith("; secret")
-    secret = {row.key for row in board_settings.schema() if "password" in row.key or row.key.endswith("key")}
-    assert secret == set(board_settings.SECRETS)
+    secret = {row.key for row in on_board.schema() if "password" in row.key or row.key.endswith("key")}
+    assert secret == set(on_board.SECRETS)
 
 
 def test_brackets_in_brackets_are_no_settings(capsys, tmp_path):

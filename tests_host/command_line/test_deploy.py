@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from support.pty_board import PtyBoard
 
-from optoprobe import device_tree, runtime, source_tree
+from optoprobe import runtime, source_tree
+from optoprobe.building import device_tree
+from optoprobe.building.device_tree import BuildError
 from optoprobe.commands import deploy
-from optoprobe.device_tree import BuildError
 
 SECRETS = ("correct horse", "battery staple")
 SETTINGS = {

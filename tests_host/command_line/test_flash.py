@@ -24,7 +24,8 @@ import pytest
 from support import stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, device_tree, runtime, source_tree
+from optoprobe import cli, runtime, source_tree
+from optoprobe.building import device_tree
 from optoprobe.commands import flash
 from optoprobe.demo.picture import Picture
 from optoprobe.flashing import board_console, download, esp_chip, file_system, stock_format

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import device_tree, runtime
+from optoprobe import runtime
+from optoprobe.building import device_tree
 from optoprobe.source_tree import is_deployed
 from optoprobe.virtual.sml_meter import SmlMeter
 

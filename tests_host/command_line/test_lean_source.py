@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import device_tree, source_tree
-from optoprobe.flat_layout import FlatLayout, LayoutError
-from optoprobe.lean_source import LeanSources
+from optoprobe import source_tree
+from optoprobe.building import device_tree
+from optoprobe.building.flat_layout import FlatLayout, LayoutError
+from optoprobe.building.lean_source import LeanSources
 
 MODULES = source_tree.device_modules()
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

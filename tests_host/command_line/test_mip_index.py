@@ -18,7 +18,8 @@ import pytest
 from support import pty_board
 from support.broker import Listener
 
-from optoprobe import device_tree, mip_index, runtime, source_tree
+from optoprobe import runtime, source_tree
+from optoprobe.building import device_tree, mip_index
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import device_tree, runtime, source_tree
-from optoprobe.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
+from optoprobe import runtime, source_tree
+from optoprobe.building import device_tree
+from optoprobe.building.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
 
 # Interns every name given, then prints those that were not in flash.
 ASK = """

@@ -5,7 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from optoprobe import cli, device_check, device_tree, placed_files, register_map, simulated, source_tree
+from optoprobe import cli, simulated, source_tree
+from optoprobe.building import device_tree
+from optoprobe.settings import device_check, placed_files, register_map
 from optoprobe.virtual.serial_meter import SerialMeter
 
 KEY = register_map.KEY

@@ -16,7 +16,8 @@ from mpremote.transport import TransportError
 from support.broker import Listener
 from support.pty_board import PtyBoard
 
-from optoprobe import device_tree, rom_image, source_tree
+from optoprobe import source_tree
+from optoprobe.building import device_tree, rom_image
 from optoprobe.commands import deploy
 from optoprobe.commands.deploy import DeployError
 from optoprobe.virtual.board import FIRST_AREA_BYTES, HARDWARE_BYTES, VirtualBoard

@@ -9,8 +9,9 @@ import socket
 import pytest
 from support.pty_board import PtyBoard
 
-from optoprobe import board_settings, cli
+from optoprobe import cli
 from optoprobe.monitoring import selftest
+from optoprobe.settings import on_board
 
 SECRET = "correct horse"
 
@@ -24,7 +25,7 @@ def broker():
 @pytest.fixture
 def board(monkeypatch, broker):
     monkeypatch.setattr(selftest, "_CLOCK_S", 0.2)
-    monkeypatch.setattr(board_settings, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(on_board, "_AGAIN_S", 0.05)
     board = PtyBoard()
     try:
         settings = {"wifi_ssid": "Häuschen", "wifi_password": SECRET, "mqtt_host": "127.0.0.1", "mqtt_port": broker}

@@ -8,8 +8,9 @@ import pytest
 from support.pty_board import PtyBoard
 from support.virtual_time import Probe
 
-from optoprobe import cli, wcc_sheet
-from optoprobe.board_settings import problems_of
+from optoprobe import cli
+from optoprobe.settings import wcc_sheet
+from optoprobe.settings.on_board import problems_of
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 
 PASSWORD = "71043298"

@@ -15,10 +15,11 @@ import urllib.request
 import pytest
 from support import stock_image
 
-from optoprobe import board_settings, cli, runtime, source_tree
+from optoprobe import cli, runtime, source_tree
 from optoprobe.commands import webflash as command
 from optoprobe.flashing import image
 from optoprobe.flashing.error import FlashError
+from optoprobe.settings import on_board
 from optoprobe.webflash import index_page, static_site
 
 BOARDS = {name: source_tree.board_files()[name] for name in ("hichi_c3", "xiao_esp32c3", "esp32_devkit")}
@@ -194,10 +195,10 @@ def test_a_board_is_shown_as_its_file_has_it_and_is_no_markup(tmp_path):
 def test_the_page_has_the_board_do_what_config_does(site):
     text = (site / "board_settings.js").read_text()
     steps = json.loads(text.removeprefix("export const steps = ").rstrip(";\n"))
-    load = board_settings.LOAD
+    load = on_board.LOAD
     assert steps == {
-        "begin": board_settings.BEGIN, "setup_password": load + board_settings.SETUP_PASSWORD,
-        "write": load + board_settings.WRITE,
+        "begin": on_board.BEGIN, "setup_password": load + on_board.SETUP_PASSWORD,
+        "write": load + on_board.WRITE,
     }  # fmt: skip
     assert steps["write"].count("%") == steps["write"].count("%r") == 2  # what the page fills in
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support.virtual_time import Probe
 
-from optoprobe import placed_files, simulated
+from optoprobe import simulated
+from optoprobe.settings import placed_files
 
 # What diagnostics load, once a minute, and what ends a row of quick restarts, once.
 BY_TIME = {

@@ -9,7 +9,8 @@ import pytest
 from support.expected_messages import shown_of_codes
 from support.virtual_time import Probe
 
-from optoprobe import placed_files, simulated
+from optoprobe import simulated
+from optoprobe.settings import placed_files
 from optoprobe.source_tree import board_files
 from optoprobe.virtual.modbus_meter import ModbusMeter
 

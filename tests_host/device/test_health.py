@@ -12,7 +12,7 @@ import pytest
 from support.scripted_broker import ScriptedBroker
 from support.virtual_time import Probe, WatchdogBites
 
-from optoprobe import device_tree
+from optoprobe.building import device_tree
 from optoprobe.runtime import REPO
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.optical_server import OpticalServer

@@ -21,7 +21,8 @@ import pytest
 from support import raw_repl
 from support.broker import Listener
 
-from optoprobe import device_tree, runtime
+from optoprobe import runtime
+from optoprobe.building import device_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

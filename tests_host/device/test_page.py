@@ -15,7 +15,8 @@ import pytest
 from support.broker import Listener, published, retained, wait_until
 from support.page_client import PASSWORD, START_S, PageBoard, PageClient, page_board
 
-from optoprobe import page_file, runtime, source_tree
+from optoprobe import runtime, source_tree
+from optoprobe.building import page_file
 from optoprobe.virtual.board import BEYOND_BYTES, HARDWARE_BYTES, HEAP_BUDGET
 
 SECRETS = (PASSWORD, "secret of the Wi-Fi", "secret of the broker")

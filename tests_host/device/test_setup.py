@@ -16,7 +16,7 @@ import pytest
 from support.broker import Listener, wait_until
 from support.page_client import PageClient
 
-from optoprobe import device_tree
+from optoprobe.building import device_tree
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.optical_server import OpticalServer

@@ -22,7 +22,7 @@ from support.broker import users as mosquittos_users
 from support.virtual_time import MS, LightOnly, Probe
 
 from optoprobe import runtime
-from optoprobe.certificates import placed
+from optoprobe.settings.certificates import placed
 from optoprobe.virtual import board
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.iec62056_21_meter import IecMeter

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support.broker import wait_until
 
-from optoprobe import device_tree
+from optoprobe.building import device_tree
 from optoprobe.virtual.board import VirtualBoard
 
 ROUNDS = 50

@@ -6,7 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from optoprobe import device_tree, runtime, source_tree
+from optoprobe import runtime, source_tree
+from optoprobe.building import device_tree
 
 SCRIPTS = runtime.REPO / "tests_host" / "micropython" / "on_micropython"
 HEAP = "64k"

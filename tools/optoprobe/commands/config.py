@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import placed_files, wcc_sheet
-from ..board_settings import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
+from ..settings import placed_files, wcc_sheet
+from ..settings.on_board import SECRETS, STATE, Board, ConfigError, Row, problems_of, schema
 
 _KEY_COLUMN = 24
 

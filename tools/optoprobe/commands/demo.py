@@ -216,7 +216,7 @@ class _Demo:
 
     def run(self) -> None:
         """Raises DemoError unless readings arrived."""
-        from ..device_tree import BuildError
+        from ..building.device_tree import BuildError
         from ..runtime import SetupError
         from ..virtual.broker import BrokerError
 

@@ -126,8 +126,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from .. import rom_image
-    from ..device_tree import BuildError, build
+    from ..building import rom_image
+    from ..building.device_tree import BuildError, build
 
     try:
         if not args.port and not args.dry_run:
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
 def board_file(name: str) -> Path:
     """The file of a board that comes with this program, or one of the owner's own; of the name "custom", one that is
     asked for. Raises DeployError."""
-    from ..device_check import board_problems
+    from ..settings.device_check import board_problems
     from ..source_tree import board_files
 
     if name == "custom":
@@ -172,15 +172,15 @@ def board_file(name: str) -> Path:
 
 
 def _asked_board() -> Path:
-    from .. import board_questions
+    from ..boards import questions
 
-    file = board_questions.FILE
+    file = questions.FILE
     if file.exists():
         raise DeployError(f"{file} is there already: name it with --board {file}, or move it away")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise DeployError("--board custom asks, and there is no terminal: name your own file.json instead")
     try:
-        return board_questions.ask_into(file)
+        return questions.ask_into(file)
     except OSError as error:
         raise DeployError(f"{file} cannot be written ({error.strerror}): run this where you may write") from error
     except EOFError as error:
@@ -192,7 +192,7 @@ def check_settings(file: Path) -> list[str]:
 
     Raises DeployError with all the check has to say. No value is ever shown.
     """
-    from ..device_check import settings_problems
+    from ..settings.device_check import settings_problems
 
     if not file.is_file():
         raise DeployError(f"there is no settings file {file}: check its name")
@@ -206,9 +206,9 @@ def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | N
     """The calls of mpremote that bring `files` below `tree` onto the board at `port`; with `rom` beside what is in
     `image`, which the board's ROMFS gets unless it is there.
     """
-    from .. import rom_image
-    from ..board_settings import BEGIN
-    from ..device_tree import FOLDERS
+    from ..building import rom_image
+    from ..building.device_tree import FOLDERS
+    from ..settings.on_board import BEGIN
 
     def step(purpose: str, *arguments: str, resume: bool = True, **checks: bool) -> Step:
         # `resume` keeps mpremote from soft-resetting the board before each call.
@@ -252,7 +252,7 @@ def _plan_text(steps: Sequence[Step], tree: Path, files: Sequence[Path], image: 
 
 
 def _carry_out(port: str, tree: Path, files: Sequence[Path], image: Path) -> None:
-    from ..rom_image import take_out
+    from ..building.rom_image import take_out
 
     steps = plan(port, tree, files, image)
     number = 0
@@ -274,7 +274,7 @@ def _carry_out(port: str, tree: Path, files: Sequence[Path], image: Path) -> Non
 
 def _rom(output: str, image: Path) -> Rom:
     """What `output` of _ASK_ROM tells."""
-    from ..rom_image import is_anothers
+    from ..building.rom_image import is_anothers
 
     found = re.search(r"^rom (\d+) ([0-9a-f]+) ([0-9a-f]{64})\s*$", output, re.MULTILINE)
     if found is None:

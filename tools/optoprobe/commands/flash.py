@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..device_tree import BuildError
+    from ..building.device_tree import BuildError
 
     try:
         return _flash(args)
@@ -89,7 +89,7 @@ def _flash(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, chip: Any, board: Path, stock: Stock) -> None:
-    from .. import rom_image
+    from ..building import rom_image
     from ..flashing.file_system import Keeping, pack
 
     keeping = Keeping(chip.number)
@@ -231,8 +231,8 @@ def _choose(question: str, answers: list[str]) -> int:
 
 def _asked_settings() -> bytes | None:
     """Wi-Fi and broker, as the owner types them; passwords are not shown. None where they are given later."""
-    from ..board_settings import made_password
-    from ..device_check import settings_problems
+    from ..settings.device_check import settings_problems
+    from ..settings.on_board import made_password
 
     if not _asks():
         raise FlashError("the board has no settings yet: give your Wi-Fi and broker with --settings FILE", 2)
@@ -259,7 +259,7 @@ def _asked_settings() -> bytes | None:
 
 def _with_setup_password(content: bytes, before: bytes | None) -> bytes:
     """The settings with a password for the probe's own Wi-Fi: theirs, else that of `before`, else a new one."""
-    from ..board_settings import made_password
+    from ..settings.on_board import made_password
 
     given = json.loads(content)
     if "setup_password" in given:

@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..device_tree import BuildError
+    from ..building.device_tree import BuildError
 
     try:
         _write_image(args)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_image(args: argparse.Namespace) -> None:
     from .. import __version__
-    from ..device_tree import name_map
+    from ..building.device_tree import name_map
     from ..flashing import download, image
 
     board = board_file(args.board)

@@ -16,9 +16,10 @@ from metering.detection.candidates import Asking
 from metering.line import EXPECT, SWITCH, Line
 from metering.listener import TELEGRAM
 
-from .. import decoding, own_counter, register_map
-from ..sessions.dlms import asked_session
+from .. import decoding
+from ..sessions.dlms import asked_session, own_counter
 from ..sessions.lis200 import archive_rows
+from ..settings import register_map
 from ..terminal import ProgressLine
 from .decode import as_lines, as_object
 from .shared_options import add_password, check_text, password_of, seconds

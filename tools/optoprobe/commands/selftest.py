@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..board_settings import Board, ConfigError
 from ..monitoring.selftest import Finding, checks
+from ..settings.on_board import Board, ConfigError
 
 _WORDS = {True: "ok", False: "BAD", None: "-"}
 

@@ -1,6 +1,6 @@
 """`optoprobe traceback`: what a probe's console showed, or its `restart_cause`, in the names of the source.
 
-The device's code is built with short names (optoprobe.name_mapping). The table that leads back is this version's own,
+The device's code is built with short names (building.name_mapping). The table that leads back is this version's own,
 so the probe must run the same version, which its diagnostics name; or the one that `optoprobe image` has written.
 """
 
@@ -27,8 +27,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..device_tree import name_map
-    from ..name_mapping import translate
+    from ..building.device_tree import name_map
+    from ..building.name_mapping import translate
 
     try:
         text = args.file.read_text(encoding="utf-8", errors="replace") if args.file else sys.stdin.read()

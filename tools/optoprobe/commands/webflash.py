@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..device_tree import BuildError
+    from ..building.device_tree import BuildError
 
     try:
         _webflash(args)

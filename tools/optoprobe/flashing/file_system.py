@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..device_tree import FOLDERS
+from ..building.device_tree import FOLDERS
 from ..source_tree import STARTERS
 from .error import FlashError
 from .stock_format import BLOCK

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import device_tree, rom_image
+from ..building import device_tree, rom_image
 from .error import FlashError
 from .file_system import pack
 from .stock_format import BLOCK, Part, Partition, Stock, StockError, loader_flash_bytes, parse

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from metering.pulse_parts import RATES
 
-from ..board_settings import ANSWER, Board, ConfigError
+from ..settings.on_board import ANSWER, Board, ConfigError
 
 _PATTERN = b"optoprobe 0x55AA"
 _LEAST_HEAP = 40_000  # bytes; beside what Wi-Fi takes, a reading of SML needs 56 KiB of the first area

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import register_map
+from ..settings import register_map
 from ..virtual.modbus_meter import QUIRKS, ModbusMeter
 
 __all__ = ["HEAP_BYTES", "METERS", "OPTIONS", "QUIRKS", "make", "settings"]

@@ -20,8 +20,9 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from optoprobe import build_cache, device_tree, rom_image, runtime, simulated, source_tree
-from optoprobe.name_mapping import EVERYWHERE, NameMap
+from optoprobe import runtime, simulated, source_tree
+from optoprobe.building import cache, device_tree, rom_image
+from optoprobe.building.name_mapping import EVERYWHERE, NameMap
 from optoprobe.virtual.broker import tied
 from optoprobe.virtual.console import Console
 
@@ -87,7 +88,7 @@ def _texts_in_flash(umqtt: Path) -> dict[str, str]:
             name_map = NameMap(sources, ["\n".join(_said(ours))], on_esp32=False, kept=(EVERYWHERE,))
             return {path: name_map.apply(path, text) for path, text in sources.items()}
 
-    return build_cache.kept(mapped, [Path(__file__).read_text(encoding="utf-8"), *sources, *sources.values(), *ours])
+    return cache.kept(mapped, [Path(__file__).read_text(encoding="utf-8"), *sources, *sources.values(), *ours])
 
 
 def _said(texts: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from metering import protocols
 from metering.listener import TELEGRAM
 
 from ..decoding import hear, signatures
-from ..device_check import device_modules
+from ..settings.device_check import device_modules
 
 PROBE_ID = "recording"
 

@@ -21,11 +21,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from .. import __version__, board_settings
-from ..device_tree import name_map
+from .. import __version__
+from ..building.device_tree import name_map
 from ..flashing import image
 from ..flashing.error import FlashError
 from ..flashing.stock_format import BLOCK
+from ..settings import on_board
 from . import index_page
 
 PAGE_FILES = Path(__file__).parent / "page_files"
@@ -118,9 +119,9 @@ def pieces(data: bytes) -> list[tuple[int, bytes]]:
 
 def _steps() -> bytes:
     """The same MicroPython that `optoprobe config` runs on a board, for the page."""
-    load = board_settings.LOAD
-    steps = {"begin": board_settings.BEGIN, "setup_password": load + board_settings.SETUP_PASSWORD}
-    steps["write"] = load + board_settings.WRITE
+    load = on_board.LOAD
+    steps = {"begin": on_board.BEGIN, "setup_password": load + on_board.SETUP_PASSWORD}
+    steps["write"] = load + on_board.WRITE
     return f"export const steps = {json.dumps(steps, indent=1)};\n".encode()
 
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from metering.dlms.asked_values import AskedValues
 
-from ... import own_counter
 from ...decoding import obis_text
 from ...serial_line import PortError, SerialLine
 from ..lis200 import archive_rows
-from . import asked_lists
+from . import asked_lists, own_counter
 from .asked_lists import MOST_ROWS, Asked, Column, Entry
 
 _ATTEMPTS = 3

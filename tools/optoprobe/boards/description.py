@@ -1,4 +1,4 @@
-"""A board file held against board_schema.json, then its pins against those of its chip.
+"""A board file held against schema.json, then its pins against those of its chip.
 
 Sources of the chips' pins: Espressif's datasheets, chapters "Pin Definitions" and "Strapping Pins"; ESP-IDF "GPIO & RTC
 GPIO" of each chip.
@@ -64,7 +64,7 @@ def problems(board: Mapping[str, Any]) -> list[str]:
 @functools.cache
 def schema() -> dict[str, Any]:
     """The schema; it uses no more of JSON Schema than schema_problems() knows."""
-    text = resources.files("optoprobe").joinpath("board_schema.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8")
     return json.loads(text)
 
 

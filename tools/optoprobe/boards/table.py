@@ -1,11 +1,11 @@
-"""The boards that come along as docs/hardware.md shows them: `python -m optoprobe.board_table` prints the table."""
+"""The boards that come along as docs/hardware.md shows them: `python -m optoprobe.boards.table` prints the table."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from .source_tree import board_files
+from ..source_tree import board_files
 
 _HEAD = ("| `--board` | what it is | chip | RX | TX | light | button | read a meter |", "|" + " --- |" * 8)
 

@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "OPTOPROBE_BUILD_CACHE"
-_HERE = Path(__file__).resolve().parent
-_MAKERS = ("device_tree.py", "flat_layout.py", "lean_source.py", "name_mapping.py", "source_tree.py", "stock_names.txt")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MAKERS = (
+    "source_tree.py",
+    "building/device_tree.py",
+    "building/flat_layout.py",
+    "building/lean_source.py",
+    "building/name_mapping.py",
+    "building/stock_names.txt",
+)
 
 
 def kept(make: Callable[[], Any], inputs: Iterable[str]) -> Any:
@@ -39,7 +46,7 @@ def kept(make: Callable[[], Any], inputs: Iterable[str]) -> Any:
 
 def _key(inputs: Iterable[str]) -> str:
     hashed = hashlib.sha256(sys.version.encode())
-    for text in (*((_HERE / name).read_text(encoding="utf-8") for name in _MAKERS), *inputs):
+    for text in (*((_PACKAGE / name).read_text(encoding="utf-8") for name in _MAKERS), *inputs):
         data = text.encode()
         hashed.update(len(data).to_bytes(8, "big") + data)
     return hashed.hexdigest()

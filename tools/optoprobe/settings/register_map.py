@@ -11,8 +11,8 @@ from typing import Any
 from metering import protocols
 from metering.modbus.modbus_map import ModbusMap
 
-from .decoding import AUTO
-from .source_tree import modbus_maps
+from ..decoding import AUTO
+from ..source_tree import modbus_maps
 
 KEY, FILE = "modbus_map", "modbus_map.json"
 MOST_BYTES = 8192  # that the firmware reads of it

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import board_check
+from . import description
 
 FILE = Path("custom_board.json")
 # RX and TX that are free on most boards with the chip.
@@ -38,7 +38,7 @@ def ask(read: Read = input, say: Say = print) -> dict[str, Any]:
         _ask_pin(board, uart, "direction", "uart.direction", words, read, say)
     else:
         uart["invert_rx"] = _yes(read, "Is its data inverted, as a P1 socket's is and a TTL head's is not?", False)
-    if uart["rx"] not in board_check.CHIPS[chip].input_only:
+    if uart["rx"] not in description.CHIPS[chip].input_only:
         pull = _yes(read, "Shall the chip pull RX up (no harm beside a head's own)?", True)
         uart["rx_pull"] = "up" if pull else "none"
     if _yes(read, "Is there a light on the board, not an addressable one?", False):
@@ -66,7 +66,7 @@ def _ask_pin(
     while True:
         text = read(question).strip()
         part[name] = usual if not text else int(text) if text.isdecimal() else text
-        wrong = [problem for problem in board_check.problems(board) if key in problem]
+        wrong = [problem for problem in description.problems(board) if key in problem]
         if name == "rx":  # tx is asked for next, and is still the usual one
             wrong = [problem for problem in wrong if "same pin" not in problem]
         if not wrong:

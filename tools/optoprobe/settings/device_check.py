@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import board_check, placed_files
-from .source_tree import ROOT
+from ..boards import description
+from ..source_tree import ROOT
+from . import placed_files
 
 _NEEDED = (("wifi_ssid", "the name of your Wi-Fi"), ("mqtt_host", "the name or address of your MQTT broker"))
 _HALF_A_CHARACTER = "a value holds half a character: type it anew"
@@ -29,7 +30,7 @@ def board_problems(file: Path) -> list[str]:
     data, problem = _object_in(file)
     if data is None:
         return [problem]
-    problems = board_check.problems(data)
+    problems = description.problems(data)
     if problems:
         return problems
     with device_modules():
@@ -63,8 +64,8 @@ def settings_problems(file: Path) -> tuple[list[str], list[str]]:
             return [_HALF_A_CHARACTER], []
         known = set(settings.check({})[0])
     unknown = sorted(set(data) - known)
-    misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, board_check.ALIKE)]
-    problems += [board_check.unknown(key, known, "") for key in misspelt]
+    misspelt = [key for key in unknown if difflib.get_close_matches(key, known, 1, description.ALIKE)]
+    problems += [description.unknown(key, known, "") for key in misspelt]
     if not problems:
         problems += [f"{key} is missing: give {words}" for key, words in _NEEDED if not data.get(key)]
     return problems, [key for key in unknown if key not in misspelt]

