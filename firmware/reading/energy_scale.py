@@ -45,7 +45,7 @@ class EnergyScale:
         if not isinstance(record, dict) or record.get("meter") != self._meter_id:
             return None
         factor = record.get("factor")
-        return factor if factor == 0 or factor in FACTORS else None
+        return factor if type(factor) is int and (factor == 0 or factor in FACTORS) else None
 
     def _remember(self, factor):
         store.save(_FILE, {"meter": self._meter_id, "factor": factor})

@@ -219,9 +219,8 @@ class Publisher:
         return not is_blank
 
     def _begin_series(self, meter_id):
-        """Another meter is read from now on; returns it, not announced yet."""
-        self._series = self._guard.series
-        self.meter = meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
+        """Another meter is read from now on; returns it, not announced yet. Where memory runs out it is begun anew."""
+        meter = Meter(meter_id, slug(meter_id), "", "", (), 0)
         self._falls = 0
         self._peak_times = None
         self._registers = registers = RegisterList()
@@ -239,6 +238,8 @@ class Publisher:
                 registers.find(reading, listener.vouched)
         registers.drop_code()
         gc.collect()
+        self._series = self._guard.series
+        self.meter = meter
         return meter
 
     def _take_values(self, live, uptime_s):

@@ -134,3 +134,36 @@ def test_flash_that_cannot_be_written_changes_nothing(device: Any, monkeypatch: 
     monkeypatch.setattr(os, "rename", fails)
     life = Life(device, worth=1).go_on(5)
     assert len(life.published) <= 3 and "in doubt" in life.scale.notice
+
+
+def test_a_shortage_of_memory_at_a_meters_begin_believes_no_scale(
+    device: Any, flash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner's factor was lost for the whole run where the scale's code had found no memory."""
+    from metering.guard import Guard
+
+    class Listener(Meter):
+        n_values, name_may_follow, names_model_only, pin_needed = 1, False, False, False
+        proven = vouched = sealed = True
+        meter_id = maker = model = printed_id = lambda self: ""
+
+        def published_readings(self) -> Any:
+            return iter([Reading(IMPORT, 123, 0 if self.factor == 1 else 1, 30)])
+
+    outbox = device.outbox.Outbox()
+    announcer = device.announcer.Announcer("optoprobe", "cellar", "Optoprobe", "homeassistant")
+    listener = Listener()
+    publisher = device.publisher.Publisher(listener, Guard(70_000), outbox, announcer, device.publisher.Pace(0, 10), 1)
+    really, shortages = device.energy_scale.EnergyScale, [MemoryError]
+
+    def scale(*arguments: Any) -> Any:
+        if shortages:
+            raise shortages.pop()
+        return really(*arguments)
+
+    monkeypatch.setattr(device.energy_scale, "EnergyScale", scale)
+    with pytest.raises(MemoryError):
+        publisher.publish(0)
+    assert publisher.publish(10) and listener.factor == 1
+    published = {topic.decode().rpartition("/")[2]: payload for topic, payload, _ in iter(outbox.pop_unsent, None)}
+    assert json.loads(published["state"]) == {"energy_import_b1": "0.123"}
