@@ -33,7 +33,8 @@ async def act(door, exchange, session):
         _command(door, "order", ("wipe=" + name).encode())
         await _accept(exchange)
     elif action == "logout":
-        door.sessions.remove(session)
+        if session in door.sessions:  # else another request was first
+            door.sessions.remove(session)
         await _accept(exchange)
     elif action in ("restart", "search"):
         refusal = ""

@@ -4,7 +4,9 @@ On both runtimes, through a real socket. What must hold afterwards: every telegr
 they were, the heap is back at its level, nothing secret was told, no answer but refusals was given.
 """
 
+import asyncio
 import base64
+import importlib
 import json
 import random
 import socket
@@ -13,7 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from support.broker import wait_until
@@ -184,3 +187,28 @@ def test_who_guesses_has_to_wait(tmp_path: Path) -> None:
         assert scripts == [401, 401, 401, 429]
         assert inside.ask("POST", "/api/logout").status == 200
         assert inside.ask("GET", "/api/readings").status == 401
+
+
+def test_two_that_sign_out_of_one_session_at_once_are_both_answered(device: Any) -> None:
+    page_actions = importlib.import_module("firmware.page.page_actions")
+    session = ["key", "token", 60]
+    door = SimpleNamespace(sessions=[session])
+    answers: list[bytes] = []
+
+    class Exchange:
+        path = "/api/logout"
+
+        async def read_object(self) -> dict[str, Any]:
+            await asyncio.sleep(0)  # till its body has come
+            return {}
+
+        async def begin(self, status: int, kind: str) -> None: ...
+
+        async def send(self, data: bytes) -> None:
+            answers.append(data)
+
+    async def both() -> None:
+        await asyncio.gather(*(page_actions.act(door, Exchange(), session) for _ in range(2)))
+
+    asyncio.run(both())
+    assert answers == [b'{"accepted": true}'] * 2 and not door.sessions
