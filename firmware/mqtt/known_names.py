@@ -21,12 +21,16 @@ _DISCOVERY = const(2)
 def look(settings, mailbox, health, probe_id):
     """Note the names of now, and have what is kept under others forgotten, where there were any."""
     now = [settings["mqtt_prefix"], probe_id, settings["discovery_prefix"], settings["discovery"]]
-    names = load(FILE)
+    try:
+        names = load(FILE)
+    except MemoryError:  # the next start looks again
+        return
     if names == now or not settings["mqtt_host"]:
         return
     is_known = isinstance(names, list) and len(names) == _NAMES
     for text in names if is_known else ():  # type: ignore[union-attr] - a list then
-        is_known = is_known and isinstance(text, str)
+        # a wildcard would forget what others have left
+        is_known = is_known and isinstance(text, str) and "+" not in text and "#" not in text
     if not is_known or names[:2] == now[:2] and names[3] == "off":  # type: ignore[index] - likewise
         save(FILE, now)
         return

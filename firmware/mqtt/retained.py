@@ -14,7 +14,12 @@ def retained(client, topics):
     A session of its own, left without a word, so that what is subscribed to here is not heard for ever.
     """
     kept = {}
-    client.set_callback(kept.__setitem__)
+
+    def note(topic, payload):
+        if topic in topics:  # what else a broker sends is nobody's
+            kept[topic] = payload
+
+    client.set_callback(note)
     client.connect()
     for topic in topics:
         client.subscribe(topic)

@@ -608,6 +608,33 @@ def test_a_topic_has_a_rate(net: Any, rest_s: int) -> None:
     assert mailbox.pop_command("alignment") == ("alignment", b"OFF", 1)
 
 
+def test_of_what_a_broker_keeps_only_what_was_asked_for_is_held(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker of ill will, or a wildcard's messages that follow from an older session."""
+    kept = importlib.import_module("firmware.mqtt.retained")
+    monkeypatch.setattr(kept.time, "sleep_ms", lambda ms: None, raising=False)
+    held: list[int] = []
+
+    class Client:
+        sock = SimpleNamespace(close=lambda: None)
+
+        def set_callback(self, heard: Any) -> None:
+            self._heard = heard
+
+        def connect(self) -> None: ...
+
+        def subscribe(self, topic: bytes) -> None: ...
+
+        def check_msg(self) -> None:
+            held.append(0)
+            self._heard(b"other/%d" % len(held), b"x" * 4096)
+            self._heard(None, b"too long a topic")
+            if len(held) == 150:
+                self._heard(b"a/state", b"1")
+
+    assert kept.retained(Client(), (b"a/state", b"a/status")) == [b"1", None]
+    assert len(held) == 200, "others' messages were taken for ours"
+
+
 def test_a_queue_that_nobody_empties_is_bounded_and_unsubscribing_empties_it(net: Any) -> None:
     mailbox = net.outbox.Mailbox()
     mailbox.subscribe(SET, "alignment", 1)
