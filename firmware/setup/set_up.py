@@ -125,8 +125,8 @@ class SetUp:
         """Look for networks, in a thread."""
         from firmware.mqtt.wifi_trial import WifiTrial
 
-        self.busy = "scan"
         self._trial = WifiTrial(self._network, self._health, None)
+        self.busy = "scan"
         self._trial.start()
 
     def test(self, given):
@@ -135,10 +135,10 @@ class SetUp:
         if values is not None:
             from firmware.setup.setup_trial import SetupTrial
 
+            self._trial = SetupTrial(self._network, self._health, values)
             self.busy = "test"
             self.result = self.words = ""
             self._tried = new
-            self._trial = SetupTrial(self._network, self._health, values)
             self._trial.begin()
         return faults
 
@@ -147,13 +147,18 @@ class SetUp:
         self._trial = None
         if trial is None:
             return
-        if self.busy == "scan":
-            self.networks = [(_text(name), dbm, locked) for name, dbm, locked in trial.networks if _text(name)]
-        else:
-            self._judge(trial)
-            self._tried = None
-            unload("firmware.setup.setup_trial")
-        trial = None
+        try:
+            if self.busy == "scan":
+                self.networks = [(_text(name), dbm, locked) for name, dbm, locked in trial.networks if _text(name)]
+            else:
+                self._judge(trial)
+        except MemoryError:
+            gc.collect()
+            if self.busy == "test":
+                self.result = "flash"
+                self.words = "memory has run out, try again"
+        self._tried = trial = None
+        unload("firmware.setup.setup_trial")
         unload("firmware.mqtt.wifi_trial")
         self.busy = ""
 

@@ -25,6 +25,7 @@ SHOWN = ("wifi_ssid", "mqtt_host", "mqtt_port", "mqtt_user", "pulses_per_kwh", "
 SECRET = ("wifi_password", "mqtt_password", "meter_key")
 _TLS = ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key")
 _NO_NAME = "give the Wi-Fi's name"
+_NO_ROOM = "the certificate cannot be written: free the device's memory"
 _NO_CA = "paste the CA's certificate, from BEGIN to END"
 
 
@@ -155,11 +156,14 @@ class CaTaker:
             try:
                 self._file.write(data)
             except OSError:
-                self._fault = "the certificate cannot be written: free the device's memory"
+                self._fault = _NO_ROOM
 
     def finish(self):
         self._take_line(self._rest.strip())
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:
+            self._fault = self._fault or _NO_ROOM
         if not self._fault and (self._state != 2 or not self._size or self._size != self._needed):
             self._fault = "the certificate is not whole: paste it from BEGIN to END"
         if self._fault:

@@ -110,6 +110,13 @@ def test_a_pasted_certificate_is_whole_or_refused(setup: Any, tmp_path: Path) ->
         assert given(text)
     assert given(b"".join(lines[:2] + lines[3:]))
     assert not given(pem) and not given(pem.strip()) and not given(pem.replace(b"\n", b"\r\n"))
+    full = setup.form.CaTaker()
+    full.take(pem)
+    full._file.close()
+    full._file = open("/dev/full", "wb")
+    full._file.write(b"a")
+    assert "cannot be written" in full.finish() and not Path(setup.form.TRIED_CA).exists()
+    assert not given(pem)
     assert setup.form.keep(setup.form.merged({"wifi_ssid": "a", "tls": "new"})[0])
     assert json.loads(Path("settings.json").read_text())["mqtt_tls_ca"] == "mqtt_ca.der"
     given(pem)
@@ -484,6 +491,30 @@ def test_a_trials_code_is_loaded_before_its_thread(device: Any, monkeypatch: pyt
     for ca in ("", "ca.der"):
         trial.SetupTrial(SimpleNamespace(probe_id="cellar"), None, values | {"mqtt_tls_ca": ca}).begin()
     assert loaded == [(0, False), (8192, True)]
+
+
+@pytest.mark.parametrize("what", ["scan", "test"])
+def test_a_shortage_of_memory_at_a_trials_end_leaves_the_page_usable(
+    beside: Any, setup: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    class Networks(list[Any]):
+        def __iter__(self) -> Any:
+            raise MemoryError
+
+    module = importlib.import_module("firmware.setup.set_up")
+    trial = SimpleNamespace(is_done=True, networks=Networks(), error=None)
+    monkeypatch.setitem(sys.modules, "firmware.setup.setup_trial", SimpleNamespace(kind_of=None))  # type: ignore[arg-type]
+    monkeypatch.setattr(setup.form.store.json, "load", lambda _: list(Networks()))
+    Path("settings.json").write_text('{"mqtt_host": "broker"}')
+    settings = {"page_port": 80}
+    network = SimpleNamespace(probe_id="cellar", settings=settings)
+    opened = module.SetUp(SimpleNamespace(network=network, health=SimpleNamespace(uptime_s=0)), "new", lambda: "")
+    opened.busy, opened._trial, opened._tried = what, trial, {"wifi_ssid": "home"}
+    opened.look()
+    assert opened.busy == "" and opened.result == ("flash" if what == "test" else "")
+    assert bool(opened.words) == (what == "test") and Path("settings.json").read_text() == '{"mqtt_host": "broker"}'
+    with pytest.raises(MemoryError):  # the page says that memory has run out
+        setup.form.merged({"wifi_ssid": "home"})
 
 
 @pytest.mark.parametrize("refuses", [OSError, RuntimeError, None])
