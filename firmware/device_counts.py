@@ -2,7 +2,7 @@
 
 import os
 
-from firmware import VERSION
+from firmware import VERSION, unwritten
 
 
 def _capture_bytes():
@@ -34,4 +34,5 @@ def counts_of(services, notice):
         "messages_replaced": outbox.replaced,
         "messages_refused": outbox.refused,
         "capture_bytes": _capture_bytes(),
+        "unwritten_files": ", ".join(unwritten),
     }

@@ -255,7 +255,10 @@ def load(path):
     """(values, problems) of the JSON file `path`. Never raises: without a readable file all are defaults. That there is
     none is no problem: a new probe has none, and gets one with its Wi-Fi.
     """
-    refusal = _take_change(path)
+    try:
+        refusal = _take_change(path)
+    except MemoryError:  # it is left for the next start
+        refusal = ""
     values, problems = _load(path)
     if refusal:
         problems.append("settings: " + refusal)
@@ -285,7 +288,7 @@ def _load(path):
         given = read_json(path, _MAX_FILE_BYTES)
     except OSError:
         return check({})
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         return _defaults("%s is %s: correct it and copy it again" % (path, error))
     if not isinstance(given, dict):
         return _defaults("%s holds no object of keys and values: correct it and copy it again" % path)

@@ -5,6 +5,8 @@ import os
 
 from micropython import const
 
+import firmware
+
 _MAX_FILE_BYTES = const(2048)
 _MAX_DEPTH = const(8)  # brackets in brackets: ours have three at the most
 _CHUNK_BYTES = const(64)
@@ -17,7 +19,8 @@ _CLOSING = b"]}"
 
 def read_json(path, max_bytes):
     """The object or list in the JSON file `path`. Raises OSError where there is no such file, ValueError where it is
-    not whole, no JSON, or cannot be read; the error's text says which, behind "is".
+    not whole, no JSON, or cannot be read, MemoryError where there is no room for it now; the error's text says which,
+    behind "is". Who takes the last one for a damaged file writes over a good one.
 
     MicroPython's json takes a text that ends too early as complete: every bracket must have been closed, the first one
     last of all.
@@ -30,8 +33,10 @@ def read_json(path, max_bytes):
                 raise ValueError("not whole, or not JSON")
             file.seek(0)
             return json.load(file)
-    except (OSError, ValueError, MemoryError):  # OSError: nobody takes what is damaged for a file that is not there
+    except (OSError, ValueError):  # OSError: nobody takes what is damaged for a file that is not there
         raise ValueError("not whole, or not JSON")
+    except MemoryError:
+        raise MemoryError("too large for the memory")
 
 
 def _is_whole(file):
@@ -70,7 +75,7 @@ def _is_whole(file):
 
 
 def load(path, max_bytes=_MAX_FILE_BYTES):
-    """What save() left in `path`, None where there is nothing of use."""
+    """What save() left in `path`, None where there is nothing of use. Raises MemoryError as read_json() does."""
     try:
         return read_json(path, max_bytes)
     except (OSError, ValueError):
@@ -79,10 +84,21 @@ def load(path, max_bytes=_MAX_FILE_BYTES):
 
 def save(path, value):
     """Replace what `path` holds; after a power cut it holds the old or the new. True when it was written."""
+    unwritten = firmware.unwritten
     try:
         with open(path + ".new", "w") as file:
             json.dump(value, file)
         os.rename(path + ".new", path)
+        if path in unwritten:
+            unwritten.remove(path)
         return True
     except OSError:
-        return False
+        pass
+    if path not in unwritten:
+        unwritten.append(path)
+        print("optoprobe: %s cannot be written: free the device's memory" % path)
+    try:
+        os.remove(path + ".new")  # what has been written of it fills a flash that is full
+    except OSError:
+        pass
+    return False

@@ -33,7 +33,7 @@ def button(path):
     """The Pin of the board's button, low while it is held; None where the file names none that this chip has."""
     try:
         number = _pin(read_json(path, _MAX_FILE_BYTES), "button", False)
-    except (OSError, ValueError, AttributeError, BoardError):
+    except (OSError, ValueError, MemoryError, AttributeError, BoardError):
         return None
     if number is None:
         return None
@@ -54,7 +54,7 @@ def load(path):
         data = read_json(path, _MAX_FILE_BYTES)
     except OSError:
         raise BoardError("board: there is no %s: copy one with optoprobe deploy --board NAME" % path)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise BoardError("board: %s is %s: copy it again with optoprobe deploy --board NAME" % (path, error))
     if not isinstance(data, dict) or not isinstance(data.get("uart"), dict):
         raise BoardError("board: %s describes no uart: copy one with optoprobe deploy --board NAME" % path)

@@ -53,7 +53,7 @@ def note_start():
         try:
             given = store.read_json("settings.json", _SETTINGS_BYTES)
             return not (isinstance(given, dict) and isinstance(given.get("wifi_ssid"), str) and given["wifi_ssid"])
-        except (OSError, ValueError):
+        except (OSError, ValueError, MemoryError):
             return True
 
     is_safe, for_set_up = call("firmware.hardware.restarts", lambda restarts: restarts.note_start(_WATCHDOG_MS))

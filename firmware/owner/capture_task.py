@@ -54,6 +54,7 @@ class CaptureTask:
         self._size = 0
         self._line = None
         self._edges_due = True
+        self._fault = None  # of the flash
         self.stopped = self.done = False
 
     def _say(self, text):
@@ -74,8 +75,9 @@ class CaptureTask:
                 self._line = line
             if n:
                 self._say("%d %s\n" % (self._now(), binascii.hexlify(bytes(memoryview(data)[:n])).decode()))
-        except (OSError, MemoryError):  # the flash is full: what is read is read all the same
+        except (OSError, MemoryError) as error:  # the flash is full: what is read is read all the same
             self.stopped = True
+            self._fault = error if isinstance(error, OSError) else None
         return 0 if ours else n
 
     async def run(self):
@@ -83,10 +85,16 @@ class CaptureTask:
         try:
             with open(_FILE, "w") as self._file:
                 await self._record()
+            if self._fault:
+                raise self._fault
             size = os.stat(_FILE)[6]
             self._network.mailbox.large_message = self._topic, size, _pieces
         except (OSError, MemoryError) as error:
             print("optoprobe: the capture cannot be written (%s): free the device's memory" % error)
+            try:
+                os.remove(_FILE)  # the totals and the settings need the room
+            except OSError:
+                pass
         finally:
             self.done = True
 

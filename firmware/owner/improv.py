@@ -231,12 +231,15 @@ def _name_and_password(data):
 def _keep(given):
     """Put the Wi-Fi's name and password over what the settings hold; True when they are on flash."""
     try:
-        settings = read_json(_SETTINGS_FILE, _MAX_FILE_BYTES)
-    except OSError:  # none yet
-        settings = {}
-    except ValueError:  # damaged: the probe has read nothing of it
-        settings = None
-    if not isinstance(settings, dict):
-        settings = {}
-    settings["wifi_ssid"], settings["wifi_password"] = given
-    return save(_SETTINGS_FILE, settings)
+        try:
+            settings = read_json(_SETTINGS_FILE, _MAX_FILE_BYTES)
+        except OSError:  # none yet
+            settings = {}
+        except ValueError:  # damaged: the probe has read nothing of it
+            settings = None
+        if not isinstance(settings, dict):
+            settings = {}
+        settings["wifi_ssid"], settings["wifi_password"] = given
+        return save(_SETTINGS_FILE, settings)
+    except MemoryError:
+        return False

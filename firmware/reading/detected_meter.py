@@ -20,13 +20,13 @@ def _key(name):
 
 def load(detected):
     """Put into `detected` what save() has written; nothing where there is no such file, or where it is not whole."""
-    record = store.load(_FILE, _MAX_FILE_BYTES)
     try:
-        if record is None or not _is_usable(record):
+        record = store.load(_FILE, _MAX_FILE_BYTES)
+        if not _is_usable(record):
             return
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, MemoryError):
         return
-    for name in _ATTRIBUTES:
+    for name in _ATTRIBUTES if "protocol" in record else ("slug",):
         value = record.get(_key(name))
         if value is not None:
             setattr(detected, name, value)
@@ -36,13 +36,13 @@ def _is_usable(record):
     """Can it be used? Raises KeyError, TypeError or ValueError where not, or says so."""
     if not isinstance(record, dict):
         return False
-    for byte in (record.get("slug") or "").encode():
+    for byte in record.get("slug", "").encode():
         if byte not in _TOPIC_CHARACTERS:
             return False
     if "protocol" not in record:
         return True
     baud, bits = record["baud"], record["bits"]
-    if type(baud) is not int or bits not in (7, 8) or not 300 <= baud <= 115200:
+    if type(baud) is not int or type(bits) is not int or bits not in (7, 8) or not 300 <= baud <= 115200:
         return False
     for parity in (record["parity"], record["heard"]):
         if parity not in (None, "E", "O"):
@@ -52,7 +52,7 @@ def _is_usable(record):
         return False
     if record["asked"] is not False and not (record["asked"] is True and protocols.is_asked(protocol)):
         return False
-    return record["invert"] in (True, False) and isinstance(record["seen"], str) and isinstance(record["line"], str)
+    return isinstance(record["invert"], bool) and isinstance(record["seen"], str) and isinstance(record["line"], str)
 
 
 def save(detected):

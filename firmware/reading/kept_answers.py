@@ -9,7 +9,10 @@ def load_answers():
     """What save_answers() was given last; None for nothing."""
     from firmware.store import load
 
-    kept = load(_FILE)
+    try:
+        kept = load(_FILE)
+    except MemoryError:  # it is asked again
+        kept = None
     load = None
     unload("firmware.store")
     return kept

@@ -20,7 +20,7 @@ def give_map(conversation, path):
     except OSError:
         data = None
         conversation.explanation = "there is no %s%s" % (path, _CURE)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         data = None
         conversation.explanation = "%s is %s%s" % (path, error, _CURE)
     unload("firmware.store")

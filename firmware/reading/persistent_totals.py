@@ -29,6 +29,7 @@ COUNTED = "energy_counted"  # keys of the two totals
 READING = "energy_import"
 
 _FILE = "energy.json"
+_MOST_FILE_BYTES = const(512)  # a record fits RTC memory
 _HOUR_S = const(3600)
 _LEAST_GRANT = const(10)  # a tenth of a kWh
 _MOST = 10**16  # of any number kept: 10**9 kWh
@@ -243,7 +244,7 @@ class PersistentTotals:
         except ValueError:
             pass
         if not self._restore(record):
-            if not self._restore(store.load(_FILE)):
+            if not self._restore(store.load(_FILE, _MOST_FILE_BYTES)):
                 self._restore([pulses_per_kwh, 0, 0, UNKNOWN, 0, 0, 0, 0, 1, 0, [0, 0, 0, 0], None])
             else:
                 self.rate, self.width = 0, UNKNOWN  # the head may have been moved meanwhile

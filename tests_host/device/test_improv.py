@@ -5,6 +5,7 @@ The first client is npm's improv-wifi-serial-sdk, as it is published. The others
 No chip's console and no chip's Wi-Fi have confirmed any of it.
 """
 
+import importlib
 import json
 import os
 import random
@@ -366,8 +367,6 @@ def test_listening_costs_little_and_afterwards_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def improv(device: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """An Improv whose packets go to `sent`; a trial is begun and does nothing."""
-    import importlib
-
     monkeypatch.setitem(sys.modules, "network", ModuleType("network"))
     module = importlib.import_module("firmware.owner.improv")
     monkeypatch.chdir(tmp_path)
@@ -473,6 +472,18 @@ def test_the_chip_has_its_makers_name(improv: Any, monkeypatch: pytest.MonkeyPat
     implementation = SimpleNamespace(_machine=machine, version=(1, 29, 0))
     monkeypatch.setattr(improv.module, "sys", SimpleNamespace(implementation=implementation))
     assert improv.it._info()[2] == chip
+
+
+def test_settings_that_there_is_no_memory_for_stay(improv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a broker, a key and a password would go for a name of a Wi-Fi."""
+    Path("settings.json").write_text('{"mqtt_host": "broker"}')
+
+    def load(_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(importlib.import_module("firmware.store").json, "load", load)
+    assert not improv.module._keep(("Häuschen", SECRET))
+    assert Path("settings.json").read_text() == '{"mqtt_host": "broker"}'
 
 
 def test_settings_that_cannot_be_written_leave_the_old_ones(improv: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,7 @@ def test_a_full_flash_ends_a_capture_and_nothing_else(tmp_path: Path) -> None:
                     raise OSError(28)
                 return len(text)
 
+        Path("capture.txt").write_text("what has filled it")
         began_s = probe.now_s
         really = builtins.open
 
@@ -134,6 +135,7 @@ def test_a_full_flash_ends_a_capture_and_nothing_else(tmp_path: Path) -> None:
         probe.run_for(10)
         assert len(probe.of("/live")) >= n + 9 and not probe.of("/capture")
         assert any("capture cannot be written" in line for line in probe.log)
+        assert not Path("capture.txt").exists()  # the totals and the settings have room again
 
 
 @pytest.mark.parametrize("topic", [ALIGNMENT, CAPTURE])
