@@ -180,6 +180,13 @@ def test_another_form_is_refused(body, reason):
     assert events(listener, framed(body)) == [reason] and listener.accepted == 0
 
 
+def test_registers_behind_other_answers_are_told_at_once():
+    number = framed(b"\x3f\x02" + (60_027_013).to_bytes(4, "big"))
+    listener = KmpAnswer()
+    assert events(listener, number * 3 + framed(ONE) + number + framed(ONE)) == [[("6-0:1.0.0", "1000000", "Wh")]] * 2
+    assert listener.numbers_told == 4 and listener.meter_id() == "60027013"
+
+
 def test_a_frame_cut_off_leaves_the_next_one_whole():
     assert events(KmpAnswer(), framed(ONE)[:9] + framed(ONE)) == ["length", [("6-0:1.0.0", "1000000", "Wh")]]
 

@@ -22,12 +22,15 @@ from metering.characters import with_parity
 from metering.dlms.push import Dlms
 from metering.guard import Guard
 from metering.iec62056_21.data_block import Iec62056_21
+from metering.kmp.kmp_answer import WANTED, KmpAnswer
+from metering.kmp.kmp_frame import REGISTERS, SERIAL_NUMBER, question
 from metering.listener import NOTHING, TELEGRAM
 from metering.reading import Reading
 from metering.registers import describe
 from metering.sml import Sml
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
+from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.sml_meter import SmlMeter
 
 LONG = 60_000
@@ -170,6 +173,17 @@ def unauthenticated() -> Dlms:
     return listener
 
 
+def kmp_answers(second: int) -> bytes:
+    """Number and registers, as a read-out gets them."""
+    meter = KmpMeter()
+    registers = bytes((REGISTERS, len(WANTED))) + b"".join(number.to_bytes(2, "big") for number in WANTED)
+    for body in (bytes((SERIAL_NUMBER,)), registers):
+        for byte in question(body):
+            meter.receive(byte, second)
+    answers = (meter.poll(second + 1, 0), meter.poll(second + 1, 0))
+    return b"".join(answer.data for answer in answers if answer)
+
+
 def subjects() -> Iterator[Subject]:
     def row(telegram: Callable[[int], bytes]) -> tuple[bytes, ...]:
         return tuple(telegram(second) for second in (76, 88, 100, 107, 115))
@@ -199,6 +213,7 @@ def subjects() -> Iterator[Subject]:
         make = keyed if security & 0x10 else unauthenticated
         words = {0x00: "in the clear", 0x20: "encrypted", 0x30: "encrypted, tag"}[security]
         yield Subject(f"DLMS {framing}, {words}", make, row(pushing.telegram))
+    yield Subject("KMP", KmpAnswer, row(kmp_answers))
 
 
 # --- counting --------------------------------------------------------------------------------------------------------

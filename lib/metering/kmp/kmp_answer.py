@@ -107,6 +107,13 @@ class KmpAnswer(Listener):
         self.numbers_told = 0  # answers that told a serial number
 
     def _judge(self):
+        event = None
+        while event is None:
+            event = self._judge_frame()
+        return event
+
+    def _judge_frame(self):
+        """What _judge() answers; None for a good frame without registers, behind which to look on."""
         buf = self._buf
         at = 0
         while at < self._n and buf[at] != FROM_METER:
@@ -138,7 +145,7 @@ class KmpAnswer(Listener):
             self._serial_number = str(int.from_bytes(plain[2:6], "big"))
             self.numbers_told += 1
         self._skip_noise(used)
-        return NOTHING
+        return None
 
     def _take_registers(self, plain, used):
         at = _HEAD_BYTES
