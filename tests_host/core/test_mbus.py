@@ -296,6 +296,31 @@ def test_other_headers() -> None:
         assert heard(mbus.frame(head + volume)) == [(0, [("volume", "0.009", "m³")])]
 
 
+def test_an_answer_with_its_high_bytes_first() -> None:
+    """CI 76: each of its fields is that of CI 72, turned over; the maker's bytes stay."""
+    rows = [(0x02, "6C", mbus.day(2015, 5, 17)), (0x0C, "0E", bcd(144108, 4)), (0x04, "13", b"\x01\x02\0\0")]
+    rows += [(0x0B, "2D", bcd(-12, 3)), (0x05, "5B", struct.pack("<f", 21.25)), (0x0D, "FD 11", b"\x03cba")]
+    rows += [(0x07, "FD 17", b"\xff" * 7 + b"\x01"), (0x01, "FD 08", b"\x09"), (0x00, "13", b"")]
+    straight = b"".join(record(*row) for row in rows)
+    own_length = 0x0D  # in the first byte of the data
+    turned = b"".join(
+        record(dif, vif, data[:1] + data[:0:-1] if dif == own_length else data[::-1]) for dif, vif, data in rows
+    )
+    head = mbus.header(NUMBER, "ABC", medium=HEAT, access=7, status=4)
+    back = b"\x76" + head[4:0:-1] + head[6:4:-1] + head[7:11] + head[:10:-1]
+    (there,) = decoding.decode(mbus.frame(head + straight + b"\x0f\1\2"), "mbus")
+    (here,) = decoding.decode(mbus.frame(back + turned + b"\x0f\1\2"), "mbus")
+    assert isinstance(here, decoding.Telegram) and here == there and len(here.readings) == 9
+    assert [row.value for row in here.readings][:3] == ["2015-05-17", "144108000000", "0.513"]
+    listener = MeterReply()
+    listener.hold()
+    for at in range(2):
+        listener.feed(mbus.frame(back + turned), 0, len(mbus.frame(back + turned)))
+        assert listener.next_event() == (TELEGRAM if at else NOTHING)
+    assert (listener.meter_id(), listener.status) == ("ABC-21436587-1-4", 4)
+    assert sum(1 for _ in listener.readings()) == 8
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -304,7 +329,13 @@ def test_other_headers() -> None:
         (mbus.frame(mbus.short_header(configuration=0x0510)), "encrypted"),
         (mbus.frame(b"\x70\x08"), "error of the meter"),
         (mbus.frame(b"\x70"), "error of the meter"),
-        (mbus.frame(b"\x76" + bytes(12)), "structure"),  # high byte first: not EN 13757-3's
+        (mbus.frame(b"\x6e\x07\0\0\0\x08"), "error of the meter"),
+        (mbus.frame(b"\x6f" + bytes(12) + b"\x08"), "error of the meter"),
+        (mbus.frame(b"\x6f"), "error of the meter"),
+        (mbus.frame(b"\x76" + bytes(11)), "structure"),
+        (mbus.frame(b"\x76" + bytes(10) + b"\x05\x10" + bytes(16)), "structure"),  # ciphered
+        (mbus.frame(b"\x76" + bytes(12) + b"\x0c\x13\0"), "structure"),
+        (mbus.frame(b"\x77" + bytes(16)), "structure"),  # whether its units are turned, too, no text says
         (mbus.frame(b"\x72" + bytes(11)), "structure"),
         (mbus.frame(b"\x73" + bytes(15)), "structure"),
         (mbus.frame(b"\x72" + bytes(12), control=0x53), "no answer"),
@@ -493,6 +524,11 @@ def test_masking_hides_what_is_no_measurement_and_makes_none(row: bytes, values:
 def test_a_telegram_whose_names_are_texts_is_left_out_as_a_whole() -> None:
     _, fresh = masked(answer(record(0x02, "7C", mbus.text("Emily") + b"\1\0")))
     assert b"ylimE" not in fresh and not list(decoding.decode(fresh, "mbus"))
+
+
+def test_a_telegram_with_its_high_bytes_first_is_left_out_as_a_whole() -> None:
+    data = mbus.frame(b"\x76" + bytes(12) + record(0x0C, "78", b"\x12\x34\x56\x78"))
+    assert len(heard(data)) == 1 and not masked(data)[1]
 
 
 def test_what_stands_in_another_value_is_left_out_as_a_whole() -> None:

@@ -4,6 +4,7 @@ They are made by another library (virtual.mbus_encoder, by `cryptography`); pymb
 what we make in mode 5, and the CMAC's right values are those of RFC 4493, 4.
 """
 
+import struct
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ def test_the_key_opens_what_it_closed(way: str) -> None:
     assert said(WAYS[way], KEY) == ("", VALUES)
     assert said(WAYS[way], None) == ("encrypted", [])
     assert said(WAYS[way], OTHER) == ("key wrong", [])
+
+
+@pytest.mark.parametrize("configuration", [struct.pack("<H", 0x0540), struct.pack("<HB", 0x0730, 0x10)])
+def test_what_somebody_deciphered_on_the_way_is_read_where_no_key_is_set(configuration: bytes) -> None:
+    """Its header still tells the mode; two fillers stand where the ciphered bytes began. A key wants a ciphered one."""
+    head = PLAIN[:11] + configuration
+    assert said(head + b"\x2f\x2f" + RECORDS, None) == ("", VALUES)
+    assert said(mbus.short_header()[:3] + configuration + b"\x2f\x2f" + RECORDS, None) == ("", VALUES)
+    assert said(head + b"\x2f\x2f" + RECORDS, KEY)[1] == []
+    assert said(head + b"\x2f" + RECORDS, None) == ("encrypted", [])
+    assert said(head + b"\x2f", None) == ("encrypted", [])
 
 
 def test_an_independent_decoder_reads_the_same() -> None:

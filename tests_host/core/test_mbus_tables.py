@@ -108,6 +108,8 @@ STANDARD = """
 12 FD 1100010 control_signal none 0
 12 FD 1100011 day_of_week none 0
 12 FD 1100100 week_number none 0
+12 FD 1100110 state_of_parameters none 0
+12 FD 1100111 supplier's_information none 0
 12 FD 1101000 since_last_cumulation h 0
 12 FD 1101001 since_last_cumulation d 0
 12 FD 1101010 since_last_cumulation months 0
@@ -121,7 +123,7 @@ STANDARD = """
 12 FD 1110101 times_stopped none 0
 """
 SPANS = ("s", "min", "h", "d")
-TIMES = {"6C", "6D", "FD30", "FD70"}  # of which BCD makes none
+TIMES = {"6C", "6D", "FD30", "FD65", "FD70"}  # of which BCD makes none
 SPECIAL = {"7B", "7C", "7D"}  # two tables' names and the plain text
 Meaning = tuple[str, Decimal, str | None]
 

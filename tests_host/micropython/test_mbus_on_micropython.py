@@ -23,6 +23,9 @@ def answers() -> bytes:
     ]
     frames = [mbus.frame(mbus.header(87654321, "XYZ", medium=4) + row) for row in rows]
     frames.append(mbus.frame(mbus.fixed(12345678, (1, -135), (0x29, 0x3E), medium=7, status=1)))
+    turned = b"\x76" + bytes.fromhex("87654321 6333 01 04 07 00 0000") + record(0x04, "13", b"\0\0\1\2")
+    frames.append(mbus.frame(turned + record(0x02, "6C", mbus.day(2015, 5, 17)[::-1])))
+    frames.append(mbus.frame(mbus.header(1, "XYZ", medium=4, configuration=0x0520) + b"\x2f\x2f" + rows[0]))
     for row in rows[:3]:
         body = mbus.header(87654321, "XYZ", medium=4) + row
         frames += [mbus.frame(mbus.encrypted5(body, KEY)), mbus.frame(mbus.encrypted7(body, KEY, 5))]

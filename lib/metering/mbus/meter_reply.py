@@ -3,14 +3,16 @@
     68 | L | L | 68 | C | A | CI | header | records | checksum | 16    checksum: sum of the L bytes before it
 
     CI 72  number 4, maker 2, version 1, medium 1, access number 1, status 1, configuration 2, then records
+       76  the same, high bytes first
        7A  access number 1, status 1, configuration 2, then records        78  records alone
        73  fixed structure: number 4, access number 1, status 1, medium and units 2, two counters of 4 bytes
-       70  the meter reports an error
+       70  the meter reports an error; 6E behind a header as 7A's, 6F behind one as 72's
 
 The checksum has eight bits: one damaged frame of 256 passes it. So the whole frame must make sense down to its last
 byte, or nothing of it is told; and whoever can ask twice holds one answer against the next (hold()): of two whose
 bytes are the same but for values, those that are equal in both are told. An encrypted answer is named, and read where
 there is the meter's key: metering.mbus.answer_cipher, which also knows the layer of its own (CI 90) before the header.
+Somebody on the way (a concentrator, whoever recorded it) may have deciphered it and left the header as it was.
 """
 
 from metering.compat import SLICES_ARE_CHEAP, const, hex_text, signed
@@ -27,14 +29,20 @@ _LEAST = const(3)  # C, A, CI
 _REPLY = const(0x08)  # RSP_UD, less ACD and DFC
 _REPLY_BITS = const(0xCF)
 _LONG = const(0x72)
+_HIGH_FIRST = const(0x76)
 _SHORT = const(0x7A)
 _NONE = const(0x78)
 _FIXED = const(0x73)
 _ERROR = const(0x70)
+_ERROR_SHORT = const(0x6E)
+_ERROR_LONG = const(0x6F)
 _LAYER = const(0x90)
 _CI_AT = const(6)
 _FIXED_BYTES = const(16)
 _MODE = const(0x1F)  # of the configuration field: 0 is in the clear, what follows are ciphers or may be
+_FILLER = const(0x2F)  # two of them prove that deciphered bytes are right (EN 13757-7)
+_MODE_5 = const(5)
+_MODE_7 = const(7)
 _FIRST_NO_MODE = const(16)  # from here on none is known: older meters have other things in these bytes
 _FIXED_MEDIA = b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x03\x04\x06\x07\x08\x00\x00"  # 9 to 13: mode 2 of 3, 4, 6, 7, 8
 _BINARY = const(0x01)  # bit of the fixed structure's status: counters in signed binary, else in BCD
@@ -200,10 +208,14 @@ class MeterReply(Listener):
                 return self._reject("structure", "CI 90", whole)
         ci = self._ci = buf[ci_at]
         self._ci_at = ci_at
-        if ci == _ERROR:
+        if ci in (_ERROR, _ERROR_SHORT, _ERROR_LONG):
             from metering.mbus.application_error import words
 
-            return self._reject("error of the meter", words(bytes(buf[ci_at + 1 : end])), whole)
+            at = ci_at + (1 if ci == _ERROR else 5 if ci == _ERROR_SHORT else 13)
+            return self._reject("error of the meter", words(bytes(buf[at:end])), whole)
+        is_turned = ci == _HIGH_FIRST
+        if is_turned:
+            ci = self._ci = _LONG
         head = 12 if ci == _LONG else 4 if ci == _SHORT else 0 if ci == _NONE else 8 if ci == _FIXED else -1
         if head < 0:
             return self._reject("structure", "CI %02x" % ci, whole)
@@ -211,6 +223,13 @@ class MeterReply(Listener):
         at = end - n + head
         if at > end or ci == _FIXED and n != _FIXED_BYTES:
             return self._reject("structure", "%d bytes behind CI %02x" % (n, ci), whole)
+        if is_turned:
+            from metering.mbus.high_byte_first import turn_around
+
+            try:
+                turn_around(buf, ci_at, at, end)
+            except Malformed as error:
+                return self._reject("structure", str(error), whole)
         if head:
             self.status = buf[at - 3]
         if head > 4:
@@ -226,7 +245,10 @@ class MeterReply(Listener):
             self.medium = _FIXED_MEDIA[buf[at - 2] >> 6 | (buf[at - 1] >> 6) << 2]
         if ci in (_LONG, _SHORT):
             mode = buf[at - 1] & _MODE
-            if 0 < mode < _FIRST_NO_MODE:
+            records_at = self._cipher is None and _deciphered_at(buf, at, end, mode)
+            if records_at:
+                at = records_at
+            elif 0 < mode < _FIRST_NO_MODE:
                 reason = "encrypted"
                 if ci == _LONG and self._cipher is not None:
                     at, reason = self._cipher.open(buf, ci_at, at, end)
@@ -322,6 +344,15 @@ class MeterReply(Listener):
             is_current = not (record.storage or record.function == 3 or record.is_tail or record.is_time)
             if is_current and record.value is not None and not self._has_changed(record):
                 yield RecordReading(record, self.medium)
+
+
+def _deciphered_at(buf, at, end, mode):
+    """Where the records begin of what modes 5 and 7 would encipher and nobody has, or not any more; 0 where they do."""
+    if mode == _MODE_7:
+        at += 1  # its configuration has a third byte
+    elif mode != _MODE_5:
+        return 0
+    return at if at + 2 <= end and buf[at] == buf[at + 1] == _FILLER else 0
 
 
 def _is_now(record):

@@ -173,7 +173,7 @@ def _meaning(record, buf, at, end):
             second = byte | 0x80
         table = quantities.FB if vif == 0xFB else quantities.FD
         record.exponent, record.unit, record.name = quantities.quantity(table, second)
-        record.is_time = vif == 0xFD and second in (0x30, 0x70)
+        record.is_time = vif == 0xFD and second in (0x30, 0x65, 0x70)
     elif code == _PLAIN_TEXT:
         n = _next(buf, at, end)
         at += 1

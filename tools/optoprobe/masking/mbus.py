@@ -14,6 +14,8 @@ from .numbers import Numbers, Piece, Unsure, blank
 # Quantities without a unit that tell the meter's state or model, not which one it is
 _STAY = ("error flags", "error mask", "digital input", "digital output", "medium", "hardware version")
 _STAY += ("firmware version", "software version", "dimensionless", "relative humidity", "day of week", "week number")
+_CI_AT = 6
+_HIGH_FIRST = 0x76
 _NUMBER = slice(7, 11)  # of the header, in the frame
 _DAYS = {2: b"\x01\x01", 4: b"\x00\x00\x01\x01", 6: b"\x00\x00\x00\x01\x01\x00"}  # the 1st of January 2000
 _NO_NUMBER = 0xFF  # neither in BCD nor as a real number: a value that is none stays none
@@ -25,6 +27,8 @@ def mask(data: bytes, start: int, end: int, numbers: Numbers) -> Iterator[Piece]
     if next(decoding.hear(listener, data[start:end]), None) is None or not listener.accepted:
         raise Unsure
     frame = bytearray(data[start:end])
+    if frame[_CI_AT] == _HIGH_FIRST:  # what the listener says of places and letters is of the frame turned over
+        raise Unsure
     if listener.number:
         numbers.note(listener.number.encode())
         frame[_NUMBER] = bytes(4)
