@@ -278,11 +278,13 @@ class Network:
         while True:
             began_s = self._health.uptime_s
             failed = False
+            wifi = self.wifi
             try:
                 self._live()
             except Exception as error:  # on odd answers umqtt also raises AssertionError, IndexError and TypeError
-                failed = True
-                self._note_failure(error)
+                if not (wifi.hurries or self.wifi.hurries):  # else the Wi-Fi was lent: nothing has failed
+                    failed = True
+                    self._note_failure(error)
             self.opened_s = None
             self.discovery.end()
             self.session.close()

@@ -39,7 +39,8 @@ class _SeldomWifi:
         self.wifi = services.network.wifi
         self.hostname = self.wifi.hostname
         self._tried_s = services.health.uptime_s
-        self._is_away = not self.wifi.is_joined()  # else a trial alone has left it
+        # Else a trial alone has left it, or it is being joined just now.
+        self._is_away = services.network.failed_in_a_row > 0 and not self.wifi.is_joined()
 
     def join(self, anew):
         """As firmware.mqtt.wifi.Wifi.join()."""

@@ -330,6 +330,9 @@ def test_the_button_opens_it_beside_metering_which_goes_on(tmp_path: Path) -> No
             hub.wait_for("/live", WAIT_S, time.monotonic())
             wait_until(lambda: bool(board.resets), WAIT_S, "it does not restart")
             assert json.loads((tmp_path / "device" / "settings.json").read_text())["probe_name"] == "Keller"
+            # But for the wrong password it is told of no fault: the Wi-Fi was lent to a scan and two trials.
+            faults = [line for line in board.log if "cannot be joined" in line or "was lost" in line]
+            assert len(faults) == 1 and "the settings stay as they were" in faults[0]
 
 
 class Figures(NamedTuple):
@@ -417,7 +420,7 @@ def test_the_known_wifi_is_tried_seldom_and_not_while_somebody_is_there(
         health.uptime_s += ms // 1000
 
     there = SimpleNamespace(until_s=0)
-    services = SimpleNamespace(network=SimpleNamespace(wifi=Away()), health=health)
+    services = SimpleNamespace(network=SimpleNamespace(wifi=Away(), failed_in_a_row=1), health=health)
     set_up = SimpleNamespace(is_idle=lambda s: health.uptime_s > there.until_s)
     seldom = services.network.wifi = beside._SeldomWifi(services, set_up)
     monkeypatch.setattr(beside.time, "sleep_ms", pass_time, raising=False)
