@@ -135,6 +135,15 @@ def test_the_answer_is_told_in_words(result, diagnostic, provider, words):
     assert (found.max_pdu, found.conformance) == (500, 0x1214)
 
 
+@pytest.mark.parametrize("head", ["0800065f1f0400", "0800065f0400", "080102065f1f0400", "080102065f0400"])
+def test_what_is_granted_is_read_in_the_older_form_too(head):
+    data = answer(0, 0, initiate=bytes.fromhex(head + "00121401f40007"))
+    found = association.Association()
+    found.take(data, 0, len(data))
+    found.take_initiate(data, found.data_at, found.data_end)
+    assert (found.max_pdu, found.conformance) == (500, 0x1214)
+
+
 def test_a_cut_answer_is_malformed_or_has_no_initiate():
     data = answer(0, 0)
     found = association.Association()

@@ -135,7 +135,7 @@ class Association:
 
     def take_initiate(self, buf, at, end):
         """Read the plain initiate response buf[at:end]. Raises Malformed."""
-        if buf[at] != 0x08 or end - at not in (14, 15):
+        if buf[at] != 0x08 or not 13 <= end - at <= 15:  # older meters leave out the 1F, some add a quality of service
             raise Malformed("no initiate response")
         self.conformance = buf[end - 7] << 16 | buf[end - 6] << 8 | buf[end - 5]
         self.max_pdu = buf[end - 4] << 8 | buf[end - 3]
