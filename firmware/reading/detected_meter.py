@@ -22,7 +22,7 @@ def load(detected):
     """Put into `detected` what save() has written; nothing where there is no such file, or where it is not whole."""
     try:
         record = store.load(_FILE, _MAX_FILE_BYTES)
-        if not _is_usable(record):
+        if record is None or not _is_usable(record):
             return
     except (ValueError, TypeError, KeyError, AttributeError, MemoryError):
         return

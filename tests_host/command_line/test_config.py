@@ -66,10 +66,11 @@ def test_the_secrets_do_not_come_over_the_line(board):
 
 
 def test_settings_are_changed_and_unset_and_others_stay(capsys, board):
-    options = ("--set", "interval_s=900", "--set", "wake_up=true", "--set", "probe_name=Zähler", "--unset", "mqtt_host")
+    options = ("--set", "interval_s=900", "--set", "wake_up=true", "--set", "probe_name=Zähler 🔌")
+    options += ("--unset", "mqtt_host")
     code, out, _ = run(capsys, "--port", board.port, *options)
     assert code == 0 and "Written: interval_s, mqtt_host, probe_name, wake_up. The probe restarts with it." in out
-    expected = THERE | {"interval_s": 900, "wake_up": True, "probe_name": "Zähler"}
+    expected = THERE | {"interval_s": 900, "wake_up": True, "probe_name": "Zähler 🔌"}
     del expected["mqtt_host"]
     assert on(board) == expected
     assert board.ask("import os; print(os.listdir())").count(".new") == 0

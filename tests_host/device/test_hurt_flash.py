@@ -30,7 +30,7 @@ KEPT: dict[str, Any] = {
     "asked.json": [[1, "31", "x.x"], [1, "31", "32", "33"]],
     "announced.json": ["optoprobe", "attic", "homeassistant", "device"],
     "energy.json": [1000, 0, 0, -1, 100, 0, 0, -1, 0, 0, [0, 5, 3, 0], None],
-    "change.json": ["publish_interval_s", 30],
+    "change.json": ["probe_name", "Keller"],
     "restart.txt": "ValueError in app.py",
     "capture.txt": "optoprobe capture 1\n",
     "modbus_map.json": {"name": "M", "line": "9600 8N1", "registers": []},

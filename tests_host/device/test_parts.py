@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -133,6 +134,24 @@ def test_a_bad_setting_is_named_and_its_default_used(device: Any, key: str) -> N
     for value in good:
         values, problems = device.settings.check({key: value})
         assert problems == [] and values == DEFAULTS | over_tls | {key: value}
+
+
+HALVES = r"""
+import json
+from firmware import settings
+for key in settings.check({})[0]:
+    assert len(settings.check(json.loads('{"%s": "house \\ud83d\\ude00"}' % key))[1]) == 1, key
+assert settings.check({"wifi_ssid": "house \U0001f600"})[1] == []
+"""
+
+
+def test_half_a_character_is_in_no_setting() -> None:
+    """As MicroPython's json reads a file that says \\ud83d\\ude00 for one character."""
+    environment = os.environ | {"MICROPYPATH": ":".join(map(str, (runtime.REPO, runtime.REPO / "lib", ".frozen")))}
+    done = subprocess.run(
+        [runtime.micropython(), "-X", "heapsize=1m", "-c", HALVES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_setting_is_tested(device: Any) -> None:

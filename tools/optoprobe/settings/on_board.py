@@ -211,7 +211,7 @@ class Board:
             for name, content in (files or {}).items():
                 self._line.fs_writefile(name + ".new", content)
                 self._line.exec(f"import os\nos.rename({name + '.new'!r}, {name!r})")
-        if not self.ask(LOAD + WRITE % (json.dumps(changes), unset)):
+        if not self.ask(LOAD + WRITE % (json.dumps(changes, ensure_ascii=False), unset)):
             raise ConfigError(_DAMAGED)
         gone = [FILES[key] for key in unset if key in FILES]
         if gone:
