@@ -5,6 +5,7 @@ The first client is npm's improv-wifi-serial-sdk, as it is published. The others
 No chip's console and no chip's Wi-Fi have confirmed any of it.
 """
 
+import asyncio
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from support import raw_repl
 from support.broker import Listener
+from support.runs import times
 
 from optoprobe import runtime
 from optoprobe.building import device_tree
@@ -408,6 +410,112 @@ def test_a_packet_that_is_not_whole_is_counted_and_answered(improv: Any) -> None
         assert told or improv.it._trial is not None or data[7] != COMMAND
         assert improv.it.refused - refused == (told == [(ERROR, b"\x01")] or data[7] != COMMAND)
     assert n_trials > 1000
+
+
+class Stream:
+    """A console on which `pieces` (ms of silence before, bytes) come; the clock goes on where somebody waits."""
+
+    def __init__(self, pieces: list[tuple[int, bytes]]) -> None:
+        self.now_ms = 0
+        self.all = b"".join(data for _, data in pieces)
+        self._ends: list[tuple[int, int]] = []  # (ms, bytes that have come by then)
+        at_ms = n = 0
+        for silence_ms, data in pieces:
+            at_ms, n = at_ms + silence_ms, n + len(data)
+            self._ends.append((at_ms, n))
+        self._come = self._read = 0
+        self.is_over: Callable[[], object] = lambda: None
+
+    async def sleep_ms(self, ms: int) -> None:
+        self.now_ms += ms
+        while self._ends and self._ends[0][0] <= self.now_ms:
+            self._come = self._ends.pop(0)[1]
+        if not self._ends and self._read == len(self.all):
+            self.is_over()
+
+    def register(self, *_: object) -> None: ...
+
+    def ipoll(self, _: int) -> tuple[int, ...]:
+        return (1,) if self._read < self._come else ()
+
+    def readinto(self, one: bytearray) -> int:
+        one[0] = self.all[self._read]
+        self._read += 1
+        return 1
+
+
+def pieces_of(chance: random.Random) -> list[tuple[int, bytes]]:
+    """A packet, whole, damaged, cut, twice, too long or dripping, and noise before it."""
+    texts = [chance.choice((b"", b"net", b"n" * 33, chance.randbytes(5))), chance.choice((b"", b"hidden 1", b"p" * 65))]
+    data = bytearray(command(chance.choice((1, 1, 1, 2, 3, 4, 9)), *texts[: chance.choice((2, 2, 0, 1))]))
+    kind = chance.randrange(7)
+    if kind == 1:
+        data[chance.randrange(7, len(data))] ^= 1 << chance.randrange(8)
+    elif kind == 2:
+        del data[chance.randrange(len(data)) :]
+    elif kind == 3:
+        data *= 2
+    elif kind == 4:
+        data[8] = 255
+    elif kind == 5:
+        at = chance.randrange(len(data))
+        return [(0, bytes(data[:at])), (chance.choice((5, 990, 1500)), bytes(data[at:]))]
+    noise = chance.randbytes(chance.choice((0, 0, 3, 400))) + b"IMPROV\x01"[: chance.choice((0, 0, 3, 6))]
+    return [(chance.choice((0, 30, 1200)), noise.replace(b"\x03", b"")), (0, bytes(data))]
+
+
+def test_thousands_of_damaged_packets_end_nothing_and_change_nothing(
+    improv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is tried is what a whole packet says, nothing grows, and no password comes back."""
+    chance = random.Random(5)
+    stream = Stream([piece for _ in range(times(5000)) for piece in pieces_of(chance)] + [(1200, b"")])
+    console = importlib.import_module("firmware.owner.console_watch")
+    tried: list[tuple[str, str] | None] = []
+    made: list[Any] = []
+
+    def start(trial: Any) -> None:
+        tried.append(trial._given)
+        trial.is_done = True
+
+    class Noted(improv.module.Improv):  # type: ignore[misc]
+        def __init__(self, services: Any) -> None:
+            super().__init__(services)
+            made.append(self)
+
+    class Health:
+        @property
+        def uptime_s(self) -> int:
+            return stream.now_ms // 1000
+
+    monkeypatch.setattr(improv.module.WifiTrial, "start", start)
+    monkeypatch.setattr(improv.module, "Improv", Noted)
+    monkeypatch.setattr(console, "_unload_improv", lambda: None)
+    monkeypatch.setattr(console, "unload", lambda name: None)
+    monkeypatch.setattr(console, "select", SimpleNamespace(poll=lambda: stream, POLLIN=1))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+    monkeypatch.setattr(asyncio, "sleep_ms", stream.sleep_ms, raising=False)
+    Path("settings.json").write_text('{"mqtt_host": "broker"}')
+    network = improv.it._services.network
+    network.settings["wifi_ssid"] = ""  # it listens for as long as that is so
+    n_interrupted = 0
+
+    async def listen() -> None:
+        nonlocal n_interrupted
+        while not network.settings["wifi_ssid"]:
+            try:
+                await console.watch(SimpleNamespace(network=network, health=Health()))
+            except KeyboardInterrupt:  # what a cut packet leaves may hold a Ctrl-C
+                n_interrupted += 1
+
+    stream.is_over = lambda: network.settings.update(wifi_ssid="home")
+    asyncio.run(listen())
+    assert len(tried) > times(500) and len(improv.sent) > times(2500) and n_interrupted < times(1500)
+    for given in tried:
+        assert given is None or command(JOIN, *(text.encode() for text in given))[:-1] in stream.all
+    assert all(len(each._packet) == 258 for each in made)
+    assert not any(b"hidden" in data for _, data in improv.sent) and "hidden" not in capsys.readouterr().out
+    assert Path("settings.json").read_text() == '{"mqtt_host": "broker"}' and os.listdir() == ["settings.json"]
 
 
 @pytest.mark.parametrize(
