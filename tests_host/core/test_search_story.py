@@ -241,7 +241,7 @@ def test_the_same_on_micropython_with_the_heap_locked(core: Path, tmp_path: Path
     (tmp_path / "looks").write_bytes(bench.looks)
     out = on_micropython.printed(core, "detection_driven.py", tmp_path / "looks", heap="512k")
     assert out == on_micropython.printed_by_cpython("detection_driven.py", str(tmp_path / "looks"))
-    last = f"{proven.protocol} {proven.line!r} {proven.telegram_ready} {proven.flashes}"
+    last = f"True {proven.protocol} {proven.line!r} {proven.telegram_ready} {proven.flashes}"
     assert out.splitlines()[-1] == last
     code, _, errors = on_micropython.micropython(core, "detection_driven.py", tmp_path / "looks", "plant", heap="512k")
     assert code != 0 and "heap is locked" in errors

@@ -457,12 +457,17 @@ def test_late_looks_are_no_silence():
 
 @pytest.mark.parametrize("name", ["sml", "d0"])
 def test_the_same_on_micropython_with_the_heap_locked(core, tmp_path, name):
-    bench = Bench(name, noise=Noise(dropout_hz=0.3, ambient_hz=0.3, glitch_hz=0.3, seed=5)).run(15)
+    bench = Bench(name, noise=Noise(dropout_hz=2, ambient_hz=0.5, glitch_hz=2, seed=5)).run(20)
+    assert 40 < statistics.mean(bench.scores[5:]) < 70, bench.scores
+    bench.air.channel.noise = Noise()
+    bench.run(15)
+    assert bench.scores[-1] >= 98, bench.scores
     bench.look_at_edges(True)
     bench.run(3)
     bench.look_at_edges(False)
     bench.away = True
     bench.run(8)
+    assert bench.scores[-1] == 0, bench.scores
     bench.looks += struct.pack(">BBBHHBBH", 10, 2, 0, 0, 0, 5, 5, 0) * 200
     (tmp_path / "looks").write_bytes(bench.looks)
     arguments = ("alignment_scored.py", tmp_path / "looks", bench.line.baud, int(bench.line.bits == 7))

@@ -3,7 +3,7 @@
     detection_driven.py FILE [plant]
 
 FILE: a record a look: milliseconds since the one before (2 bytes), light (0, 1; 2: not known), n (2 bytes), n bytes.
-Where a signature was seen, a listener is loaded, which takes memory: that look is not made with the heap locked.
+The look that brings the proof makes what tells it: that one is not made with the heap locked, all others are.
 
 With `plant` an object is made at each look: it must fail, or this check could not.
 """
@@ -23,13 +23,12 @@ def make(name, asked):
     return listener, conversation(listener) if conversation else None
 
 
-def main(path, plant):
-    with open(path, "rb") as stream:
-        data = stream.read()
-    detection = Detection(make, (None, None), None, print)
+def drive(data, plant, proving, say):
+    """The search, and how many looks it took. All are made with the heap locked but that of number `proving`."""
+    detection = Detection(make, (None, None), None, say)
     actions = detection.run()
     buffer = bytearray(256)
-    at = 0
+    at = looks = 0
     ticks = 0x3FFFFF00  # wraps soon
     watching = False
     while at < len(data) and detection.proven is None:
@@ -39,7 +38,7 @@ def main(path, plant):
             except StopIteration:
                 break
             if action[0] == SWITCH:
-                print(action[1])
+                say(action[1])
                 continue
             watching = action[0] == WATCH
         ticks = (ticks + (data[at] << 8 | data[at + 1])) & 0x3FFFFFFF
@@ -48,7 +47,8 @@ def main(path, plant):
         at += 5
         buffer[:n] = data[at : at + n]
         at += n
-        locked = detection.listener is None
+        looks += 1
+        locked = proving not in (None, looks)
         if locked:
             heap_lock()
         if plant:
@@ -61,8 +61,16 @@ def main(path, plant):
         next(actions)
     except StopIteration:
         pass
+    return detection, looks
+
+
+def main(path, plant):
+    with open(path, "rb") as stream:
+        data = stream.read()
+    _, looks = drive(data, False, None, lambda said: None)
+    detection, again = drive(data, plant, looks, print)
     proven = detection.proven
-    print(proven.protocol, proven.line, proven.telegram_ready, proven.flashes)
+    print(looks == again, proven.protocol, proven.line, proven.telegram_ready, proven.flashes)
 
 
 main(sys.argv[1], len(sys.argv) > 2)
