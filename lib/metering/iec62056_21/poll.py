@@ -17,7 +17,8 @@ What can go wrong, and what is done:
     not a byte at the new rate               heard at 300; a new attempt one rate lower, the next one at 300
     bad BCC, parity                          NAK, twice at the most; then a new attempt one rate lower
     no answer, no identification             counted, said; a new attempt after a pause that grows to five minutes
-    password refused                         not tried again for an hour, as meters lock; whole read-outs go on
+    password refused                         not tried again for four hours, then for a day each time, as meters lock;
+                                             whole read-outs go on
     single registers refused twice           whole read-outs for as long as this runs
 
 Where single registers take less time than the whole, the meter is asked for them after the first read-out, and for all
@@ -44,7 +45,8 @@ _INTERVAL_S = const(60)
 _BATTERY_INTERVAL_S = const(3600)
 _LEAST_PAUSE_S = const(3)  # after a read-out a meter stays at its rate for 1.5 s, deaf for a sign-on
 _PAUSES_S = (5, 10, 20, 40, 80, 160, 300)
-_PASSWORD_PAUSE_S = const(3600)
+_FIRST_REST_S = const(14400)  # of a password that was refused
+_LATER_REST_S = const(86400)
 
 _DEAF = const(3)  # failures in a row after which the meter may have become one that pushes
 _PUSH_FIRST_MS = const(3000)  # D0 meters push every 1 to 2 s
@@ -58,8 +60,7 @@ _WORDS = "metering.iec62056_21.poll_words"
 _UNKNOWN = const(6)  # of these, behind REASONS: how the one of "no data" ends
 _OFFERS_MODE_E = const(7)
 _MODE_E = b"\\2"  # in an identification: HDLC is spoken
-# Behind each the meter is left alone for a time of _PAUSES_S, behind a refused password single registers rest for
-# _PASSWORD_PAUSE_S.
+# Behind each the meter is left alone for a time of _PAUSES_S; behind a refused password single registers rest.
 _REASONS = ("no answer", "no identification", "no data", "bad data", "password refused", "registers refused")
 
 
@@ -237,7 +238,7 @@ class Conversation:
             sentence = sentence_of(_WORDS, _REASONS.index(outcome))
             self.explanation = sentence % detail if sentence else outcome
         if outcome == "password refused":
-            self._password_rests_s = _PASSWORD_PAUSE_S
+            self._password_rests_s = _FIRST_REST_S if self.failed[outcome] == 1 else _LATER_REST_S
         return False
 
     # -- for ever
@@ -334,7 +335,7 @@ class Conversation:
         """Generator of line actions: reads single registers, `addresses` (bytes, as printed), in programming mode.
 
         What was read is one telegram of the listener's. Returns True when there was one; else the meter is read as a
-        whole from now on, or for an hour when it was the password.
+        whole from now on, or for hours when it was the password.
         """
         mode = self._programming_mode or self._load_programming_mode()
         if mode is None:

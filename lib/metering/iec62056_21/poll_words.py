@@ -9,7 +9,7 @@ SENTENCES = (
     "the meter answers, but not with an identification line: move the head, keep light away",
     "the meter identifies itself, but sends no data block%s",
     "the data block at %d baud was damaged %d times (%s): move the head, keep light away",
-    "the meter refuses the password: it is not tried again for an hour",
+    "the meter refuses the password: it is not tried again for hours, as meters lock",
     "%s: it is read as a whole",
     # how "no data" ends: of a meter that nothing is known of, and of one that offers mode E
     ": what it sends can be recorded (Capture)",
