@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from metering.dlms import association, hdlc_station, xdlms, xdlms_lists
+from metering.dlms import association, hdlc_station, xdlms, xdlms_read
 from optoprobe import Rejected, Telegram, cli, sessions, transcript
 from optoprobe.virtual import dlms_encoder as enc
 
@@ -173,8 +173,9 @@ def test_several_in_one_answer_come_in_blocks_too(size):
     data = b"\3" + b"".join(result_of(item) for item in items)
     wire = Wire()
     wire.associate()
-    wire.ask(xdlms_lists.get_list(0xC1, items), b"\xc4\x03\xc1" + data)
-    wire.say(True, xdlms_lists.get_list(0xC1, items))
+    get_list = bytes((xdlms.GET_REQUEST, xdlms.LIST, 0xC1, len(items))) + b"".join(xdlms.item(*each) for each in items)
+    wire.ask(get_list, b"\xc4\x03\xc1" + data)
+    wire.say(True, get_list)
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
     for k, piece in enumerate(pieces, 1):
         last = bytes((k == len(pieces),))
@@ -193,15 +194,15 @@ def test_short_names_are_those_of_the_object_list_or_of_the_call():
     value, its_scale = OBJECTS[3, ENERGY, 2], OBJECTS[3, ENERGY, 3]
     wire = Wire()
     wire.associate(association.SN)
-    wire.ask(xdlms_lists.read([0x208, 0x210]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
+    wire.ask(xdlms_read.read([0x208, 0x210]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
     events = wire.events()
     assert rows(events) == [ENERGY_ROW] and events[0].readings[0].name == "short name 520, taken for the total"
     assert rows(wire.events(short_names={0x400: POWER})) == [("short name 520", "1234567.89", "Wh")]
     events = wire.events(short_names={0x200: ENERGY})
     assert rows(events) == [ENERGY_ROW] and "taken" not in events[0].readings[0].name
     first, second = listed[:9], listed[9:]
-    wire.ask(xdlms_lists.read([0xFA08]), b"\x0c\x01\x02\x00\x00\x01" + bytes((len(first) + 2,)) + b"\x01\x00" + first)
-    wire.ask(xdlms_lists.read_next(1), b"\x0c\x01\x02\x01\x00\x02" + bytes((len(second),)) + second)
+    wire.ask(xdlms_read.read([0xFA08]), b"\x0c\x01\x02\x00\x00\x01" + bytes((len(first) + 2,)) + b"\x01\x00" + first)
+    wire.ask(xdlms_read.read_next(1), b"\x0c\x01\x02\x01\x00\x02" + bytes((len(second),)) + second)
     assert rows(wire.events()) == [ENERGY_ROW]
     assert reasons(wire.events()) == []
 
@@ -211,7 +212,7 @@ def test_of_two_energies_by_short_names_none_is_taken_for_the_total():
     wire = Wire()
     wire.associate(association.SN)
     for base in (0x200, 0x300):
-        wire.ask(xdlms_lists.read([base + 8, base + 16]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
+        wire.ask(xdlms_read.read([base + 8, base + 16]), b"\x0c\x02\x00" + value + b"\x00" + its_scale)
     assert [row[0] for row in rows(wire.events())] == ["short name 520", "short name 776"]
 
 
@@ -387,8 +388,8 @@ def test_the_command_reads_a_transcript_and_tells_damaged_lines(tmp_path, capsys
 def test_short_names_may_be_given_with_the_command(tmp_path, capsys):
     wire = Wire()
     wire.associate(association.SN)
-    wire.ask(xdlms_lists.read([0x208]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 2])
-    wire.ask(xdlms_lists.read([0x210]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 3])
+    wire.ask(xdlms_read.read([0x208]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 2])
+    wire.ask(xdlms_read.read([0x210]), b"\x0c\x01\x00" + OBJECTS[3, ENERGY, 3])
     file = tmp_path / "session.hex"
     file.write_text(wire.text())
     assert cli.main(["decode", "--json", "--short-name", "512=1-0:1.8.0", str(file)]) == 0
@@ -529,7 +530,7 @@ def test_only_the_object_list_tells_short_names():
     wire = Wire(is_wrapper=True)
     wire.associate(association.SN)
     for name, data in ((0x1008, enc.array([row])), (176, scale(0, 30)), (168, COUNT)):
-        wire.ask(xdlms_lists.read([name]), b"\x0c\x01\0" + data)
+        wire.ask(xdlms_read.read([name]), b"\x0c\x01\0" + data)
     assert rows(wire.events(short_names={160: ENERGY})) == [("1-0:1.8.0*255", "111", "Wh")]
     (telegram,) = wire.events()
     assert rows([telegram]) == [("1-0:1.8.0*255", "111", "Wh")] and "taken" in telegram.readings[0].name

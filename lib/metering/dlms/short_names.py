@@ -12,7 +12,7 @@ from metering.dlms.getter import LOST, OTHER, Getter
 from metering.dlms.hdlc_link import MAX_APDU
 from metering.dlms.hdlc_station import ANSWER_LLC
 from metering.dlms.xdlms import EXCEPTION, READ_RESPONSE, SERVICE_ERROR, result_at
-from metering.dlms.xdlms_lists import read, read_next
+from metering.dlms.xdlms_read import read, read_next
 
 _OBJECT_LIST = const(0xFA08)
 _ENTRY = const(18)

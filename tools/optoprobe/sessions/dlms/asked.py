@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metering.dlms.axdr import Malformed
 from metering.dlms.xdlms import BLOCK, BY_NAME, LIST, NEXT, NORMAL, PARAMETERS, READ_REQUEST
-from metering.dlms.xdlms_lists import MAX_ITEMS
+from metering.dlms.xdlms_read import MAX_ITEMS
 
 _ITEM = 10  # bytes of a GET's item, with its 00
 

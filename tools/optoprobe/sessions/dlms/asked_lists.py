@@ -32,7 +32,7 @@ from metering.dlms.xdlms import (
     get_next,
     result_at,
 )
-from metering.dlms.xdlms_lists import read, read_next
+from metering.dlms.xdlms_read import read, read_next
 from metering.reading import Reading
 
 from ...decoding import date_time_text, obis_text, register_of
