@@ -187,6 +187,13 @@ def test_registers_behind_other_answers_are_told_at_once():
     assert listener.numbers_told == 4 and listener.meter_id() == "60027013"
 
 
+def test_a_heat_meters_volume_is_heats_where_each_answer_tells_one_register() -> None:
+    volume = framed(bytes.fromhex("3f10 0044 28 04 43 00 00 03 e8"))
+    first, other = (framed(b"\x3f\x02" + number.to_bytes(4, "big")) for number in (60_027_013, 60_027_014))
+    told = events(KmpAnswer(), first + framed(ONE) + volume + first + volume + other + volume)
+    assert [row[0][0] for row in told] == ["6-0:1.0.0", "6-0:2.0.0", "6-0:2.0.0", "8-0:1.0.0"]
+
+
 def test_a_frame_cut_off_leaves_the_next_one_whole():
     assert events(KmpAnswer(), framed(ONE)[:9] + framed(ONE)) == ["length", [("6-0:1.0.0", "1000000", "Wh")]]
 
@@ -253,9 +260,9 @@ def values(found):
 
 
 def test_every_name_of_a_reading_is_one_of_the_contract():
-    listener = KmpAnswer()
     named = {}
     for kind in ("heat", "cooling", "water"):
+        listener = KmpAnswer()
         meter = KmpMeter(kind)
         bench = Bench(meter, VirtualLine(meter.line))
         bench.converse(Conversation(listener).read_out())

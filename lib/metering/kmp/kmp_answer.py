@@ -103,7 +103,8 @@ class KmpAnswer(Listener):
         Listener.__init__(self, size)
         self._plain = b""  # of the answer in hand
         self._serial_number = ""
-        self._is_heat = self._has_failed = False  # the answer in hand: is heat counted, has a sensor failed?
+        self._is_heat = False  # has this meter told a register of heat? Others ask for one register at a time
+        self._has_failed = False  # a sensor, by the answer in hand
         self.numbers_told = 0  # answers that told a serial number
 
     def _judge(self):
@@ -142,7 +143,10 @@ class KmpAnswer(Listener):
         if plain[1] == REGISTERS:
             return self._take_registers(plain, used)
         if plain[1] == SERIAL_NUMBER and len(plain) == _HEAD_BYTES + 4 + _CRC_BYTES:
-            self._serial_number = str(int.from_bytes(plain[2:6], "big"))
+            number = str(int.from_bytes(plain[2:6], "big"))
+            if number != self._serial_number:
+                self._is_heat = False
+            self._serial_number = number
             self.numbers_told += 1
         self._skip_noise(used)
         return None
@@ -168,7 +172,7 @@ class KmpAnswer(Listener):
 
     def _look_over(self):
         """Is heat counted, and has a sensor failed? The info code stands behind what it is about."""
-        self._is_heat = self._has_failed = False
+        self._has_failed = False
         has_zero = has_info = False
         for number, unit, value, exponent in self._registers():
             if number in _OF_HEAT:

@@ -1,6 +1,7 @@
 """An M-Bus answer of mode 2 (CI 76; EN 1434-3:1997, 6.1), high bytes first: brought into the order of mode 1.
 
-Loaded when one comes. Source beside the standard: an Apator LQM-III's in the tests of ganehag/particle-mbus.
+Loaded when one comes. Sources beside the standard: Apator's LQM-III in the tests of ganehag/particle-mbus, whose values
+these are, and ELF in rscada/libmbus, issue 150.
 """
 
 from metering.compat import const
