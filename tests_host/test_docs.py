@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from support import core_on_micropython
 
-from optoprobe import cli, runtime
+from optoprobe import cli
+from optoprobe.environment import runtime
 from optoprobe.virtual.sml_meter import SmlMeter
 
 REPO = runtime.REPO

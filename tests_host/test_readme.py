@@ -13,8 +13,9 @@ import pytest
 from support import readme, stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, runtime, source_tree
+from optoprobe import cli, source_tree
 from optoprobe.commands import flash
+from optoprobe.environment import runtime
 from optoprobe.flashing import board_console, download, esp_chip
 
 SCREEN = 25  # lines

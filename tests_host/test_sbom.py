@@ -7,7 +7,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from optoprobe import npm_packages, runtime, sbom, source_tree
+from optoprobe import source_tree
+from optoprobe.environment import npm_packages, runtime, sbom
 
 
 @pytest.fixture(scope="module")

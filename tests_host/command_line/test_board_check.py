@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from optoprobe import cli, runtime, source_tree
+from optoprobe import cli, source_tree
 from optoprobe.boards import description, questions, table
+from optoprobe.environment import runtime
 from optoprobe.settings import device_check
 
 BOARDS = {name: json.loads(file.read_text()) for name, file in source_tree.board_files().items()}

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from support.pty_board import PtyBoard
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import device_tree
 from optoprobe.building.device_tree import BuildError
 from optoprobe.commands import deploy
+from optoprobe.environment import runtime
 
 SECRETS = ("correct horse", "battery staple")
 SETTINGS = {

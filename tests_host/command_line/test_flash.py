@@ -24,10 +24,11 @@ import pytest
 from support import stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, runtime, source_tree
+from optoprobe import cli, source_tree
 from optoprobe.building import device_tree
 from optoprobe.commands import flash
 from optoprobe.demo.picture import Picture
+from optoprobe.environment import runtime
 from optoprobe.flashing import board_console, download, esp_chip, file_system, stock_format
 from optoprobe.flashing.error import FlashError
 from optoprobe.monitoring import probe_alignment, probe_log

@@ -16,8 +16,9 @@ import pytest
 from support import stock_image
 from support.broker import Listener
 
-from optoprobe import cli, runtime, source_tree
+from optoprobe import cli, source_tree
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 from optoprobe.flashing import download
 from optoprobe.flashing.image import build_image
 from optoprobe.flashing.stock_format import Partition, parse_table

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import runtime
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 from optoprobe.source_tree import is_deployed
 from optoprobe.virtual.sml_meter import SmlMeter
 
@@ -135,4 +135,4 @@ def test_the_demo_says_what_it_lacks(stranger):
     stranger.env = stranger.env | {"XDG_CACHE_HOME": str(stranger.home / "cache")}
     done = stranger.run("optoprobe", "demo", "--meter", "sml", "--seconds", "2")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "mosquitto" in done.stderr or "python -m optoprobe.runtime" in done.stderr
+    assert "mosquitto" in done.stderr or "python -m optoprobe.environment.runtime" in done.stderr

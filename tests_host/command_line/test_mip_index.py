@@ -18,8 +18,9 @@ import pytest
 from support import pty_board
 from support.broker import Listener
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import device_tree, mip_index
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import device_tree
 from optoprobe.building.name_mapping import ELSEWHERE, ESP32, EVERYWHERE, MappingError, NameMap, stock_names, translate
+from optoprobe.environment import runtime
 
 # Interns every name given, then prints those that were not in flash.
 ASK = """

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from optoprobe import npm_packages, runtime
+from optoprobe.environment import npm_packages, runtime
 
 
 @pytest.mark.parametrize("after_s", [0.8, 2.0])

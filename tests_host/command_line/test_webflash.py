@@ -15,8 +15,9 @@ import urllib.request
 import pytest
 from support import stock_image
 
-from optoprobe import cli, runtime, source_tree
+from optoprobe import cli, source_tree
 from optoprobe.commands import webflash as command
+from optoprobe.environment import runtime
 from optoprobe.flashing import image
 from optoprobe.flashing.error import FlashError
 from optoprobe.settings import on_board

@@ -20,8 +20,9 @@ from support.mock_chip import MockChip
 from support.pty_board import PtyBoard
 from support.serial_bridge import SerialBridge
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.commands import webflash as command
+from optoprobe.environment import runtime
 from optoprobe.flashing import image
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

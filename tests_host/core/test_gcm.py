@@ -14,7 +14,7 @@ from support.core_on_micropython import SCRIPTS
 
 from metering.dlms import aes, gcm
 from metering.dlms.gcm import Gcm
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 SCRIPT = SCRIPTS / "gcm_vectors.py"
 

@@ -15,7 +15,7 @@ import optoprobe
 from metering import protocols
 from metering.listener import REJECTED, Listener
 from metering.unload import unload
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 PARTS = ("listener", "conversation", "probe", "knock")
 KNOCK_WORDS = ("LINE", "ON_BATTERY", "WAKES", "ADVICE", "SIGN_ON", "knock")

@@ -21,8 +21,8 @@ from metering.characters import with_parity
 from metering.detection.candidates import load_probes, signature
 from metering.detection.search_story import Detection
 from metering.line import SWITCH, WATCH, Line
-from optoprobe import runtime
 from optoprobe.decoding import signatures
+from optoprobe.environment import runtime
 from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter

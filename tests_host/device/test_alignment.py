@@ -31,7 +31,8 @@ from metering import protocols
 from metering.line import Line
 from metering.listener import NOTHING
 from metering.signal_quality import AlignmentScore
-from optoprobe import cli, runtime
+from optoprobe import cli
+from optoprobe.environment import runtime
 from optoprobe.monitoring import probe_alignment
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 FILES = sorted((runtime.REPO / "board_configs").glob("*.json"))
 UART_KEYS = {"id", "rx", "tx", "invert_rx", "invert_tx", "rx_pull", "buffer_bytes"}

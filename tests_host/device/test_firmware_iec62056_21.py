@@ -16,7 +16,7 @@ import pytest
 from support.broker import Listener, Message, closed_port
 from support.expected_messages import shown_of_prints
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.channel import Noise

@@ -21,8 +21,9 @@ import pytest
 from support import least_heap
 from support.broker import LIVE_KEYS, Listener, Message, PausableMeter
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import BEYOND_BYTES, DETECTION_BYTES, HARDWARE_BYTES, HEAP_BUDGET, TLS_BYTES, VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer, Sent

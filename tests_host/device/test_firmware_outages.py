@@ -27,7 +27,7 @@ from support.broker import (
     wait_until,
 )
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer, Sent

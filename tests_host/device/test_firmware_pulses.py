@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.broker import Listener, closed_port, retained, wait_until
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.blink_meter import BlinkMeter
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker

@@ -13,7 +13,7 @@ from support.scripted_broker import ScriptedBroker
 from support.virtual_time import Probe, WatchdogBites
 
 from optoprobe.building import device_tree
-from optoprobe.runtime import REPO
+from optoprobe.environment.runtime import REPO
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.optical_server import OpticalServer
 from optoprobe.virtual.sml_meter import SmlMeter

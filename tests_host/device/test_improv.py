@@ -24,8 +24,8 @@ from support import raw_repl
 from support.broker import Listener
 from support.runs import times
 
-from optoprobe import runtime
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

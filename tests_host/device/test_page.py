@@ -15,8 +15,9 @@ import pytest
 from support.broker import Listener, published, retained, wait_until
 from support.page_client import PASSWORD, START_S, PageBoard, PageClient, page_board
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import page_file
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import BEYOND_BYTES, HARDWARE_BYTES, HEAP_BUDGET
 
 SECRETS = (PASSWORD, "secret of the Wi-Fi", "secret of the broker")

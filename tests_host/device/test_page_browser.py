@@ -11,7 +11,7 @@ import pytest
 from support.browser import Page, axe_or_skip
 from support.page_client import PASSWORD, START_S, PageBoard, page_board
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 # What a reader of the page aloud would miss: a field without a name, a button without a text, and such.
 NAMELESS = """[...document.querySelectorAll("button, input, section, [role], svg:not([aria-hidden])")].filter(shown)

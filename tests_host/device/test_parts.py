@@ -30,7 +30,7 @@ from metering.guard import Guard
 from metering.line import MAX_SENT, Line
 from metering.reading import Reading
 from metering.registers import describe
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker
 from optoprobe.virtual.optical_server import OpticalServer

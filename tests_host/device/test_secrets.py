@@ -15,7 +15,8 @@ from support.page_client import START_S, PageClient
 from support.pty_board import PtyBoard
 from support.virtual_time import Probe
 
-from optoprobe import cli, runtime
+from optoprobe import cli
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.dlms_meter import DlmsMeter

@@ -13,7 +13,7 @@ from support.broker import Listener, wait_until
 from support.browser import Page, axe_or_skip
 from support.page_client import START_S, PageClient
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import VirtualBoard
 from optoprobe.virtual.broker import Broker, free_port
 from optoprobe.virtual.optical_server import OpticalServer

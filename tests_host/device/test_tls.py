@@ -21,7 +21,7 @@ from support.broker import PASSWORD
 from support.broker import users as mosquittos_users
 from support.virtual_time import MS, LightOnly, Probe
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.settings.certificates import placed
 from optoprobe.virtual import board
 from optoprobe.virtual.broker import Broker, free_port

@@ -20,7 +20,7 @@ from metering.characters import with_parity
 from metering.iec62056_21 import data_block as iec62056_21
 from metering.listener import NOTHING
 from metering.sml import BUFFER_SIZE
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual import dlms_encoder as dlms
 from optoprobe.virtual import sml_encoder as sml
 from optoprobe.virtual.dlms_meter import DlmsMeter

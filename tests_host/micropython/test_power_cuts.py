@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual import board
 
 SCRIPT = Path(__file__).parent / "on_micropython" / "power_cuts.py"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual import dlms_asked_profile
 from optoprobe.virtual.dlms_asked_services import EPOCH
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from metering.line import EXPECT, MAX_SENT, SEND, SWITCH, WAIT, Line
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.board import FAKES
 from optoprobe.virtual.channel import Noise
 from optoprobe.virtual.conversation_bench import Bench

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 _ANSWER_S = 120
 _START = """

@@ -6,8 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.building import device_tree
+from optoprobe.environment import runtime
 
 SCRIPTS = runtime.REPO / "tests_host" / "micropython" / "on_micropython"
 HEAP = "64k"

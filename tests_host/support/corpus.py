@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 CORPUS = runtime.REPO.parent / "shared" / "corpus"
 NO_CORPUS = "the corpus of real captures is not beside this clone"

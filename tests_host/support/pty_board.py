@@ -7,7 +7,7 @@ import sys
 import threading
 import tty
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 # Runs on the unix port: executes what comes on stdin (length in a line, then the code) and answers as a raw REPL does.
 # Written to stderr: what the board was asked to do to itself.

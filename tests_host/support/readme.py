@@ -2,7 +2,7 @@
 
 import re
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 
 def section(name: str) -> str:

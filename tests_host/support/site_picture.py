@@ -12,8 +12,9 @@ from support import stock_image
 from support.browser import Page
 from support.serial_bridge import SerialBridge
 
-from optoprobe import runtime, source_tree
+from optoprobe import source_tree
 from optoprobe.commands import webflash as command
+from optoprobe.environment import runtime
 from optoprobe.webflash import static_site
 
 _WIDTH, _HEIGHT = 390, 780

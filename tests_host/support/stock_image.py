@@ -10,7 +10,7 @@ import random
 import struct
 from pathlib import Path
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 CHIP_IDS = {"esp32": 0, "esp32s2": 2, "esp32c3": 5, "esp32s3": 9}
 LOADER_AT = {"esp32": 0x1000, "esp32s2": 0x1000}

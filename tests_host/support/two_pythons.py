@@ -21,7 +21,7 @@ from support import core_on_micropython
 from support.damage import AUTH_KEY, KEY, KINDS, subjects
 
 from metering.checksum import ARC, CCITT, X25_INIT, crc16, crc_table
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.dlms_lists import LAYOUTS
 from optoprobe.virtual.dlms_meter import DlmsMeter
 from optoprobe.virtual.iec62056_21_meter import IecMeter

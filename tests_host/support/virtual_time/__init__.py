@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from metering.line import Line
-from optoprobe import runtime
+from optoprobe.environment import runtime
 from optoprobe.virtual.channel import Noise
 
 from .broker import Broker, Message

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 CODE: dict[Path, Any] = {}  # compiled once: executing all of it takes 5 ms
 PACKAGES = {"firmware": runtime.REPO / "firmware", "metering": runtime.REPO / "lib" / "metering"}

@@ -217,7 +217,7 @@ class _Demo:
     def run(self) -> None:
         """Raises DemoError unless readings arrived."""
         from ..building.device_tree import BuildError
-        from ..runtime import SetupError
+        from ..environment.runtime import SetupError
         from ..virtual.broker import BrokerError
 
         try:
@@ -296,7 +296,7 @@ class _Demo:
 
     def _runtime(self) -> str:
         """micropython unless CPython is asked for or MicroPython cannot be had, which is said aloud."""
-        from .. import runtime
+        from ..environment import runtime
 
         if self.args.runtime == "cpython":
             self.notes.append("The firmware runs under CPython, as asked for: timing and memory are not the device's.")
@@ -315,7 +315,7 @@ class _Demo:
         self, runtime_name: str, broker_at: str, server: OpticalServer, scratch: Path
     ) -> tuple[str, list[str]]:
         """What runs where: in one line, and at length, a line each."""
-        from .. import runtime
+        from ..environment import runtime
 
         meter = self.meter.about
         if self.args.found_out:

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..flashing.stock_format import LEAST_VERSION
 from ..source_tree import STARTERS
 
-LEAST_VERSION = (1, 25)
 BOARD_HELP = "a board that comes along, your own file.json, or custom to be asked"
 PLATFORM = "esp32"  # sys.platform of every chip of the family
 

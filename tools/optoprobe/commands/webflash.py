@@ -113,7 +113,7 @@ def _stock_files(given: list[Path], boards: dict[str, Path]) -> dict[str, Path]:
 
 def _tools() -> dict[str, bytes]:
     """The files of ESP Web Tools by their names, fetched where they are not kept yet."""
-    from .. import runtime
+    from ..environment import runtime
 
     said: list[str] = []
     runtime.setup(said.append, ("webtools",))

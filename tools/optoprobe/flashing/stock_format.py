@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from .error import FlashError
 
-LEAST_VERSION = (1, 25)
+LEAST_VERSION = (1, 25)  # of MicroPython, whatever puts us there
 BLOCK = 4096  # what flash is erased in
 TABLE_AT = 0x8000
 MOST_FLASH = 32 * 1024 * 1024  # of the largest chip of the family

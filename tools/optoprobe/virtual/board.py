@@ -20,9 +20,10 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from optoprobe import runtime, simulated, source_tree
+from optoprobe import simulated, source_tree
 from optoprobe.building import cache, device_tree, rom_image
 from optoprobe.building.name_mapping import EVERYWHERE, NameMap
+from optoprobe.environment import runtime
 from optoprobe.virtual.broker import tied
 from optoprobe.virtual.console import Console
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optoprobe import runtime
+from optoprobe.environment import runtime
 
 if TYPE_CHECKING:
     from optoprobe.virtual.own_ca import Signed

@@ -114,7 +114,7 @@ def write_launcher(target: Path, name: str, program: str) -> Path:
     launcher = target / name
     launcher.write_text(
         "#!/bin/sh\n"
-        "# Written by optoprobe.runtime: starts the program with its own loader and libraries, wherever this stands.\n"
+        "# Written by optoprobe: starts the program with its own loader and libraries, wherever this stands.\n"
         'here="${0%/*}/root"\n'
         f'exec "$here/{loader.relative_to(root)}" --library-path "{path}" "$here/{program}" "$@"\n'
     )

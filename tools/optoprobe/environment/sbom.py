@@ -1,4 +1,4 @@
-"""A software bill of materials, CycloneDX 1.6 in JSON: `python -m optoprobe.sbom [FILE]` (`make sbom`).
+"""A software bill of materials, CycloneDX 1.6 in JSON: `python -m optoprobe.environment.sbom [FILE]` (`make sbom`).
 
 What is in it, each with where it is used:
 
@@ -24,8 +24,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__, npm_packages, runtime, source_tree
-from .commands.deploy import LEAST_VERSION
+from .. import __version__, source_tree
+from ..flashing.stock_format import LEAST_VERSION
+from . import npm_packages, runtime
 
 _PROPERTY = "optoprobe:used"
 _ON_A_BOARD, _ON_A_COMPUTER, _FOR_TESTS, _ON_WEB_PAGES = (
@@ -166,7 +167,7 @@ def bill() -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     """Print it, or write it to the file named; returns the exit code."""
     if len(arguments) > 1:
-        print("usage: python -m optoprobe.sbom [FILE]", file=sys.stderr)
+        print("usage: python -m optoprobe.environment.sbom [FILE]", file=sys.stderr)
         return 2
     if source_tree.IS_INSTALLED:
         print("optoprobe sbom: it is made of pyproject.toml: run it in a clone.", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Fetch what the virtual board runs on into <clone>/.runtime/: nothing is installed on the system, no root is needed.
 
-    python -m optoprobe.runtime [PART...]   fetch all, or these, as far as they are missing, one line each
+    python -m optoprobe.environment.runtime [PART...]   fetch all, or these, as far as they are missing, one line each
 
 Away from a clone, where pip has installed this, they lie in the user's cache directory. What comes, and from where (an
 environment variable can name something else):
@@ -41,10 +41,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from ..source_tree import CLONE, IS_INSTALLED
 from . import npm_packages
 from .debian_packages import MICROPYTHON_OVERRIDE, own_architecture, own_suite, unpack, write_launcher
 from .package_index import download
-from .source_tree import CLONE, IS_INSTALLED
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
 
 __all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
@@ -67,7 +67,7 @@ _COSEM = (
 )
 STUBS = ("micropython-esp32-stubs", "micropython-stdlib-stubs")  # their versions are pinned in pyproject.toml
 
-_CURE = "python -m optoprobe.runtime" if IS_INSTALLED else "make setup"
+_CURE = "python -m optoprobe.environment.runtime" if IS_INSTALLED else "make setup"
 Echo = Callable[[str], object]
 
 
@@ -289,7 +289,7 @@ def _fetch_chromium(target: Path) -> str:
     launcher = target / "chromium"
     launcher.write_text(
         "#!/bin/sh\n"
-        "# Written by optoprobe.runtime: starts the browser with its own libraries and fonts, wherever this stands.\n"
+        "# Written by optoprobe: starts the browser with its own libraries and fonts, wherever this stands.\n"
         'here=$(cd "${0%/*}" && pwd)\n'
         f'export LD_LIBRARY_PATH="{":".join(f"$here/{folder}" for folder in sorted(libraries))}"\n'
         'export FONTCONFIG_PATH="$here/root/etc/fonts" FONTCONFIG_SYSROOT="$here/root"\n'
@@ -368,7 +368,7 @@ def main(names: list[str]) -> int:
     """Fetch what is missing of the parts `names`, of all for none; returns the exit code."""
     known = ("micropython", "mosquitto", "umqtt", "nodejs", "webtools", "axe", "typings", "cosem", "chromium")
     if not set(names) <= set(known):
-        print("usage: python -m optoprobe.runtime " + " ".join(f"[{name}]" for name in known), file=sys.stderr)
+        print("usage: python -m optoprobe.environment.runtime", *(f"[{name}]" for name in known), file=sys.stderr)
         return 2
     one_line_upon_interrupt()
     try:

@@ -1,4 +1,4 @@
-"""Set the clone up: `python -m optoprobe.environment EXTRA,...` as the Makefile does, tools and lib on PYTHONPATH.
+"""Set the clone up: `python -m optoprobe.environment.clone EXTRA,...` as the Makefile does, with its PYTHONPATH.
 
 The virtual environment is made where Debian's python3-venv is missing, too. Standard library only: there is none yet.
 """
@@ -11,9 +11,9 @@ import tempfile
 import threading
 from pathlib import Path
 
+from ..source_tree import CLONE
 from . import runtime
 from .debian_packages import own_architecture, own_suite, unpack
-from .source_tree import CLONE
 from .subprocesses import SetupError, one_line_upon_interrupt, run
 
 _STAMP = ".installed-"
@@ -82,7 +82,7 @@ def _fetch(names: tuple[str, ...]) -> None:
 def main(arguments: list[str]) -> int:
     """Set up for the extras named; returns the exit code."""
     if len(arguments) != 1:
-        print("usage: python -m optoprobe.environment EXTRA,...", file=sys.stderr)
+        print("usage: python -m optoprobe.environment.clone EXTRA,...", file=sys.stderr)
         return 2
     try:
         one_line_upon_interrupt()
