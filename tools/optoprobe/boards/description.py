@@ -64,7 +64,7 @@ def problems(board: Mapping[str, Any]) -> list[str]:
 @functools.cache
 def schema() -> dict[str, Any]:
     """The schema; it uses no more of JSON Schema than schema_problems() knows."""
-    text = resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8")
+    text = resources.files("optoprobe.boards").joinpath("schema.json").read_text(encoding="utf-8")
     return json.loads(text)
 
 

@@ -51,7 +51,8 @@ def stock_names() -> dict[str, list[str]]:
     """Section -> names of stock_names.txt."""
     sections: dict[str, list[str]] = {}
     current: list[str] = []
-    for line in resources.files(__package__).joinpath("stock_names.txt").read_text(encoding="utf-8").splitlines():
+    file = resources.files("optoprobe.building").joinpath("stock_names.txt")
+    for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             current = sections.setdefault(line.strip("[]"), [])
         elif not line.startswith("#"):
