@@ -1,6 +1,6 @@
 """A record in RTC memory that a reset at any moment leaves whole: of two places the older one is written.
 
-    0..5      health's: see firmware.hardware.health
+    0..5      restarts and their cause: firmware.hardware.restarts
     6..       two places of 320 bytes
     646..     firmware.hardware.log_ring
 

@@ -19,7 +19,6 @@ NUMBERS = ("pulses_per_kwh", "publish_interval_s")
 CONTROLS = NUMBERS + ("protocol", "meter_key")
 _SETTINGS_FILE = "settings.json"
 _CHANGE_FILE = "change.json"  # CHANGE_FILE of firmware.settings
-_MAX_FILE_BYTES = const(8192)
 _MAX_PAYLOAD_BYTES = const(96)  # the longest is a key, with blanks between its pairs
 _MAX_DIGITS = const(9)
 _LEAST_UPTIME_S = const(60)  # firmware.hardware.health ends a row of quick restarts

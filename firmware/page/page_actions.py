@@ -2,10 +2,12 @@
 
 import asyncio
 
+from micropython import const
+
 from firmware.owner import owner_actions
 from firmware.page.page_request import JSON, Refused
 
-_ANSWERED_MS = 500  # for an answer to have left before the chip restarts
+_ANSWERED_MS = const(500)  # for an answer to have left before the chip restarts
 
 
 def _command(door, name, payload):

@@ -39,10 +39,10 @@ READING = const(2)
 LOST = const(3)
 
 _CODE_OF_METERS = (
-    "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.pulse_meter metering.pulses"
-    " firmware.reading.invocation_counters"
-    " metering.pulse_parts metering.energy_total firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink"
-    " firmware.hardware.rtc_record firmware.reading.spared_meter"
+    "firmware.reading.telegram_meter firmware.reading.publisher firmware.reading.invocation_counters"
+    " firmware.reading.pulse_meter metering.pulses metering.pulse_parts metering.energy_total"
+    " firmware.reading.persistent_totals firmware.mqtt.homeassistant_blink firmware.hardware.rtc_record"
+    " firmware.reading.spared_meter"
 )
 _CODE_OF_SEARCH = (
     "firmware.reading.detected_meter firmware.reading.meter_search firmware.reading.decoder_factory firmware.store"

@@ -42,8 +42,8 @@ _NO_MBUS = ("", "M-Bus frame: no stop byte at the announced length", "M-Bus chec
 
 class FrameFinder:
     """Of the frame found last: `info_at`, `info_end` what it carries in the buffer; `more`: another segment follows;
-    `segment` its number, -1 for none; `check_bits` of its own check: FCS, SUM or NO_CHECK;
-    `is_untitled`: it begins with a P1 header.
+    `segment` its number, -1 for none; `check_bits` of its own check: FCS, SUM or NO_CHECK; `is_untitled`: it begins
+    with a P1 header.
 
     Allocates nothing on MicroPython while it looks.
     """

@@ -43,7 +43,6 @@ _BLOCK_HEAD = const(6)  # before the length
 _LAST_BLOCK = const(0x80)
 _SLASH = const(0x2F)
 _SILENCE_MS = const(300)  # longer than a pause inside a telegram; the fastest meters push every second
-_POSITION_MASK = const(0x3FFFFFFF)
 UNKNOWN_LIST = "telegrams are read, but their list is not known: press Capture"
 
 

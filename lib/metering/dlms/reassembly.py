@@ -10,7 +10,7 @@
     parts                  a start                      NO_LAST: the gathered are lost, the start is offered again
     parts with numbers     another number               OUT_OF_ORDER: both are lost
     parts without numbers  one with a number            OUT_OF_ORDER: both are lost
-    anything               more than MAX_APDU in all           TOO_LONG: both are lost
+    anything               more than MAX_APDU in all    TOO_LONG: both are lost
 
 M-Bus segments have numbers from 0 on, blocks of a general block transfer from 1 on, HDLC segments none.
 """

@@ -1,7 +1,7 @@
 """By which powers of ten a meter counts that sends no scaler: a rule for each family, told by a name in the list.
 
-A rule is data with its evidence in SCALES. What one telegram proves is
-decided at once. A scale that is neither sent nor a rule's is not guessed: the value has no unit.
+A rule is data with its evidence in SCALES. What one telegram proves is decided at once. A scale that is neither sent
+nor a rule's is not guessed: the value has no unit.
 """
 
 from metering.compat import const

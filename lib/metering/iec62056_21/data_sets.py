@@ -44,7 +44,6 @@ _ONE = const(0x31)
 _FILL = const(0xFF)
 _LONG = const(128)  # more than a key or a status word has
 _SIX = const(0x36)
-_NINE = const(0x39)
 
 ROOM = const(1280)  # bytes that a data set may take; a DSMR text message of 512 characters is 1,024 digits
 _MAX_ADDRESS = const(24)  # 1-0:1.8.0*255 and some blanks
@@ -58,7 +57,6 @@ _HEAT_METER = const(9)  # C of a heat meter's own registers
 _MBUS = const(24)  # C of what P1 tells of gas, heat and water meters
 _MBUS_VALUE = const(6)  # 0-1:24.3.0(time)(status)(interval)(count)(code)(unit) and on the next line (value)
 _NO_MAIN = const(-1)
-_TOTAL = const(8)  # D
 _RUNNING = const(255)  # F
 
 # Where a meter says who it is, the best first: C.D.E of its own (B = 0, or 1 where all its registers are) registers.

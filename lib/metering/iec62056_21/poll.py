@@ -179,8 +179,8 @@ class Conversation:
     programming mode or ""; `wake_up` True for battery meters; `interval_s` between read-outs, 0: a minute, an hour
     where the meter counts heat, as those live on batteries.
 
-    `failures` counts attempts that failed, `failed_in_a_row` those since a
-    good one, `failed` all by reason; `explanation` says in one sentence why the last one did, "" when it was good.
+    `failures` counts attempts that failed, `failed_in_a_row` those since a good one, `failed` all by reason;
+    `explanation` says in one sentence why the last one did, "" when it was good.
     """
 
     NAME = "iec62056-21"
