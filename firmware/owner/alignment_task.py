@@ -1,5 +1,5 @@
 """Alignment mode: the live score of metering.signal_quality while somebody moves the head, on MQTT and as the pace of
-the board's LED. The meter is read all the while; of one that talks by itself every third telegram or so goes to the
+the board's LED. The meter is read all the while; of one that talks by itself every fourth telegram goes to the
 measurement of edges.
 """
 
@@ -15,7 +15,8 @@ from metering.signal_quality import AlignmentScore
 _LOOK_MS = const(20)
 _LONGEST_S = const(600)  # nobody stands in a cellar for longer
 _EDGES_EVERY = const(3)  # telegrams: so many are left whole
-_EDGES_MS = const(400)
+_EDGES_MS = const(400)  # of light
+_DARK_MS = const(11000)  # and before it: some push every 10 s
 _EDGE_BYTES = const(24)
 _SLOWEST_MS = const(1000)  # between two changes of the LED at a score of 0
 _FASTEST_MS = const(50)  # and at one of 100
@@ -39,6 +40,7 @@ class AlignmentTask:
         line = driver.line
         self._alignment = AlignmentScore(line.baud, line.bits == 7)
         self._edge_bytes = 0
+        self._edges_at = 0  # ticks: the light was borrowed, or the first of it has come
         self._due_telegrams = _EDGES_EVERY
         self._lit = True
         self._led_due = time.ticks_ms()
@@ -49,6 +51,8 @@ class AlignmentTask:
             self._alignment.feed(data, 0, n)
             return n
         self._alignment.edges(data, 0, n)
+        if not self._edge_bytes:
+            self._edges_at = time.ticks_ms()
         self._edge_bytes += n
         return 0
 
@@ -71,19 +75,20 @@ class AlignmentTask:
         """Until there is a new score, about a second."""
         alignment, driver, meter = self._alignment, self._driver, self._meter
         meter.set_interactive(True)
-        began = time.ticks_ms()
         is_push = meter.is_push()
         wants_edges = is_push and driver.line.baud <= _MOST_BAUD and meter.received()[0] >= self._due_telegrams
         is_new = False
         while not is_new:
             now = time.ticks_ms()
             if driver.is_lent:
-                if self._edge_bytes >= _EDGE_BYTES or time.ticks_diff(now, began) > _EDGES_MS:
+                most_ms = _EDGES_MS if self._edge_bytes else _DARK_MS
+                if self._edge_bytes >= _EDGE_BYTES or time.ticks_diff(now, self._edges_at) > most_ms:
                     driver.give_back()
             elif wants_edges:
                 wants_edges = False
                 self._due_telegrams = meter.received()[0] + _EDGES_EVERY
                 self._edge_bytes = 0
+                self._edges_at = now
                 line = driver.line
                 driver.borrow(Line(3 * line.baud, 8, None, 1, line.invert))
             else:

@@ -77,6 +77,32 @@ def test_a_head_that_loses_bytes_is_told_so(tmp_path: Path) -> None:
         assert 40 < sum(score["score"] for score in scores) // len(scores) < 70, scores  # some telegrams hold
 
 
+@pytest.mark.parametrize(("name", "baud", "period_s"), [("sml", 9600, 1), ("pushed", 2400, 2), ("dlms", 2400, 10)])
+def test_every_fourth_telegram_goes_to_the_edges(tmp_path: Path, name: str, baud: int, period_s: int) -> None:
+    """Whenever it comes: light that is a third of a bit too long costs some points, which no telegram shows."""
+    with probe_of(tmp_path, METERS[name](), noise=Noise(stretch_ns=1_000_000_000 // (3 * baud))) as probe:
+        found(probe)
+        probe.say(ALIGNMENT + "/set", "ON")
+        probe.run_for(10 * period_s)
+        before = probe.diagnostics()["telegrams"]
+        probe.run_for(240)  # diagnostics come once a minute
+        assert 0.70 < (probe.diagnostics()["telegrams"] - before) * period_s / 240 < 0.80
+        scores = [message.object()["score"] for message in probe.of("/alignment")[-10:]]
+        assert 88 <= min(scores) and max(scores) <= 96, scores
+
+
+def test_light_that_holds_the_line_is_named(tmp_path: Path) -> None:
+    with probe_of(tmp_path, SmlMeter(1)) as probe:
+        found(probe)
+        probe.say(ALIGNMENT + "/set", "ON")
+        probe.run_for(10)
+        at_ns = probe.line.now_ns
+        probe.line.channel.hold("ambient", at_ns, at_ns + 60 * 10**9)
+        probe.run_for(20)
+        last = probe.of("/alignment")[-1].object()
+        assert (last["score"], last["words"]) == (0, "too much ambient light: shade the head")
+
+
 def test_alignment_mode_ends_by_itself(tmp_path: Path) -> None:
     with probe_of(tmp_path, SmlMeter(1)) as probe:
         found(probe)
