@@ -196,6 +196,37 @@ def test_a_time_in_place_of_the_value() -> None:
     assert only(record(0x04, "DA 6F", mbus.minute(2011, 8, 26, 20, 50)))[1:] == ("2011-08-26T20:50", None)
 
 
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("FC A2 73 04 6C 61 67 69", ("Igal", "75420.826", "/h")),  # EN 13757-3:2018, table C.2
+        ("FC 73 04 6C 61 67 69", ("Igal", "75420.826", None)),
+        ("FC 22 0A 6C 61 67 69 6C 61 67 69 6C 61", ("Aligaligal", "75420826", "/h")),
+        ("FC 04 6C 61 67 69 A2 73", ("Igal", "75420.826", "/h")),  # as Elvaco's meters send it
+        ("7C 04 6C 61 67 69", ("Igal", "75420826", None)),
+    ],
+)
+def test_a_name_stands_before_or_behind_its_vifes(head: str, expected: tuple[str, str, str | None]) -> None:
+    """Both listeners look on behind it."""
+    rest = record(0x02, "2B", b"\x07\0")
+    first, second = readings(record(0x0C, head, bcd(75420826, 4)), rest)
+    assert (first.name, first.value, first.unit) == expected
+    assert (second.name, second.value, second.unit) == ("Power", "7", "W")
+    assert [row[1] for row in heard(answer(record(0x0C, head, bcd(75420826, 4)), rest))[0][1]] == [expected[1], "7"]  # type: ignore[attr-defined]
+
+
+def test_behind_a_name_whose_vifes_say_that_there_is_no_value_the_next_record_is_read() -> None:
+    assert only(record(0x02, "FC F3 15 02 61 62", b"\x07\0"), record(0x02, "2B", b"\x09\0")) == ("Power", "9", "W")
+
+
+@pytest.mark.parametrize("head", ["FC A2 73 04 6C 61", "FC 01", "FC A2", "FC", "FC 22 03 01 61 62"])
+def test_a_name_that_is_none_tells_no_value(head: str) -> None:
+    listener = MeterReply()
+    data = answer(record(0x02, head, b"\x07\0"))
+    listener.feed(data, 0, len(data))
+    assert listener.next_event() == REJECTED or not listener.n_values
+
+
 def test_places() -> None:
     (register,) = readings(record(0x5C, "13", bcd(1, 4), difes="D1 62"))
     assert register.place == decoding.Place(0x43 | 0, 1 | 2 << 2, 1 | 1 << 1, "maximum")

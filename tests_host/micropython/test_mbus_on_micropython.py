@@ -18,6 +18,7 @@ def answers() -> bytes:
         record(0x06, "6D", mbus.second(2026, 1, 2, 3, 4, 5)) + record(0x5C, "13", bcd(1, 4), difes="D1 62"),
         record(0x07, "13", b"\xff" * 8) + record(0x0D, "FD 11", mbus.text("Straße 7")) + b"\x1f\1\2",
         record(0x0C, "93 7B", bcd(15000, 4)) + record(0x0C, "FC 03 48 52 25 74", bcd(4560, 4)),
+        record(0x0C, "FC A2 73 04 6C 61 67 69", bcd(75420826, 4)) + record(0x02, "2B", b"\7\0"),
         b"".join(record(5, "3E", rng.randbytes(4)) for _ in range(30)),
         record(5, "3E", b"\1\0\0\0") + record(5, "3E", b"\xff\xff\x7f\x7f"),
     ]

@@ -48,7 +48,6 @@ _MORE_VIFES = const(0xFC)
 _BY_THE_STANDARD = const(0x1D)  # the data is what the standard says of it, no maker
 _UNSIGNED = const(0x91)
 _BITS = ("error", "digit")  # so begin the names of what is bits, of which all may be set
-
 _NAN = const(0xFF)
 _BINARY_TIMES = (2, 3, 4, 6)  # kinds of data: in BCD or as a real number no time is sent
 
@@ -95,8 +94,7 @@ def walk(buf, at, end):
             record.name = "maker's data"
             record.at = at + 1
             record.end = end
-            if end > at + 1:
-                record.value = bytes(buf[at + 1 : end])
+            record.value = bytes(buf[at + 1 : end]) or None
             yield record
             return
         kind = dif & 0x0F
@@ -161,6 +159,7 @@ def _meaning(record, buf, at, end):
     at += 1
     left = MOST_VIFES
     code = vif & 0x7F
+    is_text_last = vif == 0x80 | _PLAIN_TEXT and _is_text_last(buf, at, end)
     if vif in (0xFB, 0xFD):
         byte = _next(buf, at, end)
         at += 1
@@ -175,13 +174,10 @@ def _meaning(record, buf, at, end):
         record.exponent, record.unit, record.name = quantities.quantity(table, second)
         record.is_time = vif == 0xFD and second in (0x30, 0x65, 0x70)
     elif code == _PLAIN_TEXT:
-        n = _next(buf, at, end)
-        at += 1
-        if at + n > end:
-            raise Malformed("a text of %d bytes ends past the telegram" % n)
-        record.name = _text(buf, at, at + n) or "?"
         record.names_itself = True
-        at += n
+        record.name = ""
+        if not is_text_last:
+            at = _read_name(record, buf, at, end)
     elif code < _PLAIN_TEXT:
         record.exponent, record.unit, record.name = quantities.quantity(quantities.PRIMARY, code)
         record.is_time = code in (0x6C, 0x6D)
@@ -211,7 +207,33 @@ def _meaning(record, buf, at, end):
     if record.plain is None:
         record.plain = False
         record.qualified += ", maker's %s" % hex_text(bytes(buf[at_first:at]))
+    if is_text_last:
+        at = _read_name(record, buf, at, end)
     return at
+
+
+def _read_name(record, buf, at, end):
+    """Take the name that is sent as a text, from its length at `at`; returns what stands behind it."""
+    n = _next(buf, at, end)
+    at += 1
+    if at + n > end:
+        raise Malformed("a text of %d bytes ends past the telegram" % n)
+    if not record.name:  # else no value has a meaning
+        record.name = _text(buf, at, at + n) or "?"
+    return at + n
+
+
+def _is_text_last(buf, at, end):
+    """Does the text follow the VIFEs from `at` (table C.2)? Meters are known that send it before (Elvaco CMa10)."""
+    begin = at
+    while at < end and buf[at] & 0x80:
+        at += 1
+    return not _are_letters(buf, begin, end) and _are_letters(buf, at + 1, end)
+
+
+def _are_letters(buf, at, end):  # a length, and so many of them
+    n = buf[at] if at < end else 0
+    return 0 < n < end - at and min(buf[at + 1 : at + 1 + n]) >= 0x20
 
 
 def _extend(record, vife):
