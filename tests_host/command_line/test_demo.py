@@ -34,7 +34,8 @@ from optoprobe.virtual.sml_meter import SmlMeter
 
 PASSWORD = "battery staple"
 WITHOUT_MOSQUITTO = (
-    "import sys; from optoprobe import cli, runtime; runtime.mosquitto = lambda: None; sys.exit(cli.main(sys.argv[1:]))"
+    "import sys; from optoprobe import cli; from optoprobe.environment import runtime;"
+    "runtime.mosquitto = lambda: None; sys.exit(cli.main(sys.argv[1:]))"
 )
 ENERGY = re.compile(r"^ +\d+\.\d s  Energy import +14798\.11\d\d kWh$", re.MULTILINE)
 POWER = re.compile(r"^ +\d+\.\d s  Power +\d+\.\d W$", re.MULTILINE)
