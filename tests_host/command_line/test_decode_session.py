@@ -151,6 +151,10 @@ FORMS = {
     "a time behind": ("TX: 15:04:58\t{}", "RX: 15:04:59\t{}", " "),
     "a component": ("[15:04:58][D][meter:030]: TX: {}", "[15:04:59][D][meter:031]: RX: {}", "."),
     "words": ("16.41.34 04.41.34.417\tSent\t{}", "16.41.34 04.41.34.432\tReceived\t{}", " "),
+    "doubled": (">> {}", "<< {}", " "),
+    "arrows": ("11-06-2020 18:37:40.897  HDLC -> {}", "11-06-2020 18:37:41.147  HDLC <- {}", " "),
+    "a serial port's log": ("[11:40:01][D][uart:114]: >>> {}", "[11:40:02][D][uart:114]: <<< {} (33)", ":"),
+    "marks alone": ("Tx - \n{} ( +  220 ms)", "Rx - \n{} ( +  306 ms)", " "),
 }
 
 
@@ -165,6 +169,43 @@ def test_what_programs_log_is_a_session(form):
     assert transcript.is_transcript(text.encode())
     events = list(sessions.reader("dlms")(transcript.parse(text.encode())))
     assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW] and not reasons(events)
+
+
+def events_of(text):
+    assert transcript.is_transcript(text.encode())
+    return list(sessions.reader("dlms")(transcript.parse(text.encode())))
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_words_between_the_lines_of_a_log_change_nothing(is_wrapper):
+    lines = [f"{'TX' if to_meter else 'RX'}: {data.hex()}" for to_meter, data in household(0, is_wrapper).lines]
+    events = events_of("Opened COM5, 9600 8N1\n" + "\nReading data of the meter: wait ...\n".join(lines))
+    assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW]
+    assert {reason for reason, _ in reasons(events)} == {"transcript"}
+    assert not transcript.is_transcript(b"Opened COM5\n< 7ea007032353b3f47e\n< 7ea007032353b3f47e\n")
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_a_frame_may_go_on_in_lines_without_a_mark(is_wrapper):
+    lines = []
+    for to_meter, data in household(0, is_wrapper).lines:
+        digits = data.hex(" ")
+        pieces = [digits[at : at + 24] for at in range(0, len(digits), 24)]
+        lines.append(("> " if to_meter else "< ") + "\n    ".join(pieces))
+    events = events_of("\n".join(lines))
+    assert rows(events) == [ENERGY_ROW, POWER_ROW, NUMBER_ROW] and not reasons(events)
+
+
+def test_a_question_without_a_mark_is_not_answered_by_what_follows():
+    """The answer to the first is lost, and the second question's mark: by itself nothing tells what is answered."""
+    wire = Wire(is_wrapper=True)
+    wire.associate()
+    wire.get((3, POWER, 3), (3, ENERGY, 3))
+    begun = len(wire.lines)
+    wire.get((3, POWER, 2), (3, ENERGY, 2))
+    lines = wire.text().splitlines()[1:]
+    lines[begun + 1 : begun + 3] = [lines[begun + 2].removeprefix("> ")]
+    assert rows(events_of("\n".join(lines))) == []
 
 
 @pytest.mark.parametrize("size", [1, 9, 200])
@@ -330,7 +371,7 @@ def test_a_damaged_frame_is_counted_and_gives_no_other_value():
 
 
 @pytest.mark.parametrize("is_wrapper", [False, True])
-@pytest.mark.parametrize("line", ["> 6", "> 7ea0", ""])
+@pytest.mark.parametrize("line", ["> 6", "> 7ea0", ">", ""])
 def test_an_answer_is_not_taken_for_that_to_another_question(is_wrapper, line):
     """All requests have one invoke id: an answer is lost, then a request; what comes next is not of the first one."""
     wire = Wire(is_wrapper=is_wrapper)

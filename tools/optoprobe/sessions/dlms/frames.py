@@ -60,17 +60,21 @@ class Frames:
         self._is_connecting = False
 
     def take(self, burst: Burst) -> None:
-        if burst.damage:
+        side = self._sides[burst.to_meter]
+        data = burst.data
+        if burst.more and side.left:
+            data = burst.more
+        elif burst.damage:
             self.at = self.offset
             self._session.reject("transcript", burst.damage)
-            self._session.lose_question()
+            if not burst.is_words:
+                self._session.lose_question()
             return
         self._take_apart(not burst.to_meter, True)
-        side = self._sides[burst.to_meter]
         if not side.left:
             side.begun = self.offset
-        side.left += burst.data
-        self.offset += len(burst.data)
+        side.left += data
+        self.offset += len(data)
         self._take_apart(burst.to_meter, False)
 
     def finish(self) -> None:
