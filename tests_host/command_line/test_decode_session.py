@@ -296,6 +296,10 @@ def test_a_ciphered_session_is_read_with_its_keys_only(is_general, has_own_key):
     assert not rows(wire.events()) and not rows(wire.events(AUTH_KEY, KEY))
 
 
+def with_parity(data):
+    return bytes(byte | (byte.bit_count() & 1) << 7 for byte in data)
+
+
 def test_an_echo_a_sign_on_and_what_is_sent_again_change_nothing():
     wire = household(9)
     clean = rows(wire.events())
@@ -307,6 +311,9 @@ def test_an_echo_a_sign_on_and_what_is_sent_again_change_nothing():
             echoed.put(False, data)
         else:
             echoed.put(False, data)  # once more
+    events = echoed.events()
+    assert rows(events) == clean and not reasons(events)
+    echoed.lines[:4] = [(to_meter, with_parity(data)) for to_meter, data in echoed.lines[:4]]
     events = echoed.events()
     assert rows(events) == clean and not reasons(events)
     split = Wire()
@@ -384,6 +391,71 @@ def test_an_answer_is_not_taken_for_that_to_another_question(is_wrapper, line):
     events = list(sessions.reader("dlms")(transcript.parse("\n".join(lines).encode())))
     if line or not is_wrapper:  # TCP loses nothing between two lines
         assert not rows(events) and reasons(events)
+
+
+def general_blocks(apdu, size, first=1):
+    pieces = [apdu[at : at + size] for at in range(0, len(apdu), size)]
+    return [
+        bytes((0xE0, (k == len(pieces)) << 7 | 1, 0, k + first - 1, 0, 0, len(piece))) + piece
+        for k, piece in enumerate(pieces, 1)
+    ]
+
+
+ACKNOWLEDGE = b"\xe0\x01\x00\x01\x00\x01\x00"
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_an_answer_in_general_blocks_is_put_together(is_wrapper):
+    wire = Wire(is_wrapper=is_wrapper)
+    wire.associate()
+    wire.get((3, ENERGY, 3), (3, EXPORT, 3))
+    for size in (3, 200):
+        wire.say(True, asked_for(ENERGY))
+        for block in general_blocks(got(OBJECTS[3, ENERGY, 2]), size):
+            wire.say(False, block)
+            wire.say(True, ACKNOWLEDGE)
+    assert rows(wire.events()) == [ENERGY_ROW] * 2
+    assert len(reasons(wire.events())) == 1  # the object it has not
+
+
+@pytest.mark.parametrize("is_wrapper", [False, True])
+def test_general_blocks_of_two_answers_are_not_mixed(is_wrapper):
+    """A block is lost, then the question is asked anew and answered in two."""
+    begun, rest = general_blocks(got(COUNT), 6)
+    other_begun, other_rest = general_blocks(got(OTHER_COUNT), 6)
+    for answers, values in (
+        ((begun, other_begun, other_rest), ["222"]),
+        ((begun, begun, rest), ["111"]),
+        ((other_rest,), []),
+        ((begun, bytes((0xE0, 0x81, 0, 3)) + rest[4:]), []),
+        ((begun[:5], begun[:-1]), []),
+    ):
+        wire = Wire(is_wrapper=is_wrapper)
+        wire.associate()
+        wire.get((3, ENERGY, 3))
+        wire.say(True, asked_for(ENERGY))
+        for block in answers:
+            wire.say(False, block)
+        events = wire.events(short_names={})
+        assert [value for _, value, _ in rows(events)] == [f"{int(value) // 100}.{value[-2:]}" for value in values]
+        assert bool(reasons(events)) == (not values)
+
+
+@pytest.mark.parametrize(
+    ("left", "behind", "reason"),
+    [(12, "", "incomplete"), (-8, "", "incomplete"), (-8, "000100010010060006", "structure")],
+)
+def test_a_cut_frame_is_told_once(left, behind, reason):
+    """What is left of it may look like a frame of another kind that is cut."""
+    wire = Wire()
+    wire.associate()
+    wire.get((3, ENERGY, 3))
+    n = len(wire.lines)
+    wire.get((1, NUMBER, 2), (3, ENERGY, 2))
+    wire.lines[n + 1] = (False, wire.lines[n + 1][1][:left] + bytes.fromhex(behind))
+    events = wire.events()
+    assert rows(events) == [ENERGY_ROW]
+    assert [told for told, _ in reasons(events)] == [reason, "no answer", "order"]
 
 
 def test_a_cut_session_gives_what_was_read():
@@ -560,6 +632,16 @@ def test_what_gurux_libraries_send_in_their_own_way_is_read():
     wire.get((3, ENERGY, 3), (3, ENERGY, 2))
     (event,) = wire.events()
     assert rows([event]) == [ENERGY_ROW] and event.timestamp == "2026-11-28T11:30:00Z"
+
+
+def test_the_devices_name_has_the_short_name_of_the_standard():
+    wire = Wire(is_wrapper=True)
+    wire.associate(association.SN)
+    wire.ask(xdlms_read.read([0xFD08, 168]), b"\x0c\x02\0" + enc.octets(b"XYZ77310099\0\0") + b"\0" + COUNT)
+    wire.ask(xdlms_read.read([176]), b"\x0c\x01\0" + scale(0, 30))
+    (telegram,) = wire.events()
+    assert telegram.meter_id == "XYZ77310099" and "taken" in telegram.readings[1].name
+    assert rows([telegram]) == [("0-0:42.0.0*255", b"XYZ77310099\0\0".hex(), None), ("1-0:1.8.0*255", "111", "Wh")]
 
 
 def test_only_the_object_list_tells_short_names():

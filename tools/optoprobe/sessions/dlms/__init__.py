@@ -4,8 +4,9 @@
 
 Each association with readings is a Telegram. What is damaged, refused or unasked is a Rejected, and reading goes on.
 A register is a value and its scale, in whatever order they were asked. Short names say nothing by themselves: what
-they are comes from the object list, if it is read, or from who calls; else a value goes by its short name. Where nobody
-explains any, the only energy asked for is taken for the total (1-0:1.8.0*255), and its name says so.
+they are comes from the object list, if it is read, or from who calls (the device's name has one of the standard); else
+a value goes by its short name. Where nobody explains any, the only energy asked for is taken for the total
+(1-0:1.8.0*255), and its name says so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ...transcript import Burst
 from . import values
 from .asked import Asked
 from .frames import MAX_DATA, Frames
+from .general_blocks import GENERAL_BLOCKS, GeneralBlocks
 
 _REGISTER, _EXTENDED, _DEMAND, _CLOCK = 3, 4, 5, 8
 _SCALE_OF = {_REGISTER: 3, _EXTENDED: 3, _DEMAND: 4}  # class -> attribute with scaler and unit
@@ -34,6 +36,7 @@ _WH = 30
 _MOST_NAMES = 1000
 _MOST_REJECTED = 1000  # told one by one
 _OBJECT_LIST = 0xFA08  # short name of Association SN's second attribute
+_DEVICE_NAME = 0xFD08  # and of the logical device name's (DLMS UA 1000-2, 9.5.3)
 _GENERAL_GLO, _GENERAL_DED = 0xDB, 0xDC
 _GLO = (0x21, 0x25, 0x28, 0x2C, 0x2E, *range(0xC8, 0xD0))  # services ciphered with the global key
 _DED = range(0xD0, 0xD8)  # with the session's own key
@@ -101,6 +104,7 @@ class _Session:
         self._asked: Asked | None = None
         self._blocks = b""
         self._block = 0
+        self._general_blocks = {True: GeneralBlocks(MAX_DATA), False: GeneralBlocks(MAX_DATA)}
         self._forget()
 
     def _forget(self) -> None:
@@ -140,7 +144,11 @@ class _Session:
             if not apdu:
                 raise Malformed("an empty APDU")
             tag = apdu[0]
-            if not is_plain and tag in _CIPHERED:
+            if tag == GENERAL_BLOCKS and not is_plain:
+                whole = self._general_blocks[to_meter].take(apdu)
+                if whole and whole[0] != GENERAL_BLOCKS:
+                    self.take_apdu(whole, to_meter)
+            elif not is_plain and tag in _CIPHERED:
                 self._ciphered(apdu, to_meter)
             elif to_meter:
                 self._request(apdu)
@@ -235,7 +243,7 @@ class _Session:
             self.reject("refused", ", ".join(["exception", *words]) if words else f"service error {apdu[1:4].hex()}")
         elif tag == acse.RELEASED:
             self.end_of_association()
-        elif tag != 0xC5:  # of a SET that somebody else has sent
+        elif tag not in (0x0D, 0xC5):  # of a WRITE or SET that somebody else has sent
             self.reject("structure", f"not part of a conversation (0x{tag:02X})")
 
     def _accepted(self, association: acse.Association, apdu: bytes) -> None:
@@ -372,6 +380,8 @@ class _Session:
         class_id, _, name = key
         if class_id:
             return key, True
+        if name == _DEVICE_NAME:
+            return (values.DATA, _NUMBERS_OF_METER[1], 2), True
         base = max((base for base in self._names if base <= name), default=-1)
         if base >= 0 and (name - base) % 8 == 0:
             class_id, code = self._names[base]

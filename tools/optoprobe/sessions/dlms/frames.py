@@ -89,14 +89,15 @@ class Frames:
         view = memoryview(data)
         while at < len(data):
             self.at = begun + at
-            used = self._frame_at(data, view, at, to_meter)
+            used = self._frame_at(data, view, at, to_meter, noise < 0)
             if used == hdlc.SHORT:
                 if not is_over:
                     break
                 if not data[at:].strip(b"\x7e"):  # flags between two frames
                     at = len(data)
                     break
-                self._session.reject("incomplete", "frame truncated")
+                if noise >= 0:
+                    self._session.reject("incomplete", "frame truncated")
                 used = noise = -1
             elif used < hdlc.NONE:
                 noise = -1  # what is left of it is no other fault
@@ -116,8 +117,10 @@ class Frames:
         if n > 0:
             self._session.reject("structure", f"{n:,} bytes of no frame", at=end - n)
 
-    def _frame_at(self, data: bytes, view: memoryview, at: int, to_meter: bool) -> int:
-        """Bytes of the frame at `at`, which is dealt with; hdlc.SHORT; hdlc.NONE; below that it is told already."""
+    def _frame_at(self, data: bytes, view: memoryview, at: int, to_meter: bool, is_rest: bool) -> int:
+        """Bytes of the frame at `at`, which is dealt with; hdlc.SHORT; hdlc.NONE; below that it is told already.
+        `is_rest`: it is what is left of a damaged frame.
+        """
         first, held = data[at], len(data) - at
         if first == 0x7E:
             used = self._frame.find(data, view, at, len(data))
@@ -128,7 +131,7 @@ class Frames:
                 what = {hdlc.WRONG_HEADER: "header's check", hdlc.NO_FLAG: "no closing flag"}.get(used, "FCS mismatch")
                 self._session.reject("structure" if used == hdlc.NO_FLAG else "checksum", "HDLC: " + what)
             return used
-        if first == 0:
+        if first == 0 and (self.is_wrapped or not is_rest):
             if held < _WRAPPER_HEAD:
                 return hdlc.SHORT
             n = data[at + 6] << 8 | data[at + 7]
@@ -143,7 +146,7 @@ class Frames:
             self._session.is_checked = False
             self._session.take_apdu(data[at + _WRAPPER_HEAD : at + _WRAPPER_HEAD + n], to_meter)
             return _WRAPPER_HEAD + n
-        if first in b"/\x06":  # the sign-on into mode E
+        if first & 0x7F in b"/\x06" and not is_rest:  # the sign-on into mode E, in 8 bits with its parity
             end = data.find(b"\n", at, at + _MOST_SIGN_ON) + 1
             return end - at if end else hdlc.SHORT if held < _MOST_SIGN_ON else hdlc.NONE
         return hdlc.NONE
