@@ -23,6 +23,12 @@ from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
 from metering.password_rest import PasswordRest
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from metering.dlms.client_options import Way
+    from metering.dlms.hdlc_link import HdlcLink
+    from metering.on_computer.wrapper_link import WrapperLink
+
 _DONE = "done"  # of a way in that has brought the values
 
 _INTERVAL_S = const(60)
@@ -43,7 +49,10 @@ class Conversation:
         self._password = password.encode()
         self._rest = PasswordRest()
         self._keys = self._memory = None
-        self._way = self._high = self._link = self._registers = None  # until take_options()
+        self._high = None
+        self._way: Way = None  # type: ignore[assignment]  # until take_options(), as the next two
+        self._link: HdlcLink | WrapperLink = None  # type: ignore[assignment]
+        self._registers: AskedRegisters = None  # type: ignore[assignment]
         self.pause_s = interval_s or _INTERVAL_S
         self.password_withheld = False
         self.answers = False
@@ -65,7 +74,8 @@ class Conversation:
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
         from metering.dlms.client_options import way_by
 
-        self._way = self._high = self._link = self._registers = None  # their memory is free for the new ones
+        self._way = self._high = None  # type: ignore[assignment]  # their memory is free for the new ones
+        self._link = self._registers = None  # type: ignore[assignment]
         self._way = way = way_by(text, self._password, self._keys, self.pause_s)
         way_by = None
         self.pause_s = way.pause_s

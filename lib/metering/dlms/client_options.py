@@ -8,6 +8,12 @@ from metering.dlms.association import LN, SN
 from metering.dlms.hdlc_link import HdlcLink
 from metering.unload import unload
 
+TYPE_CHECKING = const(0)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.on_computer.wrapper_link import WrapperLink
+
 _TIMEOUT_MS = const(2500)
 _LEAST_TIMEOUT_MS = const(100)
 _RETRIES = const(2)
@@ -114,6 +120,21 @@ class Way:
     Options has them; `pause_s` between read-outs, `reconnect_s` behind a failure, 0: by itself; `complaint`: a sentence
     on what is wrong with the owner's words, and not heeded, "" for nothing.
     """
+
+    if TYPE_CHECKING:
+        link_class: type[HdlcLink | WrapperLink]
+        meter: int | bytes
+        client: int | bytes
+        timeout_ms: int
+        retries: int
+        context: int
+        convinces: Callable | None
+        password: bytes
+        has_sign_on: bool
+        jobs: bytes
+        pause_s: int
+        reconnect_s: int
+        complaint: str
 
 
 def way_by(text, password, keys, pause_s):

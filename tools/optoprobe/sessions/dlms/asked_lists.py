@@ -193,7 +193,8 @@ class Asked(Conversation):
     def take_options(self, text: str) -> None:
         super().take_options(text)
         if self.has_short_names:
-            self._registers.getter.wanted = _Everything()
+            getter: Any = self._registers.getter
+            getter.wanted = _Everything()
 
     @property
     def has_short_names(self) -> bool:
