@@ -83,42 +83,39 @@ def build(
             settings, files = placed_files.placed(_json_object(settings, "settings file"), folder)
         except placed_files.PlacedFileError as error:
             raise BuildError(str(error)) from error
-    built = []
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name in STARTERS:
-            (target / name).write_text(on_board(_text(name)) if compiled else _text(name), encoding="utf-8")
-            built.append(Path(name))
         for folder in FOLDERS:
             if (target / folder).exists():  # a .py left there would be taken before the .mpy
                 shutil.rmtree(target / folder)
         names = source_tree.device_modules()
         places = {name: layout().place(name) if compiled else name.with_suffix("") for name in names}
-        for folder in {(target / place).parent for place in places.values()}:
-            folder.mkdir(parents=True, exist_ok=True)
-        if compiled:
-            _texts_on_board(source_tree.ROOT, on_esp32)  # raises before anything is compiled
-        with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
-            outputs = list(pool.map(lambda name: _install(name, target / places[name], compiled, on_esp32), names))
-        built += [output.relative_to(target) for output in outputs]
-        for source, place in page_file.PLACES.items():
-            page = target / place
-            page.parent.mkdir(exist_ok=True)
-            page.write_bytes(page_file.compressed(_text(page_file.HEAD_SOURCE), _text(source)))
-            built.append(Path(place))
-        entities = (places[_ENTITIES_READER] if compiled else _ENTITIES_READER).with_name(_ENTITIES.name)
-        (target / entities).write_text(_text(_ENTITIES), encoding="utf-8")
-        built.append(entities)
+        modules = _install_modules(target, places, compiled, on_esp32)
         for name, content in ((BOARD_FILE, board), (SETTINGS_FILE, settings)):
             if content is not None:
-                (target / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-                built.append(Path(name))
+                files[name] = (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
+        for name in STARTERS:
+            files[name] = (on_board(_text(name)) if compiled else _text(name)).encode()
+        for source, page in page_file.PLACES.items():
+            files[page] = page_file.compressed(_text(page_file.HEAD_SOURCE), _text(source))
+        entities = (places[_ENTITIES_READER] if compiled else _ENTITIES_READER).with_name(_ENTITIES.name)
+        files[entities.as_posix()] = _text(_ENTITIES).encode()
         for name, data in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(data)
-            built.append(Path(name))
     except OSError as error:
         raise BuildError(f"the device's files cannot be written ({error}): free the place or choose another") from error
-    return sorted(built)
+    return sorted([*modules, *map(Path, files)])
+
+
+def _install_modules(target: Path, places: Mapping[Path, Path], compiled: bool, on_esp32: bool) -> list[Path]:
+    """Put the modules, the keys of `places`, into their places (without suffix); returns what is there then."""
+    for folder in {(target / place).parent for place in places.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    if compiled:
+        _texts_on_board(source_tree.ROOT, on_esp32)  # raises before anything is compiled
+    with ThreadPoolExecutor() as pool:  # raises what the first failed one raised
+        outputs = pool.map(lambda name: _install(name, target / places[name], compiled, on_esp32), places)
+        return [output.relative_to(target) for output in outputs]
 
 
 def _json_object(given: Mapping[str, object] | Path, what: str) -> dict[str, object]:
