@@ -79,6 +79,11 @@ class BrokerClient:
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
         self._client.on_message = self._message
+        self._reach(host, port, ca)
+        self._client.loop_start()
+        self._await_answer(address, ca)
+
+    def _reach(self, host: str, port: int, ca: Path | None) -> None:
         try:
             self._client.connect(host, port, keepalive=_KEEP_ALIVE_S)
         except ssl.SSLCertVerificationError as error:
@@ -89,7 +94,8 @@ class BrokerClient:
                 raise BrokerUnreachable(f"{self.where} does not speak TLS at this port: leave --tls-ca out") from error
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise BrokerUnreachable(f"{self.where} cannot be reached ({reason}): check --broker") from error
-        self._client.loop_start()
+
+    def _await_answer(self, address: tuple[str, int], ca: Path | None) -> None:
         try:
             refusal = self._answer.get(timeout=_ANSWER_S)
         except queue.Empty:
