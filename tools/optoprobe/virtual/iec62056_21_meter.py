@@ -78,6 +78,38 @@ class _WakeUp:
         return self.is_awake
 
 
+def _check_mode(mode: str, quirks: frozenset[str]) -> None:
+    unknown = sorted(quirks - QUIRKS.keys())
+    if unknown:
+        raise ValueError(f"no such quirk: {', '.join(unknown)}; there are {', '.join(QUIRKS)}")
+    if mode not in MODES:
+        raise ValueError(f"mode: one of {', '.join(MODES)}")
+    if mode == "D" and quirks & {"bad_bcc", "bad_bcc_once"}:
+        raise ValueError("mode D has no check that could be bad")
+
+
+def _offered(asked: str, mode: str, baud: int) -> str:
+    """The baud character of the identification: the one asked for, else the mode's usual one."""
+    offered = asked or ("5" if mode == "D" and baud == 9600 else _OFFERED[mode])
+    if (mode == "C" and offered not in _RATES_C) or (mode == "B" and offered not in _RATES_B):
+        raise ValueError("offered: 0 to 6 in mode C, A to F in mode B")
+    return offered
+
+
+def _usual_line(mode: str, baud: int) -> Line:
+    if mode == "P1":
+        return Line(baud or 115200)
+    return Line(baud or 2400 if mode == "D" else 300, 7, "E")
+
+
+def _reaction_s(asked_ms: float | tuple[float, float] | None, flag: str) -> tuple[float, float]:
+    """(lowest, highest): of None the norm's limits, which the third letter of `flag` chooses."""
+    if asked_ms is None:
+        asked_ms = (20 if flag[2].islower() else 200, 1500)
+    shortest, longest = asked_ms if isinstance(asked_ms, tuple) else (asked_ms, asked_ms)
+    return shortest / 1000, longest / 1000
+
+
 class IecMeter:
     """One meter. `mode` is one of MODES; ValueError for options that make no meter.
 
@@ -143,26 +175,17 @@ class IecMeter:
         quirks: Iterable[str] = (),
     ) -> None:
         self.quirks = frozenset(quirks)
-        unknown = sorted(self.quirks - QUIRKS.keys())
-        if unknown:
-            raise ValueError(f"no such quirk: {', '.join(unknown)}; there are {', '.join(QUIRKS)}")
-        if mode not in MODES:
-            raise ValueError(f"mode: one of {', '.join(MODES)}")
+        _check_mode(mode, self.quirks)
         if refusal not in REFUSALS or answers not in ("asked", "printed", "bare"):
             raise ValueError(f"refusal: one of {', '.join(REFUSALS)}; answers: asked, printed or bare")
         if programming not in ("yes", "break", "silent", "readout"):
             raise ValueError("programming: yes, break, silent or readout")
-        if mode == "D" and self.quirks & {"bad_bcc", "bad_bcc_once"}:
-            raise ValueError("mode D has no check that could be bad")
         if not 0 <= history <= 99 or partial_blocks < 0 or gap_ms < 0 or len(flag) != 3:
             raise ValueError("history: 0 to 99; partial_blocks, gap_ms: 0 or more; flag: three letters")
-        offered = offered or ("5" if mode == "D" and baud == 9600 else _OFFERED[mode])
-        if (mode == "C" and offered not in _RATES_C) or (mode == "B" and offered not in _RATES_B):
-            raise ValueError("offered: 0 to 6 in mode C, A to F in mode B")
         draw = random.Random(seed)
         serial = address or f"{draw.randrange(1_000_000, 99_999_999):08d}"
         self.mode = mode
-        self.offered = offered
+        self.offered = _offered(offered, mode, baud)
         self.flag = flag
         self.ident = ident or ("UH50" if battery else f"OP{draw.randrange(1000)}")
         self.period_s = period_s or _PERIOD_S.get(mode, 0.0)
@@ -185,13 +208,7 @@ class IecMeter:
             self._read_out = P1(*what)
         else:
             self._read_out = Heat(*what) if battery else Electricity(*what, full=full, history=history)
-        if reaction_ms is None:
-            reaction_ms = (20 if flag[2].islower() else 200, 1500)
-        elif not isinstance(reaction_ms, tuple):
-            reaction_ms = (reaction_ms, reaction_ms)
-        reaction_s = (reaction_ms[0] / 1000, reaction_ms[1] / 1000)
-        usual = {"D": Line(baud or 2400, 7, "E"), "P1": Line(baud or 115200)}
-        base = line or usual.get(mode, Line(300, 7, "E"))
+        base, reaction_s = line or _usual_line(mode, baud), _reaction_s(reaction_ms, flag)
         self._talk = self.talk(base, draw, reaction_s, gap_ms / 1000, self.quirks, self._fall_idle)
         self._talk.hear = self._hear_sign_on
         self._talk.spoil = self.period_s > 0  # the first telegram is of no session
