@@ -243,7 +243,10 @@ class Publisher:
         return meter
 
     def _take_values(self, live, uptime_s):
-        """Put what the guard admits into `live` and the texts of the state; returns the maker, where it tells one."""
+        """Put what the guard admits into `live` and the texts of the state.
+
+        Returns (the maker, where it tells one; is it blank: it has counters, none is admitted, and all is 0?).
+        """
         listener = self._listener
         maker = listener.maker()
         self.clock = ""
