@@ -70,6 +70,15 @@ _OF_PARTS = frozenset(("lost_part", "repeated_part", "aborted_run"))
 _OF_CIPHERS = frozenset(("tag_wrong", "ded", "long_length", "counter_reset"))
 
 
+def _check_form(layout: str, framing: str, security: int) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"no such layout: {layout}; there are {', '.join(LAYOUTS)}")
+    if framing not in FRAMINGS or security not in SECURITY:
+        raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, security 0x00, 0x10, 0x20, 0x30, 0x21 or 0x31")
+    if layout == "p1" and not security:
+        raise ValueError("a P1 telegram in the clear is an IecMeter's: give it a security")
+
+
 class DlmsMeter:
     """One meter that pushes by itself every `period_s` seconds. `line` is what it sends with.
 
@@ -113,21 +122,15 @@ class DlmsMeter:
         self.kind = kind
         self.layout = layout or usual.layout
         framing = framing or usual.framing
-        self.security = usual.security if security is None else security
-        if security is None and self.layout == "p1":
-            self.security = self.security or 0x30
+        usual_security = usual.security or (0x30 if self.layout == "p1" else 0x00)
+        self.security = usual_security if security is None else security
         self.period_s = usual.period_s if period_s is None else period_s
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"no such layout: {self.layout}; there are {', '.join(LAYOUTS)}")
-        if framing not in FRAMINGS or self.security not in SECURITY:
-            raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, security 0x00, 0x10, 0x20, 0x30, 0x21 or 0x31")
+        _check_form(self.layout, framing, self.security)
         draw = random.Random(seed ^ 0x0D1A5)
         self.key = draw.randbytes(16) if key is None else key
         self.auth_key = draw.randbytes(16) if auth_key is None else auth_key
         if len(self.key) != 16 or len(self.auth_key) != 16:
             raise ValueError("keys have 16 bytes")
-        if self.layout == "p1" and not self.security:
-            raise ValueError("a P1 telegram in the clear is an IecMeter's: give it a security")
         if self.period_s <= 0 or energy_wh < 0 or export_wh < 0 or block_bytes < 8 or segment_bytes < 0:
             raise ValueError("period_s above 0, energies 0 or more, blocks of 8 bytes or more")
         self.quirks = frozenset(quirks)
