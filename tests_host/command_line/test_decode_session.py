@@ -538,6 +538,32 @@ def asked_for(code, attribute=2):
     return xdlms.get(0xC1, 3, code, attribute)
 
 
+def test_a_count_whose_scale_is_said_in_two_ways_is_no_reading():
+    wire = Wire()
+    wire.associate()
+    for exponent in (0, 0, -1):
+        wire.ask(asked_for(ENERGY, 3), got(scale(exponent, 30)))
+        wire.get((3, ENERGY, 2), (3, POWER, 3), (3, POWER, 2))
+    events = wire.events()
+    assert rows(events) == [POWER_ROW] * 3
+    told = ("no scale", "1-0:1.8.0*255: 123456789, the session says two scales of it")
+    assert reasons(events) == [told] * 3
+
+
+@pytest.mark.parametrize("selector", [b"", b"\x02\x02\x04\x06\0\0\0\1\x06\0\0\0\1\x12\0\1\x12\0\0"])
+def test_rows_of_a_profile_are_told_to_be_left_out(selector):
+    profile = enc.obis_bytes("1-0:99.1.0*255")
+    asked = xdlms.get(0xC1, 7, profile, 2)
+    wire = Wire()
+    wire.associate()
+    wire.ask(asked[:-1] + b"\1" + selector if selector else asked, got(enc.array([enc.structure([COUNT])])))
+    wire.get((3, ENERGY, 3), (3, ENERGY, 2))
+    events = wire.events()
+    assert rows(events) == [ENERGY_ROW]
+    words = "1-0:99.1.0*255 attribute 2: rows of a profile: optoprobe read --profile lists them"
+    assert reasons(events) == [("left out", words)]
+
+
 @pytest.mark.parametrize("is_wrapper", [False, True])
 def test_another_meters_scale_is_not_this_ones(is_wrapper):
     """The scale is said by one meter, the count by another, with no new connection between."""

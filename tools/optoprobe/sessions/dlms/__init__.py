@@ -28,11 +28,12 @@ from .asked import Asked
 from .frames import MAX_DATA, Frames
 from .general_blocks import GENERAL_BLOCKS, GeneralBlocks
 
-_REGISTER, _EXTENDED, _DEMAND, _CLOCK = 3, 4, 5, 8
+_REGISTER, _EXTENDED, _DEMAND, _PROFILE, _CLOCK = 3, 4, 5, 7, 8
 _SCALE_OF = {_REGISTER: 3, _EXTENDED: 3, _DEMAND: 4}  # class -> attribute with scaler and unit
 _N_ATTRIBUTES = {values.DATA: 2, _REGISTER: 3, _EXTENDED: 5, _DEMAND: 9, _CLOCK: 9}
 _NUMBERS_OF_METER = (bytes((0, 0, 96, 1, 0, 255)), bytes((0, 0, 42, 0, 0, 255)))  # the surest first
 _WH = 30
+_ROWS = "rows of a profile: optoprobe read --profile lists them"
 _MOST_NAMES = 1000
 _MOST_REJECTED = 1000  # told one by one
 _OBJECT_LIST = 0xFA08  # short name of Association SN's second attribute
@@ -310,7 +311,7 @@ class _Session:
                 self.reject("refused", f"{_name(key)}: {result_text(result)}")
                 continue
             behind = end if k == n - 1 else axdr.parse(data, at, end)  # an object list has more than axdr takes
-            if not selected:
+            if not selected or class_id == _PROFILE:
                 if self._begun < 0:
                     self._begun = self.frames.at
                 self._values.append((key, data[at:behind]))
@@ -325,7 +326,7 @@ class _Session:
         self._asked, self._unanswered = None, 0
         self._owed = {}
         counts: list[tuple[int, bytes, values.Value, int]] = []
-        scales: dict[bytes, tuple[int, int]] = {}
+        scales: values.Scales = {}
         meter_ids: dict[bytes, str] = {}
         timestamp = None
         for key, data in self._values:
@@ -341,26 +342,27 @@ class _Session:
                         text = ascii_text(value.strip(b"\0 ")) if isinstance(value, bytes) else value
                         meter_ids[obis] = text or ""
                 elif attribute == _SCALE_OF.get(class_id):
-                    scales[obis] = values.scale(data)
+                    values.note(scales, obis, data)
+                elif class_id == _PROFILE and attribute == 2:
+                    self._found.append(Rejected(self._begun, "left out", f"{_name(key)}: {_ROWS}"))
                 elif class_id == _CLOCK and attribute == 2:
                     timestamp = date_time_text(values.date_time(data)) or timestamp
                 elif not is_named:
                     if data[:1] == bytes((STRUCTURE,)) and values.is_scale(data):
-                        scales[_unnamed(attribute - 8)] = values.scale(data)
+                        values.note(scales, _unnamed(attribute - 8), data)
                     elif data[:1] and data[0] not in (ARRAY, STRUCTURE):
                         counts.append((0, _unnamed(attribute), *values.value(data)))
             except Malformed as error:
                 self._found.append(Rejected(self._begun, "data", f"{_name(key)}: {error}"))
         readings = []
-        energies = {obis for class_id, obis, *_ in counts if not class_id and scales.get(obis, (0, 0))[1] == _WH}
+        energies = {obis for class_id, obis, *_ in counts if not class_id and (scales.get(obis) or (0, 0))[1] == _WH}
         is_total = len(energies) == 1 and not self._names
         for class_id, obis, value, exponent in counts:
             reading = values.reading(class_id, obis, value, exponent, scales)
             if reading is None:
                 name = obis_text(obis) if class_id else values.short_name(obis)
-                self._found.append(
-                    Rejected(self._begun, "no scale", f"{name}: {value}, the session says no scale of it")
-                )
+                said = "two scales" if obis in scales else "no scale"
+                self._found.append(Rejected(self._begun, "no scale", f"{name}: {value}, the session says {said} of it"))
             else:
                 if is_total and obis in energies:
                     values.take_for_total(reading)

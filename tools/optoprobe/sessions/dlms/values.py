@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from metering.binary_fraction import value_of
 from metering.compat import ascii_text, signed
 from metering.dlms.axdr import ENUM, INT8, OCTETS, STRUCTURE, Axdr, Malformed, integer, string_at
@@ -16,6 +14,7 @@ _NO_UNIT = 255
 _TOTAL = bytes((1, 0, 1, 8, 0, 255))
 
 Value = int | bytes | str | bool
+Scales = dict[bytes, tuple[int, int] | None]  # of codes; None: it was said in two ways
 
 
 def value(data: bytes) -> tuple[Value, int]:
@@ -50,6 +49,12 @@ def scale(data: bytes) -> tuple[int, int]:
     return signed(data[3], 8), data[5]
 
 
+def note(scales: Scales, obis: bytes, data: bytes) -> None:
+    """Take a scale down. Raises Malformed."""
+    said = scale(data)
+    scales[obis] = said if scales.get(obis, said) == said else None
+
+
 def date_time(data: bytes) -> tuple[int, ...] | None:
     """The 12 bytes of a clock (Green Book, 4.1.6.1) as date_time_text() takes them, alone or, as Gurux's server in C
     sends them, twice and with two bytes behind each. Raises Malformed."""
@@ -67,15 +72,14 @@ def date_time(data: bytes) -> tuple[int, ...] | None:
     return (*local, None if deviation == -0x8000 else deviation)  # type: ignore[return-value]
 
 
-def reading(
-    class_id: int, obis: bytes, value: Value, exponent: int, scales: Mapping[bytes, tuple[int, int]]
-) -> Reading | None:
+def reading(class_id: int, obis: bytes, value: Value, exponent: int, scales: Scales) -> Reading | None:
     """The reading; None for the count of a register whose scale is not known."""
     unit = None
     if class_id != DATA and isinstance(value, int) and not isinstance(value, bool):
-        if obis not in scales:
+        known = scales.get(obis)
+        if known is None:
             return None
-        exponent, unit = exponent + scales[obis][0], scales[obis][1]
+        exponent, unit = exponent + known[0], known[1]
     reading = Reading(obis, value, exponent, None if unit == _NO_UNIT else unit)
     if not class_id:
         reading.address = short_name(obis)  # type: ignore[assignment]
