@@ -94,6 +94,73 @@ def test_a_meter_that_lets_no_rows_be_chosen_sends_all_and_the_last_are_kept():
     assert asked.failures == 0 and meter.asked == 1 and came == [row[1] for row in rows_of(meter)[-3:]]
 
 
+def answers_a_list(meter, said):
+    """`meter`, which says `said` to a GET of a list."""
+
+    class Other(type(meter)):
+        def _serve(self, apdu, at_s):
+            return said if apdu[:2] == b"\xc0\x03" else super()._serve(apdu, at_s)
+
+    meter.__class__ = Other
+    return meter
+
+
+@pytest.mark.parametrize("quirks", [(), ("blocks",), ("segments",)])
+def test_the_scales_of_a_profile_are_asked_in_one_list(quirks):
+    columns = [(8, "0-0:1.0.0*255", 2), (3, "1-0:1.8.0*255", 2), (3, "1-0:2.8.0*255", 2)]
+    came, sent = [], []
+    meter = AskedDlmsMeter(quirks=quirks)
+    serve = meter._serve
+    meter._serve = lambda apdu, at_s: sent.append(bytes(apdu)) or serve(apdu, at_s)
+    asked = asked_by(profile(OBIS, 2, lambda columns, _: came.append(columns)), meter)
+    assert asked.failures == 0 and [(c.class_id, obis_text(c.obis), c.attribute) for c in came[0]] == columns
+    assert [(c.exponent, c.unit) for c in came[0][1:]] == [(0, 30), (0, 30)]
+    assert [apdu[3] for apdu in sent if apdu[:2] == b"\xc0\x03"] == [2]
+    assert not [apdu for apdu in sent if apdu[:2] == b"\xc0\x01" and apdu[3:5] == b"\x00\x03"]
+
+
+SCALE = b"\x00\x02\x02\x0f\x00\x16\x1e"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xd8\x01\x02",  # not at all
+        b"\xc4\x01\xc1\x01\x0b",
+        b"\xc4\x03\xc1\x01" + SCALE,  # the half of it
+        b"\xc4\x03\xc1\x03" + 3 * SCALE,
+        b"\xc4\x03\xc1\x02" + 2 * SCALE + b"\x00",
+        b"\xc4\x03\xc1\x02" + SCALE + SCALE[:-2],
+    ],
+)
+def test_what_is_no_answer_to_a_list_is_asked_one_by_one(said):
+    came = []
+    asked = asked_by(profile(OBIS, 2, lambda columns, _: came.append(columns)), answers_a_list(AskedDlmsMeter(), said))
+    assert asked.failures == 0 and [(c.exponent, c.unit) for c in came[0][1:]] == [(0, 30), (0, 30)]
+
+
+def test_one_that_is_refused_in_a_list_has_no_scale():
+    meter = answers_a_list(AskedDlmsMeter(), b"\xc4\x03\xc1\x02\x01\x03" + SCALE)
+    came = []
+    asked = asked_by(profile(OBIS, 2, lambda columns, _: came.append(columns)), meter)
+    assert asked.failures == 0 and [(c.exponent, c.unit) for c in came[0][1:]] == [(0, None), (0, 30)]
+
+
+def test_a_meter_that_grants_no_lists_is_asked_for_none():
+    class Plain(AskedDlmsMeter):
+        asked = 0
+
+        def _initiate(self):
+            return super()._initiate().replace(b"\x12\x14", b"\x10\x14")
+
+        def _serve(self, apdu, at_s):
+            self.asked += apdu[:2] == b"\xc0\x03"
+            return super()._serve(apdu, at_s)
+
+    asked = asked_by(profile(OBIS, 2, lambda *_: None), meter := Plain())
+    assert asked.failures == 0 and meter.asked == 0
+
+
 def test_a_profile_that_is_not_there_is_a_sentence():
     asked = asked_by(profile(OBIS[:2] + b"\x05" + OBIS[3:], 3, lambda *_: None), AskedDlmsMeter())
     assert "it has no profile 1-0:5.1.0*255" in asked.explanation

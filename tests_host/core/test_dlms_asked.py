@@ -11,6 +11,7 @@ import pytest
 
 from metering.dlms import association, hdlc, hdlc_station, high, result_words, xdlms, xdlms_read
 from metering.dlms.axdr import Malformed
+from metering.on_computer import get_list
 from optoprobe.sessions.dlms.asked import Asked
 from optoprobe.virtual import dlms_encoder as enc
 
@@ -156,6 +157,7 @@ def test_requests_are_those_of_the_standard_and_are_read_back():
     asked = Asked()
     for sent, hex_text, items in (
         (xdlms.get(0xC1, 3, OBIS, 2), "c001c100030100010800ff0200", [(3, OBIS, 2, False)]),
+        (get_list.get_list(0xC1, [(3, OBIS, 3)]), "c003c10100030100010800ff0300", [(3, OBIS, 3, False)]),
         (xdlms_read.read([0x1234, 8]), "0502021234020008", [(0, b"", 0x1234, False), (0, b"", 8, False)]),
         (xdlms.get_next(0xC1, 0x01020304), "c002c101020304", []),
         (xdlms_read.read_next(0x102), "0501050102", []),
@@ -163,9 +165,6 @@ def test_requests_are_those_of_the_standard_and_are_read_back():
         assert sent.hex() == hex_text
         asked.take(sent, 0, len(sent))
         assert asked.items == items and asked.is_next == (not items)
-    of_a_list = bytes.fromhex("c003c10100030100010800ff0300")  # as others ask
-    asked.take(of_a_list, 0, len(of_a_list))
-    assert asked.items == [(3, OBIS, 3, False)] and asked.is_list
 
 
 @pytest.mark.parametrize("module", [association, hdlc_station, xdlms, xdlms_read])
@@ -186,6 +185,7 @@ def test_no_byte_of_a_service_that_writes_can_be_made():
         association.release(),
         xdlms.get(1, 3, OBIS, 2),
         xdlms.get_next(1, 1),
+        get_list.get_list(1, [(3, OBIS, 2)] * get_list.MAX_ITEMS),
         xdlms_read.read([1] * xdlms_read.MAX_ITEMS),
         xdlms_read.read_next(1),
         high.prove_by_name(bytes(16)),
@@ -195,10 +195,12 @@ def test_no_byte_of_a_service_that_writes_can_be_made():
     assert made[-1][3:14].hex() == "000f0000280000ff010109"  # of no other object, no other method
     assert made[-2][:7].hex() == "050104fa580009"  # likewise, as a READ with a parameter
     makers = set()
-    for module in (xdlms, xdlms_read, high):
+    for module in (xdlms, get_list, xdlms_read, high):
         made_here = [f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
         makers |= {f.__name__ for f in made_here if not f.__name__.startswith("_")} - {"item", "result_at"}
-    assert makers == {"get", "get_next", "read", "read_next", "prove", "prove_by_name"}
+    assert makers == {"get", "get_next", "get_list", "read", "read_next", "prove", "prove_by_name"}
+    with pytest.raises(ValueError, match="12"):
+        get_list.get_list(1, [(3, OBIS, 2)] * 13)
     with pytest.raises(ValueError, match="32"):
         xdlms_read.read([1] * 33)
     with pytest.raises(ValueError, match="proof"):

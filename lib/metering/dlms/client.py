@@ -23,12 +23,6 @@ from metering.line import LISTEN, SWITCH, WAIT
 from metering.listener import TELEGRAM
 from metering.password_rest import PasswordRest
 
-TYPE_CHECKING = const(0)
-if TYPE_CHECKING:
-    from metering.dlms.client_options import Way
-    from metering.dlms.hdlc_link import HdlcLink
-    from metering.on_computer.wrapper_link import WrapperLink
-
 _DONE = "done"  # of a way in that has brought the values
 
 _INTERVAL_S = const(60)
@@ -49,10 +43,8 @@ class Conversation:
         self._password = password.encode()
         self._rest = PasswordRest()
         self._keys = self._memory = None
-        self._high = None
-        self._way: Way = None  # type: ignore[assignment]  # until take_options(), as the next two
-        self._link: HdlcLink | WrapperLink = None  # type: ignore[assignment]
-        self._registers: AskedRegisters = None  # type: ignore[assignment]
+        self.conformance = 0  # what the meter has granted, 24 bits (Green Book, 9.4.6.1); 0 by High
+        self._has_way = False  # take_options() makes way, link and registers
         self.pause_s = interval_s or _INTERVAL_S
         self.password_withheld = False
         self.answers = False
@@ -74,22 +66,20 @@ class Conversation:
         """`text`: the owner's (metering.dlms.client_options). What is wrong with it is said, and not heeded."""
         from metering.dlms.client_options import way_by
 
-        self._way = self._high = None  # type: ignore[assignment]  # their memory is free for the new ones
-        self._link = self._registers = None  # type: ignore[assignment]
         self._way = way = way_by(text, self._password, self._keys, self.pause_s)
         way_by = None
         self.pause_s = way.pause_s
         self.explanation = way.complaint
         self._link = link = way.link_class(way.meter, way.client, way.timeout_ms, way.retries)
-        if way.convinces:
-            self._high = way.convinces(link, way.context)
-            way.convinces = None
+        self._high = way.convinces(link, way.context) if way.convinces else None
+        way.convinces = None
         self._registers = AskedRegisters(self._listener, link, way.context, way.jobs, self._memory)
+        self._has_way = True
 
     @property
     def FAREWELL(self):
         """What lets the meter go where nobody asks on."""
-        return self._link.farewell() if self._link and self._link.is_up else b""
+        return self._link.farewell() if self._has_way and self._link.is_up else b""
 
     @property
     def is_resting(self):
@@ -115,7 +105,7 @@ class Conversation:
 
     def read_out(self, answer=b""):
         """Generator of line actions: one attempt; True when a telegram came. `answer`: none, as no search asks."""
-        if not self._way:
+        if not self._has_way:
             self.take_options("")
         self._detail = ""
         high = self._high
@@ -210,6 +200,7 @@ class Conversation:
             self._detail = str(error)
             return "bad data"
         if association.result == 0 and association.diagnostic != 14:
+            self.conformance = association.conformance
             return ""
         self._detail = association.verdict()
         return refused

@@ -8,12 +8,6 @@ from metering.dlms.association import LN, SN
 from metering.dlms.hdlc_link import HdlcLink
 from metering.unload import unload
 
-TYPE_CHECKING = const(0)
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.on_computer.wrapper_link import WrapperLink
-
 _TIMEOUT_MS = const(2500)
 _LEAST_TIMEOUT_MS = const(100)
 _RETRIES = const(2)
@@ -121,44 +115,35 @@ class Way:
     on what is wrong with the owner's words, and not heeded, "" for nothing.
     """
 
-    if TYPE_CHECKING:
-        link_class: type[HdlcLink | WrapperLink]
-        meter: int | bytes
-        client: int | bytes
-        timeout_ms: int
-        retries: int
-        context: int
-        convinces: Callable | None
-        password: bytes
-        has_sign_on: bool
-        jobs: bytes
-        pause_s: int
-        reconnect_s: int
-        complaint: str
+    link_class = HdlcLink
+    meter = client = b""
+    timeout_ms = retries = pause_s = reconnect_s = 0
+    context = LN
+    convinces = None
+    password = jobs = b""
+    has_sign_on = False
+    complaint = ""
 
 
 def way_by(text, password, keys, pause_s):
     """The Way by the owner's `text`, `password` (bytes) and `keys` as Conversation.take_keys() has them, or None.
     `pause_s` unless `text` names another."""
     way = Way()
-    way.complaint = ""
-    way.convinces = None
     try:
         options = Options(text)
         if options.security or keys:
             from metering.dlms.high_setup import convinces_by
 
-            way.convinces = convinces_by(options, password, keys)
+            way.convinces = convinces_by(options, password, keys)  # type: ignore[assignment] - a function
     except ValueError as error:
         way.complaint = "meter_options: %s" % error
         options = Options("")
         password = b""  # nobody knows now how it is to be said
-    way.link_class = HdlcLink
     if options.is_wrapped:
         try:
             from metering.on_computer.wrapper_link import WrapperLink
 
-            way.link_class = WrapperLink
+            way.link_class = WrapperLink  # type: ignore[assignment] - it is a link likewise
         except ImportError:
             way = way_by("", password, keys, pause_s)
             way.complaint = "meter_options: mode=DLMS-WRAPPER goes over TCP alone: optoprobe read --tcp"

@@ -8,9 +8,8 @@
     C3 01 id | 000F 0000280000FF 01 01 | 09 length proof     C7 01 id | result | 01 | 00 data
     05 01 | 04 FA58 00 | 09 length proof                     0C 01 | 00 09 length proof
 
-Read only: what is built is GET, here, READ, in metering.dlms.xdlms_read, and the one ACTION that proves a password, in
-metering.dlms.high, by short names a READ too. A GET of a list (C0 03) is met in recordings alone.
-There is no SET and no WRITE.
+Read only: what is built is GET, here, a list of them in metering.on_computer.get_list, READ in metering.dlms.xdlms_read
+and the one ACTION that proves a password in metering.dlms.high, by short names a READ too. There is no SET, no WRITE.
 """
 
 from metering.compat import const

@@ -118,7 +118,12 @@ class AskedServices:
         if apdu[1] == 3:
             items = [apdu[4 + 10 * k : 13 + 10 * k] for k in range(apdu[3])]
             self.requests += len(items)
-            return b"\xc4\x03" + invoke + apdu[3:4] + b"".join(self._get(item, at_s) for item in items)
+            results = apdu[3:4] + b"".join(self._get(item, at_s) for item in items)
+            if "blocks" in self.quirks or len(results) > 400:
+                self._blocks = [results[k : k + 200] for k in range(0, len(results), 200)]
+                self._block = 0
+                return self._next_block(invoke)
+            return b"\xc4\x03" + invoke + results
         return b"\xd8\x01\x02"
 
     def _read_names(self, apdu: bytes, at_s: float) -> bytes:
@@ -221,7 +226,7 @@ class AskedServices:
     def _initiate(self) -> bytes:
         if self.has_short_names:
             return b"\x08\x00\x06\x5f\x1f\x04\x00\x10\x12\x00\x01\xf4\xfa\x00"
-        return b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x10\x14\x01\xf4\x00\x07"
+        return b"\x08\x00\x06\x5f\x1f\x04\x00\x00\x12\x14\x01\xf4\x00\x07"
 
     @staticmethod
     def _accept(context: int, result: int, diagnostic: int, initiate: bytes, proof: bytes = b"") -> bytes:

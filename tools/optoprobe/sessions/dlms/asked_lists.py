@@ -1,8 +1,9 @@
 """What a DLMS meter holds beyond its registers of now: its list of objects, and the last rows of a load profile.
 
     list of objects     Association LN, 0.0.40.0.0.255, or SN's FA00: an entry is handed on as soon as it is whole
-    load profile        class 7: which columns (3), their scales once, how many rows (7), then of the rows (2) the last:
-                        by their numbers where the meter lets one choose, else all go by and the last are kept
+    load profile        class 7: which columns (3), their scales once (in lists where the meter grants that), how many
+                        rows (7), then of the rows (2) the last: by their numbers where the meter lets one choose, else
+                        all go by and the last are kept
 
 Reads alone, as metering.dlms.client does, whose ways in these are.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +34,7 @@ from metering.dlms.xdlms import (
     result_at,
 )
 from metering.dlms.xdlms_read import read, read_next
+from metering.on_computer.get_list import MAX_ITEMS, MULTIPLE_REFERENCES, get_list
 from metering.reading import Reading
 
 from ...decoding import date_time_text, obis_text, register_of
@@ -226,8 +228,47 @@ class Asked(Conversation):
         except _More:
             raise Malformed("an answer is cut off") from None
 
-    def stream(self, message: bytes, take: Callable[[bytes], None]) -> Actions:
-        """Ask `message`, and hand each piece of the data on: 0, or a data-access-result. Raises Malformed."""
+    def attributes(self, items: list[tuple[int, bytes, int]]) -> Actions:
+        """The values of several, as attribute() has each: asked for in lists where the meter grants that."""
+        values: list[Any] = []
+        for at in range(0, len(items), MAX_ITEMS):
+            some = items[at : at + MAX_ITEMS]
+            found = None
+            if len(some) > 1 and self.conformance & MULTIPLE_REFERENCES and not self.has_short_names:
+                found = yield from self._list_of(some)
+            if found is None:
+                found = []
+                for item in some:
+                    found.append((yield from self.attribute(*item)))
+            values += found
+        return values
+
+    def _list_of(self, items: list[tuple[int, bytes, int]]) -> Actions:
+        """None where the answer is none to a list."""
+        data = bytearray()
+
+        def take(piece: bytes) -> None:
+            if len(data) + len(piece) > _MOST_ITEM:
+                raise Malformed("its list is too long")
+            data.extend(piece)
+
+        result = yield from self.stream(get_list(0xC1, items), take, of_list=True)
+        if result or not data or data[0] != len(items):
+            return None
+        values: list[Any] = []
+        at = 1
+        try:
+            while len(values) < len(items):
+                result, at = result_at(data, at, len(data))
+                value, at = (None, at) if result else value_at(data, at)
+                values.append(value)
+        except (_More, Malformed):
+            return None
+        return values if at == len(data) else None
+
+    def stream(self, message: bytes, take: Callable[[bytes], None], of_list: bool = False) -> Actions:
+        """Ask `message`, and hand each piece of the data on: 0, or a data-access-result. `of_list`: the data are the
+        results, behind their number. Raises Malformed."""
         link, answer = self._link, Answer()
         wanted = READ_RESPONSE if self.has_short_names else GET_RESPONSE
         is_first = True
@@ -243,7 +284,9 @@ class Asked(Conversation):
             if answer.result:
                 return answer.result
             at = answer.at
-            if answer.block < 0:
+            if answer.block < 0 and of_list:
+                at -= 1  # with their number
+            elif answer.block < 0:
                 result, at = result_at(link.apdu, at, answer.end)
                 if result:
                     return result
@@ -301,6 +344,12 @@ class Column:
     @property
     def is_clock(self) -> bool:
         return self.class_id == 8
+
+    @property
+    def scale(self) -> int:
+        """The attribute that tells its scaler and unit, 0 for a column that has none."""
+        scale = _SCALES.get(self.class_id, 0)
+        return scale if self.attribute in (2, 3) and self.attribute != scale else 0
 
     def shown(self, value: Any) -> tuple[str | None, str | None]:
         """(value as an exact decimal or a text, unit) of what was sent."""
@@ -392,22 +441,20 @@ def _columns(asked: Asked, obis: bytes) -> Actions:
     captured = yield from asked.attribute(_PROFILE, obis, _COLUMNS)
     if not captured:
         raise Malformed(f"it has no profile {obis_text(obis)} for this client: --objects shows which there are")
-    columns = []
+    columns: list[Column] = []
     if not isinstance(captured, list) or len(captured) > _MOST_COLUMNS:
         raise Malformed("the columns of its profile have another form")
     for item in captured:
         numbers = [item[0], item[2]] if isinstance(item, list) and len(item) == 4 else [None]
         if not all(isinstance(n, int) for n in numbers) or not isinstance(item[1], bytes) or len(item[1]) != 6:
             raise Malformed("the columns of its profile have another form")
-        column = Column(item[0], item[1], item[2])
-        scale = _SCALES.get(column.class_id)
-        if scale is not None and column.attribute in (2, 3) and column.attribute != scale:
-            found = yield from asked.attribute(column.class_id, column.obis, scale)
-            scaled = isinstance(found, list) and len(found) == 2 and all(isinstance(part, int) for part in found)
-            if scaled and -_MOST_POWER <= found[0] <= _MOST_POWER:
-                unit = None if found[1] == 255 else found[1]
-                column = Column(column.class_id, column.obis, column.attribute, found[0], unit)
-        columns.append(column)
+        columns.append(Column(item[0], item[1], item[2]))
+    scaled = [k for k, column in enumerate(columns) if column.scale]
+    scales = yield from asked.attributes([(columns[k].class_id, columns[k].obis, columns[k].scale) for k in scaled])
+    for k, found in zip(scaled, scales, strict=True):
+        is_scale = isinstance(found, list) and len(found) == 2 and all(isinstance(part, int) for part in found)
+        if is_scale and -_MOST_POWER <= found[0] <= _MOST_POWER:
+            columns[k] = replace(columns[k], exponent=found[0], unit=None if found[1] == 255 else found[1])
     return columns
 
 
