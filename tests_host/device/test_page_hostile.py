@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 import pytest
 from support.broker import wait_until
 from support.page_client import PASSWORD, START_S, PageBoard, PageClient, page_board
+from support.slow_clients import slow_clients
 
 REQUESTS = {"micropython": 500, "cpython": 120}
 THREADS = 4
 PATHS = """/../settings.json /%2e%2e/settings.json /settings.json /probe/page.gz //etc/passwd /api/../settings.json
 /api/status/ /API/STATUS /api/status%00 /boot.py /;a""".split()
+SLOW_S = 7  # longer than a request may take
+BACK_S = 25  # as long as an answer may take, to who does not listen
 HEAP_SLACK_BYTES = 1024  # what a message in hand takes
 
 
@@ -171,6 +174,23 @@ def test_five_hundred_hostile_requests_disturb_nothing(tmp_path: Path, runtime_n
         seen = b"".join(client.seen)
         for secret in (PASSWORD, "secret of", json.loads(settings)["device_password"]):
             assert secret.encode() not in seen
+
+
+def test_thirty_slow_clients_hold_up_no_reading_and_leave_their_places(tmp_path: Path) -> None:
+    with page_board(tmp_path, with_broker=False) as there:
+        client = there.client.sign_in()
+        with slow_clients(client.port, "/api/login") as thrown_out:
+            time.sleep(SLOW_S)
+        began_s = time.monotonic()
+        assert client.ask("GET", "/api/readings").status == 200
+        assert time.monotonic() - began_s < BACK_S
+        assert len(thrown_out) >= 2, thrown_out
+        assert there.board.running and not there.board.resets
+        assert not [line for line in there.board.log if "Traceback" in line], there.board.log
+        there.meter.paused = True
+        wait_until(lambda: counts(client)["telegrams"] == len(there.server.log), START_S, "a telegram is missing")
+        told = counts(client)
+        assert told["rejected"] == told["overruns"] == told["out_of_memory"] == 0
 
 
 def test_who_guesses_has_to_wait(tmp_path: Path) -> None:

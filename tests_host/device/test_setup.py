@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import random
+import socket
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from support.broker import Listener, wait_until
 from support.page_client import PageClient
+from support.slow_clients import slow_clients
 
 from optoprobe.building import device_tree
 from optoprobe.virtual.board import VirtualBoard
@@ -60,6 +62,35 @@ def test_every_name_is_the_probes_and_any_bytes_are_bounded(setup: Any) -> None:
         said = setup.answer(bytes(query), ADDRESS)
         assert said is None or said[:2] == query[:2] and len(said) <= len(query) + 16 <= 528
     assert setup.answer(said or QUERY[:2] + b"\x81" + QUERY[3:], ADDRESS) is None  # an answer is none of ours
+
+
+def test_a_flood_of_queries_holds_nobody_up(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any bytes, names that point at themselves, overlong ones: a few are looked at, then it is others' turn."""
+    module = importlib.import_module("firmware.setup.name_server")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        phone.setblocking(False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            monkeypatch.setattr(module, "_PORT", free.getsockname()[1])
+        server = module.NameServer("127.0.0.1")
+        try:
+            chance = random.Random(18)
+            loop = QUERY[:12] + b"\xc0\x0c" + QUERY[-4:]
+            long = QUERY[:12] + b"\x01a" * 200 + QUERY[-5:]
+            odd = (loop, QUERY[:12] + b"\x3f" + b"a" * 400, long, b"", bytes(1400))
+            for n in range(50):
+                for _ in range(4):
+                    phone.sendto(chance.choice((*odd, chance.randbytes(60))), ("127.0.0.1", module._PORT))
+                if n == 49:
+                    phone.sendto(QUERY, ("127.0.0.1", module._PORT))
+                server.look()
+            with pytest.raises(BlockingIOError):
+                phone.recv(600)
+            server.look()
+            assert phone.recv(600)[-4:] == bytes((127, 0, 0, 1))
+        finally:
+            server.close()
 
 
 def test_each_field_is_refused_in_a_sentence_and_nothing_is_written(setup: Any) -> None:
@@ -323,6 +354,11 @@ def test_the_button_opens_it_beside_metering_which_goes_on(tmp_path: Path) -> No
             assert (tmp_path / "device" / "settings.json").read_text() == before
             began_s = time.monotonic()
             hub.wait_for("/live", WAIT_S, began_s)  # it is back in the Wi-Fi that it knows
+            with slow_clients(client.port, "/api/test") as thrown_out:
+                time.sleep(7)  # longer than a request may take
+            began_s = time.monotonic()
+            assert client.ask("GET", "/api/state").status == 200 and time.monotonic() - began_s < 25
+            assert len(thrown_out) >= 2, thrown_out
             hub.publish("homeassistant/status", "online")
             told = hub.wait_for("/diagnostics", WAIT_S, began_s).object()
             assert told["mqtt_connects"] >= 2 and not told["out_of_memory"] and not told["overruns"]
