@@ -114,6 +114,17 @@ def retained_commands(connection: Connection) -> None:
     connection.serve()
 
 
+def thousands_kept(connection: Connection) -> None:
+    """Before the answer to the first subscription, as the standard lets a broker do, and behind it; some are long."""
+    connection.welcome()
+    first, body = connection.packet()
+    kept = publish(ALIGNMENT, "ON", retain=True) + publish(PREFIX + "order/set", "restart", retain=True)
+    connection.send(kept * 700 + publish(ALIGNMENT, b"N" * 65000, retain=True))
+    connection.answer(first, body)
+    connection.send(kept * 700)
+    connection.serve()
+
+
 def closes_soon(connection: Connection) -> None:
     connection.serve(1.5)
 
@@ -236,6 +247,7 @@ SCENES: dict[str, tuple[list[Fault], Callable[[Seen], object]]] = {
             and b'"mode": "ON"' not in b"".join(said.payload for said in seen.of("/alignment"))
         ),
     ),
+    "thousands kept": ([thousands_kept], lambda seen: ignored("retained", 2801)(seen) and len(seen.of("/live")) >= 3),
     "two probes of one id": ([closes_soon] * 4, lambda seen: "the probe_id cellar" in seen.diagnostics["notice"]),
     "late subscription": ([hub_starts_late], diagnostics_after_the_hub),
     "hub starts every second": (
