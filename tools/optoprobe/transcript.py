@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 _BYTE = rb"(?:0x)?[0-9A-Fa-f]{2}"
 _BYTES = rb"((?:" + _BYTE + rb"[ \t,;:.-]*)*)(?:\([^()]*\))?"  # and a remark
 _MARK = rb"(?:[^<>]{0,80}[ \t\]])?(?:(<{1,3}[-=]?|R[Xx]|Received)|[-=]?>{1,3}|T[Xx]|Sent)"
+_NAME = rb"(?:[ \t]+(?!0x)[A-Za-z0-9 /]{0,12}[G-Zg-z][A-Za-z0-9 /]{0,12}:)?"  # hex digits alone are bytes
 _TIME = rb"(?:\d\d:\d\d:\d\d(?:\.\d+)?[ \t]+)?"
-_MARKED = _MARK + rb"(?:[ \t]*:|[ \t]|\b)[ \t]*" + _TIME
+_MARKED = _MARK + _NAME + rb"(?:[ \t]*:|[ \t]|\b)[ \t]*" + _TIME
 _START = re.compile(_MARKED + _BYTE)
 _LINE = re.compile(_MARKED + _BYTES)
 _MARK_ALONE = re.compile(_MARK + rb"[ \t]*[:-]?")
@@ -68,7 +69,7 @@ def parse(data: bytes) -> list[Burst]:
     side: bool | None = None  # of the line before, where bytes may go on with it
     alone = 0  # number of a line that is a mark alone, whose bytes are due
     for number, line in _lines(data):
-        found, mark, unmarked = _LINE.fullmatch(line), _MARK_ALONE.fullmatch(line), _UNMARKED.fullmatch(line)
+        unmarked = _UNMARKED.fullmatch(line)
         if alone and side is not None and unmarked and unmarked[1]:
             alone = 0
             bursts.append(Burst(side, _bytes(unmarked[1])))
@@ -76,10 +77,10 @@ def parse(data: bytes) -> list[Burst]:
         if alone:
             bursts.append(_bad(alone))
             alone = 0
-        if found and found[2]:
+        if (found := _LINE.fullmatch(line)) and found[2]:
             side = not found[1]
             bursts.append(Burst(side, _bytes(found[2])))
-        elif mark:
+        elif mark := _MARK_ALONE.fullmatch(line):
             side, alone = not mark[1], number
         elif unmarked and unmarked[1] and side is not None:
             bursts.append(replace(_bad(number), to_meter=side, more=_bytes(unmarked[1])))
