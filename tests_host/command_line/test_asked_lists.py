@@ -14,7 +14,8 @@ from metering.dlms.axdr import Malformed
 from metering.line import EXPECT, LISTEN
 from metering.obis import obis_text
 from optoprobe.sessions.dlms import asked_lists
-from optoprobe.sessions.dlms.asked_lists import Asked, Items, object_list, profile, value_at
+from optoprobe.sessions.dlms.asked_lists import Asked, Items, object_list, value_at
+from optoprobe.sessions.dlms.load_profile import profile
 from optoprobe.virtual import dlms_asked_profile
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter

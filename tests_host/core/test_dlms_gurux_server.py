@@ -18,7 +18,8 @@ from support.gurux_meter import DemandRegister, GuruxMeter
 
 from metering.dlms.asked_values import AskedValues
 from metering.dlms.client import Conversation
-from optoprobe.sessions.dlms.asked_lists import Asked, Column, Entry, object_list, profile
+from optoprobe.sessions.dlms.asked_lists import Asked, Entry, object_list
+from optoprobe.sessions.dlms.load_profile import Column, profile
 
 PASSWORD = "71043298"
 REGISTERS = {"1.0.1.8.0.255": (4711, 0, 30), "1.0.32.7.0.255": (2301, -1, 35)}

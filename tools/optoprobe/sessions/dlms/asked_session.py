@@ -16,7 +16,8 @@ from ...decoding import obis_text
 from ...serial_line import PortError, SerialLine
 from ..lis200 import archive_rows
 from . import asked_lists, own_counter
-from .asked_lists import MOST_ROWS, Asked, Column, Entry
+from .asked_lists import Asked, Entry
+from .load_profile import MOST_ROWS, Column, profile
 
 _ATTEMPTS = 3
 _PAUSE_S = 3.0
@@ -87,7 +88,7 @@ def run(
     """The exit code; `say` tells a sentence. Raises PortError."""
     printer = _Printer(args)
     if args.profile:
-        what = asked_lists.profile(args.profile, args.last or _USUAL_ROWS, printer.row)
+        what = profile(args.profile, args.last or _USUAL_ROWS, printer.row)
     else:
         what = asked_lists.object_list(printer.entry)
     asked = Asked(what, AskedValues(), address=args.address, password=password)
