@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 from support.runs import times
 from support.virtual_time import Probe
 
+from optoprobe.environment import runtime
 from optoprobe.virtual.sml_meter import SmlMeter
 
 # What a probe keeps beside its settings, board and certificates, as it may look when all is well.
@@ -230,6 +232,62 @@ def test_a_shortage_of_memory_makes_no_file_a_damaged_one(short: Any, flash: Pat
         short.board.load("settings.json")
     assert short.board.button("settings.json") is None
     assert {path.name: path.read_bytes() for path in flash.iterdir()} == before
+
+
+# --- a littlefs, as a chip has it ------------------------------------------------------------------------------------
+
+FULL = """
+import json, os, vfs
+import firmware
+from firmware import store
+
+class Blocks:
+    data = bytearray(b"\\xff" * (16 * 4096))
+
+    def readblocks(self, n, buffer, offset=0):
+        buffer[:] = memoryview(self.data)[n * 4096 + offset :][: len(buffer)]
+
+    def writeblocks(self, n, buffer, offset=0):
+        self.data[n * 4096 + offset : n * 4096 + offset + len(buffer)] = buffer
+
+    def ioctl(self, operation, argument):
+        if operation == 6:
+            self.writeblocks(argument, b"\\xff" * 4096)
+        return {4: 16, 5: 4096}.get(operation, 0)
+
+vfs.VfsLfs2.mkfs(Blocks())
+vfs.mount(vfs.VfsLfs2(Blocks()), "/flash")
+os.chdir("/flash")
+assert store.save("settings.json", {"wifi_ssid": "old"})
+files = []
+try:
+    while True:
+        files.append("%d.pem" % len(files))
+        with open(files[-1], "w") as file:
+            file.write("x" * 4096)
+except OSError as error:
+    assert error.errno == 28, error
+seen = []
+for _ in range(3):
+    seen.append(store.save("settings.json", {"wifi_ssid": "new", "more": "y" * 1800}))
+    seen.append(store.read_json("settings.json", 4096) == {"wifi_ssid": "old"})
+seen += [list(firmware.unwritten), "settings.json.new" in os.listdir()]
+os.remove(files[0])
+os.remove(files[1])
+seen += [store.save("settings.json", {"wifi_ssid": "new"}), list(firmware.unwritten)]
+print(json.dumps(seen + [store.read_json("settings.json", 4096)]))
+"""
+
+
+def test_a_full_littlefs_keeps_the_old_file_and_says_so_once() -> None:
+    environment = os.environ | {"MICROPYPATH": ":".join(map(str, (runtime.REPO, runtime.REPO / "lib", ".frozen")))}
+    done = subprocess.run(
+        [runtime.micropython(), "-X", "heapsize=1m", "-c", FULL], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *said, told = done.stdout.splitlines()
+    assert said == ["optoprobe: settings.json cannot be written: free the device's memory"]
+    assert json.loads(told) == [False, True] * 3 + [["settings.json"], False, True, [], {"wifi_ssid": "new"}]
 
 
 # --- whole probes ----------------------------------------------------------------------------------------------------
