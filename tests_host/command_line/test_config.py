@@ -187,7 +187,9 @@ def test_wrong_usage_and_a_port_that_is_none(capsys):
     code, _, error = run(capsys)
     assert code == 2 and "--port" in error
     code, _, error = run(capsys, "--port", "/dev/no-such-port")
-    assert code == 1 and "no MicroPython answers at /dev/no-such-port" in error
+    assert code == 1 and "there is no port /dev/no-such-port: plug the board in" in error
+    code, _, error = run(capsys, "--port", "/dev/null")
+    assert code == 1 and "no MicroPython answers at /dev/null" in error
 
 
 def test_every_setting_has_its_help_and_every_secret_is_known_as_one(capsys):

@@ -24,7 +24,7 @@ import pytest
 from support import stock_image
 from support.mock_chip import MockChip
 
-from optoprobe import cli, source_tree
+from optoprobe import board_port, cli, source_tree
 from optoprobe.building import device_tree
 from optoprobe.commands import flash
 from optoprobe.demo.picture import Picture
@@ -427,7 +427,7 @@ def test_a_port_that_may_not_be_opened(capsys, there, monkeypatch, number, said)
         def refuse(path, flags, *more):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(esp_chip.os, "open", refuse)
+        monkeypatch.setattr(board_port.os, "open", refuse)
         options = ("--board", "hichi_c3", "--micropython", image, "--port", mock.port)
         code, _, error = run(capsys, *options)
         monkeypatch.undo()

@@ -81,4 +81,4 @@ def test_without_a_mirror_and_without_settings(capsys, board):
 
 def test_a_port_that_is_none(capsys):
     code, rows, error = run(capsys, "--port", "/dev/no-such-port")
-    assert code == 1 and not rows and "no MicroPython answers" in error
+    assert code == 1 and not rows and "there is no port /dev/no-such-port" in error

@@ -71,7 +71,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        choices=tuple(quirk for names in quirks.values() for quirk in names),
+        choices=tuple(dict.fromkeys(quirk for names in quirks.values() for quirk in names)),
         help="a peculiarity of the simulated meter, may be repeated; of "
         + "; of ".join(f"{protocol}: {', '.join(names)}" for protocol, names in quirks.items() if names),
     )

@@ -7,12 +7,11 @@ compared by its MD5 before the next is touched, and one that stands there alread
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..board_port import port_fault
 from .error import FlashError
 from .stock_format import Part
 
@@ -152,18 +151,9 @@ def _termios_error() -> Any:
 
 def check_port(port: str) -> None:
     """Raises FlashError where the port cannot be opened at all."""
-    if "://" in port or os.name == "nt":
-        return
-    if not os.path.exists(port):
-        cure = "plug the board in with a cable that carries data, and name the port that appears"
-        raise FlashError(f"there is no port {port}: {cure}")
-    try:
-        os.close(os.open(port, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY))
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            cure = "run `sudo usermod -aG dialout $USER`, log out and in again"
-            raise FlashError(f"you may not use {port}: {cure} (the group is uucp on Arch)") from error
-        raise FlashError(f"{port} cannot be opened ({error.strerror}): close other programs that use it") from error
+    fault = port_fault(port)
+    if fault:
+        raise FlashError(fault)
 
 
 def _sentence(doing: str, port: str, said: str) -> str:

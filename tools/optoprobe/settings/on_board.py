@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ..board_port import port_fault
 from .device_check import device_modules
 from .placed_files import FILES
 
@@ -156,7 +157,8 @@ class Board:
                 if not isinstance(error, TransportError):
                     raise
                 cure = "close other programs that use it, or press RESET and run this again"
-                raise ConfigError(f"no MicroPython answers at {self._port}: {cure}") from error
+                fault = port_fault(self._port) or f"no MicroPython answers at {self._port}: {cure}"
+                raise ConfigError(fault) from error
         return self
 
     def _open(self) -> None:

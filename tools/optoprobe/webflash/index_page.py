@@ -151,7 +151,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "ins Netz zurückgeht.",
     ),
     "after_pin": (
-        "Only whole kilowatt-hours? The meter wants its PIN: ask your grid operator and enter it with a torch.",
+        "Only whole kilowatt-hours? The meter wants its PIN: ask your metering point operator and enter it "
+        "with a torch.",
         "Nur ganze Kilowattstunden? Der Zähler will seine PIN: beim Messstellenbetreiber erfragen und mit einer "
         "Taschenlampe eingeben.",
     ),
