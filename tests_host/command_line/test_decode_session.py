@@ -597,6 +597,49 @@ def test_another_meters_answer_is_none():
     assert rows(events) == [] and reasons(events)[0] == ("unasked", "of another meter, or to another client")
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_meter_that_is_called_as_any_one_answers_by_its_own_address(size):
+    """The first that answers does; another one's answer is none, nor is that of another logical device."""
+    anyone = hdlc_station.server_address(1, 0x7F if size == 2 else 0x3FFF, size)
+    own, second, other = (hdlc_station.server_address(*at, size) for at in ((1, 17), (1, 18), (2, 17)))
+    wire = Wire()
+    wire.lines = [
+        (True, hdlc_station.frame(anyone, CLIENT, hdlc_station.SNRM)),
+        (False, hdlc_station.frame(CLIENT, other, hdlc_station.UA, SIZES)),
+        (False, hdlc_station.frame(CLIENT, own, hdlc_station.UA, SIZES)),
+    ]
+
+    def ask(k, request, *answers):
+        control = hdlc_station.information_control(k, k)
+        wire.put(True, hdlc_station.frame(anyone, CLIENT, control, hdlc_station.REQUEST_LLC + request))
+        control = hdlc_station.information_control(k, k + 1)
+        for by, data in answers:
+            wire.put(False, hdlc_station.frame(CLIENT, by, control, hdlc_station.ANSWER_LLC + data))
+
+    ask(0, asked_for(ENERGY, 3), (own, got(scale(0, 30))))
+    ask(1, asked_for(ENERGY), (second, got(OTHER_COUNT)), (own, got(COUNT)))
+    events = wire.events()
+    assert rows(events) == [("1-0:1.8.0*255", "111", "Wh")]
+    assert reasons(events) == [("unasked", "of another meter, or to another client")] * 2
+
+
+@pytest.mark.parametrize(
+    ("number", "meter_id"),
+    [
+        (enc.number(enc.UINT32, 36765667), "36765667"),
+        (enc.octets(b"77310099\0"), "77310099"),
+        (enc.octets(b"\xcd\x01"), "cd01"),
+        (enc.octets(b""), None),
+    ],
+)
+def test_a_meter_is_called_by_its_number_as_a_probe_calls_it(number, meter_id):
+    wire = Wire()
+    wire.associate()
+    wire.ask(xdlms.get(0xC1, 1, NUMBER, 2), got(number))
+    (telegram,) = wire.events()
+    assert telegram.meter_id == meter_id
+
+
 BOTH = [("1-0:1.8.0*255", "111", "Wh"), ("1-0:2.8.0*255", "222", "Wh")]
 
 

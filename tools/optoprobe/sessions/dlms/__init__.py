@@ -338,9 +338,9 @@ class _Session:
                 if attribute == 2 and class_id in (values.DATA, _REGISTER, _EXTENDED, _DEMAND):
                     value, exponent = values.value(data)
                     counts.append((class_id, obis, value, exponent))
-                    if obis in _NUMBERS_OF_METER and isinstance(value, bytes | str):
-                        text = ascii_text(value.strip(b"\0 ")) if isinstance(value, bytes) else value
-                        meter_ids[obis] = text or ""
+                    if obis in _NUMBERS_OF_METER:
+                        number = value.strip(b"\0 ") if isinstance(value, bytes) else str(value).encode()
+                        meter_ids[obis] = ascii_text(number) or number.hex()
                 elif attribute == _SCALE_OF.get(class_id):
                     values.note(scales, obis, data)
                 elif class_id == _PROFILE and attribute == 2:

@@ -45,6 +45,12 @@ class _Side:
         self.due = -1
 
 
+def _may_be_called(address: bytes, called: bytes) -> bool:
+    """Is `called` the address of any physical device (IEC 62056-46, 6.4.2), in the logical one of `address`?"""
+    half = len(called) // 2
+    return len(address) == 2 * half > 0 and address[:half] == called[:half] and called[half:] in (b"\xff", b"\xfe\xff")
+
+
 class Frames:
     """Takes bursts; `at` is the offset of the frame in hand, `offset` that of the burst."""
 
@@ -57,6 +63,7 @@ class Frames:
         self._header = hdlc_station.Header()
         self._echo = b""
         self._partners: tuple[bytes, bytes] | None = None  # addresses of the client and of the meter
+        self._answerer = b""  # of a meter that is called as any one, its own
         self._is_connecting = False
 
     def take(self, burst: Burst) -> None:
@@ -159,8 +166,12 @@ class Frames:
                 self._session.end_of_association()
                 for side in self._sides.values():
                     side.forget_link()
-            self._partners = partners
+            self._partners, self._answerer = partners, b""
         if partners == self._partners or self._partners is None:
+            return True
+        is_called = not (to_meter or self.is_wrapped) and receiver == self._partners[0]
+        if is_called and self._answerer in (b"", sender) and _may_be_called(sender, self._partners[1]):
+            self._answerer = sender  # the first that does: another one's answers are not mixed with its
             return True
         self._session.reject("unasked", "of another meter, or to another client")
         return False
