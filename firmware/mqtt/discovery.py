@@ -52,7 +52,7 @@ class DiscoveryPublisher:
         self._least_s = 0  # and of the earliest that it may have
         self._wanted = 0  # _PROBE or _METER: the code wanted; only the thread sets it,
         self._wanted_s = 0  # uptime since when,
-        self._lent = None  # and (for what, send(), sensors()): the code lent
+        self._lent = None  # and (for what, send(), the module that describes it): the code lent
         self._again_s = 0  # uptime when the loop may try to load it
         self._put_off_s = 0  # and before which nothing is announced
         self.announcements = 0
@@ -68,9 +68,7 @@ class DiscoveryPublisher:
         if self.wants_code():
             wanted = self._wanted
             try:
-                send, sensors = self._load(wanted == _METER)
-                self._lent = wanted, send, sensors
-                send = sensors = None
+                self._lent = (wanted,) + self._load(wanted == _METER)
             except MemoryError:  # what else has to be told of it goes on
                 self._again_s = self._health.uptime_s + _AGAIN_S
             _unload()
@@ -79,7 +77,7 @@ class DiscoveryPublisher:
         return self._lent is not None
 
     def _load(self, of_meter):
-        """send() and sensors()."""
+        """send(), and the module that describes what is announced."""
         if of_meter:
             from firmware.mqtt import homeassistant_registers as what
         else:
@@ -88,7 +86,7 @@ class DiscoveryPublisher:
             from firmware.mqtt import homeassistant_entities as how
         else:
             from firmware.mqtt import homeassistant as how
-        return how.send, what.sensors
+        return how.send, what
 
     # --- the thread's side ---
 

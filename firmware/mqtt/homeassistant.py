@@ -2,50 +2,14 @@
 
 Everything here was held against a running Home Assistant: device-based discovery, origin, strict top-level keys.
 A payload is produced in pieces and sent in pieces: a meter with sixty registers needs 20 KB that never stand in memory.
-Nor does this code, but while it is needed (firmware.mqtt.discovery). What there is to announce yields `sensors`, of
-homeassistant_probe or homeassistant_registers: (key, component) of each entity, one at a time. Of one that is to be
-taken away the component is its platform's name alone.
+Nor does this code, but while it is needed (firmware.mqtt.discovery). What there is to announce says `described`, the
+module homeassistant_probe or homeassistant_registers: its device() the device, its sensors() yields (key, component) of
+each entity, one at a time. Of one that is to be taken away the component is its platform's name alone.
 """
 
 import json
 
 from firmware import VERSION
-
-
-def page_address(announcer):
-    """The URL of the probe's page, where its settings have a password for one."""
-    port = announcer.settings["page_port"]
-    return "http://%s.local" % announcer.probe_id.replace("_", "-") + (":%d" % port if port != 80 else "")
-
-
-def _device(announcer, meter):
-    if meter is None:
-        device = {
-            "ids": [announcer.object_id(None)],
-            "name": announcer.probe_name,
-            "mf": "optoprobe",
-            "mdl": "optoprobe",
-            "hw": announcer.board_name or "unknown",
-            "sw": VERSION,
-        }
-        if announcer.settings.get("device_password"):  # there is a page then
-            device["cu"] = page_address(announcer)
-        return device
-    number = meter.serial or meter.meter_id
-    device = {
-        "ids": [announcer.object_id(meter)],
-        "name": ("Meter " + number).strip(),
-        "via_device": announcer.object_id(None),
-    }
-    if meter.is_model_only:
-        device["name"] += " (model)"
-    elif number:
-        device["sn"] = number
-    if meter.maker:
-        device["mf"] = meter.maker
-    if meter.model:
-        device["mdl"] = meter.model
-    return device
 
 
 def component_of(key, component, object_id):
@@ -64,9 +28,9 @@ def component_of(key, component, object_id):
     return component
 
 
-def common_of(announcer, meter):
+def common_of(announcer, meter, described):
     """What every payload has, of a device or of one entity of it."""
-    common = {"dev": _device(announcer, meter), "o": {"name": "optoprobe", "sw": VERSION}}
+    common = {"dev": described.device(announcer, meter), "o": {"name": "optoprobe", "sw": VERSION}}
     status = announcer.topic("status").decode()
     if meter and announcer.meters_come_and_go:
         common["avty"] = [{"t": status}, {"t": announcer.topic(meter.slug, "status").decode()}]
@@ -76,16 +40,16 @@ def common_of(announcer, meter):
     return common
 
 
-def device_payload(announcer, meter, sensors):
+def device_payload(announcer, meter, described):
     """Yields the pieces (bytes) of the one payload that announces `meter`, or the probe itself for None."""
     object_id = announcer.object_id(meter)
     opening = "{"
-    for name, value in common_of(announcer, meter).items():
+    for name, value in common_of(announcer, meter, described).items():
         yield ('%s"%s": %s' % (opening, name, json.dumps(value))).encode()
         opening = ", "
     yield b', "cmps": {'
     comma = ""
-    for key, component in sensors(announcer, meter):
+    for key, component in described.sensors(announcer, meter):
         opening = '%s"%s": {' % (comma, key)
         comma = ", "
         if isinstance(component, str):
@@ -103,9 +67,9 @@ def device_topic(announcer, meter):
     return ("%s/device/%s/config" % (announcer.discovery_prefix, announcer.object_id(meter))).encode()
 
 
-def send(session, announcer, meter, sensors):
+def send(session, announcer, meter, described):
     """Announce `meter`, or the probe itself for None, over `session` (firmware.mqtt.session.MqttSession)."""
     size = 0
-    for piece in device_payload(announcer, meter, sensors):
+    for piece in device_payload(announcer, meter, described):
         size += len(piece)
-    session.publish_pieces(device_topic(announcer, meter), size, device_payload(announcer, meter, sensors))
+    session.publish_pieces(device_topic(announcer, meter), size, device_payload(announcer, meter, described))

@@ -5,17 +5,17 @@ import json
 from firmware.mqtt.homeassistant import common_of, component_of
 
 
-def send(session, announcer, meter, sensors):
+def send(session, announcer, meter, described):
     """Announce `meter`, or the probe itself for None, over `session` (firmware.mqtt.session.MqttSession)."""
-    for topic, payload in entities(announcer, meter, sensors):
+    for topic, payload in entities(announcer, meter, described):
         session.publish_pieces(topic, len(payload), (payload,))
 
 
-def entities(announcer, meter, sensors):
+def entities(announcer, meter, described):
     """Yields (topic, payload) of each entity of `meter`, of the probe for None (see firmware.mqtt.homeassistant)."""
     object_id = announcer.object_id(meter)
-    common = common_of(announcer, meter)
-    for key, component in sensors(announcer, meter):
+    common = common_of(announcer, meter, described)
+    for key, component in described.sensors(announcer, meter):
         if isinstance(component, str):
             yield _topic(announcer, component, object_id, key), b""
             continue

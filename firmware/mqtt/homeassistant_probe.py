@@ -5,9 +5,30 @@ It stands in a text, of which a line at a time is in memory: all of it took 2 KB
 
 import json
 
-from firmware.mqtt.homeassistant import page_address
+from firmware import VERSION
 
 _FILE = __file__[: __file__.rfind("homeassistant_probe")] + "probe_entities.txt"
+
+
+def _page_address(announcer):
+    """The URL of the probe's page, where its settings have a password for one."""
+    port = announcer.settings["page_port"]
+    return "http://%s.local" % announcer.probe_id.replace("_", "-") + (":%d" % port if port != 80 else "")
+
+
+def device(announcer, _meter):
+    """What the hub is told of the probe's hardware and firmware."""
+    told = {
+        "ids": [announcer.object_id(None)],
+        "name": announcer.probe_name,
+        "mf": "optoprobe",
+        "mdl": "optoprobe",
+        "hw": announcer.board_name or "unknown",
+        "sw": VERSION,
+    }
+    if announcer.settings.get("device_password"):  # there is a page then
+        told["cu"] = _page_address(announcer)
+    return told
 
 
 def sensors(announcer, _meter):
@@ -26,8 +47,9 @@ def sensors(announcer, _meter):
             if line[0] == "#":
                 continue
             try:
-                when, key, platform, more = line.split(" ", 3)
-                component = json.loads(more)
+                when, key, platform, line = line.split(" ", 3)  # the longest texts make room at once
+                component = json.loads(line)
+                line = None
             except ValueError:  # torn
                 continue
             asks = announcer.asks if when == "a" else True
@@ -45,5 +67,5 @@ def sensors(announcer, _meter):
                     component[name] = prefix + value[1:]
             if key == "capture_result":  # on the page, where there is one
                 has_page = announcer.settings.get("device_password")
-                component["val_tpl"] %= page_address(announcer) + "/api/capture" if has_page else prefix + "capture"
+                component["val_tpl"] %= _page_address(announcer) + "/api/capture" if has_page else prefix + "capture"
             yield key, component

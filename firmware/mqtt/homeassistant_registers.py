@@ -9,6 +9,25 @@ _CLASSES = (
 )
 
 
+def device(announcer, meter):
+    """What the hub is told of the meter itself."""
+    number = meter.serial or meter.meter_id
+    told = {
+        "ids": [announcer.object_id(meter)],
+        "name": ("Meter " + number).strip(),
+        "via_device": announcer.object_id(None),
+    }
+    if meter.is_model_only:
+        told["name"] += " (model)"
+    elif number:
+        told["sn"] = number
+    if meter.maker:
+        told["mf"] = meter.maker
+    if meter.model:
+        told["mdl"] = meter.model
+    return told
+
+
 def sensors(announcer, meter):
     """Yields (key, component) of each entity of `meter`.
 

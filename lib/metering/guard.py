@@ -85,6 +85,8 @@ def _one_meter(followed, meter_id):
 class _Value:
     """What one register was at a time: value * 10**exponent at at_s."""
 
+    factor = 0  # 10, 100 or 1000 where its scale is another one than before; six attributes take 16 bytes less
+
     def __init__(self, value, exponent, at_s):
         self.value = value
         self.exponent = exponent
@@ -92,7 +94,6 @@ class _Value:
         self.since_s = at_s  # when the first of those came that agreed, up to this one
         self.gap_s = 0  # from the one before to this
         self.agreed = 0  # how many later telegrams agreed with it
-        self.factor = 0  # 10, 100 or 1000 where its scale is another one than before
 
     def rise_of(self, later):
         """later - self as (integer, exponent), exact."""

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.announced import announced, sensors_of
+from support.announced import announced, described_by
 from support.broker import Listener, PausableMeter, closed_port
 
 from metering.guard import Guard
@@ -702,7 +702,7 @@ def test_what_the_hub_would_call_unknown(device: Any, announcer: Any) -> None:
 
 def test_entities_alone_for_other_hubs(device: Any, announcer: Any, meter: Any) -> None:
     joined = announced(device, announcer, meter)
-    entities = device.homeassistant_entities.entities(announcer, meter, sensors_of(device, meter))
+    entities = device.homeassistant_entities.entities(announcer, meter, described_by(device, meter))
     alone = {topic.decode(): json.loads(payload) for topic, payload in entities}
     assert len(alone) == len(joined["cmps"])
     for key, component in joined["cmps"].items():

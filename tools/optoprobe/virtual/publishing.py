@@ -102,7 +102,7 @@ class _Run:
             self.listener.set_keys(settings["meter_key"], settings["meter_auth_key"] or None)
         self._outbox = module("mqtt.outbox").Outbox()
         self._homeassistant = module("mqtt.homeassistant")
-        self._sensors = module("mqtt.homeassistant_registers").sensors
+        self._described = module("mqtt.homeassistant_registers")
         self._announcer = module("mqtt.announcer").Announcer(
             settings["mqtt_prefix"],
             settings["probe_id"] or PROBE_ID,
@@ -140,7 +140,7 @@ class _Run:
         meter = self._outbox.meter()
         if meter is not None and meter is not self._announced:
             self._announced = meter
-            payload = b"".join(self._homeassistant.device_payload(self._announcer, meter, self._sensors))
+            payload = b"".join(self._homeassistant.device_payload(self._announcer, meter, self._described))
             yield Message(self._homeassistant.device_topic(self._announcer, meter).decode(), True, json.loads(payload))
         while (message := self._outbox.pop_unsent()) is not None:
             topic, payload, retain = message
