@@ -7,12 +7,12 @@ import json
 from micropython import const
 
 from firmware.hardware.health import call
-from firmware.mqtt.outbox import member
 from metering.unload import unload
 
 _DIAGNOSTICS_S = const(60)
 _RETRY_S = const(5)  # after a shortage of memory
 _AGAIN_S = const(10)  # behind an announcement: a busy hub subscribes late
+_PIECE_BYTES = const(96)  # and one count more, of the 1.3 KB that seldom find a place in one
 _LOOK_MS = const(500)
 _LEND_MS = const(50)  # how soon the network's thread is lent the code it wants
 _TOLD_S = const(180)
@@ -56,6 +56,7 @@ class App:
         self._meter = composition.make_meter(settings, services, problems)
         self.diagnostics = Diagnostics(services, self._meter, board_name, problems)
         composition.forget_names(settings, services)
+        composition.drop_constructors(self, services, self.diagnostics)
         self._page = composition.make_page(settings, services, self._meter, self.diagnostics)
         for sentence in problems:
             print("optoprobe: " + sentence)
@@ -180,7 +181,7 @@ class Diagnostics:
             try:
                 is_lent = network.discovery.lend()  # what else is loaded for a moment waits: there is room for one
                 if network.has_news and not is_lent:
-                    call("firmware.mqtt.fault_sentence", lambda sentence: sentence.explain(network))
+                    call("firmware.mqtt.session_news", lambda news: news.explain(network))
                     before, fault = fault, network.last_fault if network.failed_in_a_row else ""
                     if fault and fault != before:
                         self._note(fault)
@@ -214,11 +215,17 @@ class Diagnostics:
             gc.collect()
 
     def _publish(self):
-        payload = bytearray()
+        pieces = []
+        opening = "{"
         for key, value in self.counts().items():
-            member(payload, key, json.dumps(value))
-        payload += b"}"
-        self._services.outbox.put(self._services.announcer.topic("diagnostics"), payload, False)
+            text = '%s"%s": %s' % (opening, key, json.dumps(value))
+            opening = ", "
+            if pieces and len(pieces[-1]) < _PIECE_BYTES:
+                pieces[-1] += text.encode()
+            else:
+                pieces.append(bytearray(text.encode()))
+        pieces[-1] += b"}"
+        self._services.outbox.put(self._services.announcer.topic("diagnostics"), pieces, False)
 
     def tell(self, sentence):
         """The owner should read `sentence` in the next minutes."""

@@ -10,6 +10,7 @@ from firmware.mqtt.outbox import Mailbox, Outbox
 from firmware.mqtt.session import Network
 from firmware.reading.line_driver import LineDriver
 from metering import protocols
+from metering.compat import SLICES_ARE_CHEAP
 from metering.line import Line
 from metering.unload import unload
 
@@ -61,6 +62,37 @@ def _is_there(path):
         return True
     except OSError:
         return False
+
+
+def _drop_constructors(*classes):
+    """Of what is made once, at the start: 2 KB of code. On a computer one process makes several probes."""
+    if not SLICES_ARE_CHEAP:
+        for made in classes:
+            made.__init__ = None
+
+
+def drop_constructors(app, services, diagnostics):
+    """Take what has made these, and what make_parts() has made, out of memory."""
+    network = services.network
+    if services.driver is not None:
+        from firmware.hardware.head import Head
+
+        _drop_constructors(Head)
+    _drop_constructors(
+        type(app),
+        type(services),
+        type(diagnostics),
+        Health,
+        Announcer,
+        Mailbox,
+        Outbox,
+        LineDriver,
+        Network,
+        type(network.session),
+        type(network.discovery),
+    )
+    if not SLICES_ARE_CHEAP:
+        type(app)._compose = None
 
 
 def _close_access_point():
@@ -153,14 +185,23 @@ def _meter_of(settings, services):
     if settings["protocol"] == "auto":
         from firmware.reading.supervisor import MeterSupervisor
 
-        return MeterSupervisor(settings, services)
+        meter = MeterSupervisor(settings, services)
+        _drop_constructors(MeterSupervisor)
+        return meter
     if settings["protocol"] == protocols.BLINK:
         from firmware.reading.pulse_meter import PulseMeter
 
         return PulseMeter(settings, services)
     from firmware.reading.meter import ReadingSettings
-    from firmware.reading.telegram_meter import TelegramMeter
+    from firmware.reading.telegram_meter import Guard, Pace, Publisher, TelegramMeter
 
     meter = TelegramMeter(ReadingSettings(settings), services)
+    listener, conversation = meter.listener, meter.conversation
+    _drop_constructors(ReadingSettings, TelegramMeter, Publisher, Pace, Guard, type(listener))
+    if conversation:
+        _drop_constructors(type(conversation))
+    elif not SLICES_ARE_CHEAP:  # one line of up to nine is used
+        listener.line = listener.line or listener.LINES[0]
+        type(listener).LINES = None
     unload("metering.protocols")  # no other protocol will be asked for
     return meter

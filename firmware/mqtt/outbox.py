@@ -34,7 +34,9 @@ class Outbox:
         self.refused = 0
 
     def put(self, topic, payload, retain):
-        """Leave `payload` (bytes or bytearray) for `topic` (bytes); a retained one is kept for after a reconnect."""
+        """Leave `payload` (bytes, bytearray or a list of these) for `topic` (bytes); a retained one is kept for after a
+        reconnect.
+        """
         with self._lock:
             for slot in self._slots:
                 if slot[_TOPIC] == topic:

@@ -179,7 +179,12 @@ class MqttSession:
         """Publish `message` (topic, payload, retain), None for none, and send what was collected."""
         self.begin_step()
         if message is not None:
-            self._client.publish(*message)
+            topic, payload, retain = message
+            if isinstance(payload, list):
+                size = sum([len(piece) for piece in payload])
+                self.publish_pieces(topic, size, payload, b"\x31" if retain else b"\x30", STEP_MS)
+            else:
+                self._client.publish(topic, payload, retain)
         self._sockets.connection().flush()
 
     def publish_large(self):
@@ -198,9 +203,9 @@ class MqttSession:
             self._mailbox.given_up += 1
         self._mailbox.large_message = self._large = None
 
-    def publish_pieces(self, topic, size, pieces, header=b"\x31"):
-        """A PUBLISH of `size` bytes that never stand in memory whole (MQTT 3.1.1, 3.3); `header` 30: not retained."""
-        self.begin_step(_LARGE_MS)
+    def publish_pieces(self, topic, size, pieces, header=b"\x31", limit_ms=_LARGE_MS):
+        """A PUBLISH of `size` bytes that never stand in one piece (MQTT 3.1.1, 3.3); `header` 30: not retained."""
+        self.begin_step(limit_ms)
         self.is_cut = True
         connection = self._client.sock
         connection.write(header)
@@ -225,7 +230,7 @@ class Network:
     """The thread. `connects` and `failures` count sessions begun, and tries that failed; `failed_in_a_row` is 0 in a
     session, and up to the first fault.
 
-    With `has_news` the loop is to call firmware.mqtt.fault_sentence.explain(): it puts the latest failure into
+    With `has_news` the loop is to call firmware.mqtt.session_news.explain(): it puts the latest failure into
     `last_fault`, "" before one, and into `notice` what the owner should do about a network that works, "" for nothing.
     """
 

@@ -36,5 +36,5 @@ class KeptOutbox(Outbox):
         self._kept.pop(topic, None)
 
     def last(self, topic):
-        """The payload (bytes or bytearray) put last on `topic` (bytes), b"" for none."""
+        """The payload (as it was) put last on `topic` (bytes), b"" for none."""
         return self._kept.get(topic) or b""

@@ -111,7 +111,7 @@ def net(device: Any) -> Iterator[Any]:
         radio.STA_IF, radio.WLAN, radio.hostname = 0, Wlan, lambda name: None  # type: ignore[attr-defined]
         for module in (simple, umqtt, radio):
             patch.setitem(sys.modules, module.__name__, module)
-        names = "wifi wifi_trial forget_topics session discovery time_sync fault_sentence outbox sockets"
+        names = "wifi wifi_trial forget_topics session discovery time_sync fault_sentence session_news outbox sockets"
         modules = {name: importlib.import_module("firmware.mqtt." + name) for name in names.split()}
         yield SimpleNamespace(umqtt=simple, **modules)
 
@@ -371,7 +371,7 @@ def test_a_wifi_that_lets_nobody_in_is_named_and_tried_again(
     monkeypatch.setattr(Wlan, "disconnect", driver)
     run(thread, clock, 100)
     assert 2 <= thread.failures <= (5 if driver is does else 20) and not thread.tries_s
-    net.fault_sentence.explain(thread)
+    net.session_news.explain(thread)
     assert thread.last_fault == "the Wi-Fi home cannot be joined: check its name and password"
     assert "wifi secret" not in capsys.readouterr().out
 
@@ -384,7 +384,7 @@ def test_a_wifi_that_is_lost_ends_the_session(net: Any, thread: Any, clock: Cloc
     for name in ("listen", "keep_alive"):
         setattr(thread.session, name, lambda: None)
     run(thread, clock, 2)
-    net.fault_sentence.explain(thread)
+    net.session_news.explain(thread)
     assert thread.last_fault == "the Wi-Fi home was lost"
 
 
@@ -516,13 +516,13 @@ def test_a_fault_is_printed_once_and_nothing_when_it_is_over(
 ) -> None:
     for _ in range(3):
         thread._note_failure(OSError(errno.ECONNREFUSED))
-        net.fault_sentence.explain(thread)
+        net.session_news.explain(thread)
     thread.has_news = True  # a session has begun
-    net.fault_sentence.explain(thread)
+    net.session_news.explain(thread)
     assert capsys.readouterr().out == "optoprobe: the broker at broker:1883 refuses or has closed the connection\n"
     assert thread.last_fault and not thread.notice
     thread.opened_s = 7
-    net.fault_sentence.explain(thread)
+    net.session_news.explain(thread)
     said = capsys.readouterr().out
     assert said.startswith("optoprobe: connected: the Wi-Fi ") and said.endswith(", the broker at broker:1883\n")
 
@@ -534,14 +534,14 @@ def test_two_probes_of_one_id_are_told_after_three_short_sessions_and_no_more_af
         assert not thread.notice, n
         thread.opened_s = 0
         thread._note_failure(OSError(-1))
-        net.fault_sentence.explain(thread)
+        net.session_news.explain(thread)
     assert "another probe or program has the probe_id cellar" in thread.notice
     thread.ended_early = 0  # as a session of a minute does
-    net.fault_sentence.explain(thread)
+    net.session_news.explain(thread)
     assert not thread.notice
     for error in (OSError(-1), OSError(errno.ETIMEDOUT), OSError(-1), OSError(-1)):  # not three in a row
         thread._note_failure(error)
-        net.fault_sentence.explain(thread)
+        net.session_news.explain(thread)
     assert not thread.notice
 
 
@@ -822,6 +822,13 @@ def test_a_large_message_begins_anew_and_is_given_up_at_the_third_cut(thread: An
     connection = Connection()
     on_connection(thread, connection).publish_large()
     assert mailbox.large_message is None and mailbox.given_up == 1 and not connection.written
+
+
+@pytest.mark.parametrize(("retain", "header"), [(False, b"\x30"), (True, b"\x31")])
+def test_a_message_in_pieces_is_one_packet(thread: Any, clock: Clock, retain: bool, header: bytes) -> None:
+    connection = Connection()
+    on_connection(thread, connection).publish((b"t", [b"a" * 200, bytearray(b"b" * 4)], retain))
+    assert bytes(connection.written) == header + publish("t", b"a" * 200 + b"b" * 4)[1:]
 
 
 @pytest.mark.parametrize("size", [299, 301])
