@@ -500,6 +500,17 @@ def test_the_command_reads_a_transcript_and_tells_damaged_lines(tmp_path, capsys
     assert [(r["obis"], r["value"], r["unit"]) for r in telegram["readings"]] == [ENERGY_ROW, POWER_ROW, NUMBER_ROW]
 
 
+def test_a_conversation_that_reads_no_value_is_told_as_one(tmp_path, capsys):
+    wire = Wire()
+    wire.associate()
+    file = tmp_path / "session.txt"
+    file.write_text(wire.text())
+    assert cli.main(["decode", str(file)]) == 1
+    size = sum(len(data) for _, data in wire.lines)
+    words = f"no telegram in {file}: {size:,} bytes of a conversation in which no value is read.\n"
+    assert capsys.readouterr().err == f"optoprobe decode: {words}"
+
+
 def test_short_names_may_be_given_with_the_command(tmp_path, capsys):
     wire = Wire()
     wire.associate(association.SN)

@@ -85,6 +85,7 @@ class _Outcome:
 
     file: str
     n_bytes: int
+    is_conversation: bool = False
     telegrams: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -107,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
             unreadable = True
             print(f"optoprobe decode: {error}.", file=sys.stderr)
             continue
-        outcome = _Outcome(file, sum(len(data) for data, _ in parts) + sum(len(burst.data) for burst in bursts))
+        n_bytes = sum(len(data) for data, _ in parts) + sum(len(burst.data) for burst in bursts)
+        outcome = _Outcome(file, n_bytes, bool(bursts))
         outcomes.append(outcome)
         if args.mqtt:
             try:
@@ -307,5 +309,7 @@ def _why_nothing(outcomes: list[_Outcome], protocol: str) -> str:
     if rejected:
         candidates = _count(rejected.total(), "candidate")
         return f"no telegram in {where}: {size}, {candidates}, all rejected: {_reasons(rejected)}"
+    if all(outcome.is_conversation for outcome in outcomes):
+        return f"no telegram in {where}: {size} of a conversation in which no value is read"
     names = protocols.searched() if protocol == decoding.AUTO else [protocol]
     return f"no telegram in {where}: {size}, no start sequence of {' or '.join(names)} found"
