@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from support.expected_messages import shown_of_battery_meter
 from support.virtual_time import Probe
 
+from metering import protocols
+from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.kmp_meter import KmpMeter
 from optoprobe.virtual.mbus_meter import MbusMeter
 from optoprobe.virtual.sml_meter import SmlMeter
@@ -105,6 +108,26 @@ def test_a_day_has_no_more_read_outs_than_its_owner_wants(tmp_path: Path) -> Non
     with Probe(tmp_path, meter, {"protocol": "kmp", "interval_s": 60, "reads_a_day": 48}) as probe:
         probe.run_for(3600 + 60)
     assert meter.questions == {0x02: 3, 0x10: 3}
+
+
+@pytest.mark.parametrize("protocol", [name for name in protocols.names() if protocols.is_asked(name)])
+def test_each_protocol_that_asks_is_slowed_by_its_owner(protocol: str) -> None:
+    conversation = protocols.load_conversation(protocol)(protocols.load(protocol)(), "", "", False, 60)
+    assert conversation.pause_s == 60
+    conversation.pause_s = 1800
+    assert conversation.pause_s == 1800
+
+
+@pytest.mark.parametrize("settings", [{"protocol": "iec62056-21"}, {"protocol": "auto"}])
+def test_an_asked_electricity_meter_has_no_more_read_outs_than_its_owner_wants(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with Probe(tmp_path, IecMeter("C"), {**settings, "interval_s": 30, "reads_a_day": 480}) as probe:
+        assert probe.run_until(120, done=lambda: probe.of("/live")), probe.log
+        probe.run_for(600)
+        read_s = [message.at_s for message in probe.of("/live")]
+    pauses = [later - earlier for earlier, later in pairwise(read_s[1:])]  # the first may be the search's
+    assert len(pauses) >= 2 and min(pauses) >= 180, read_s
 
 
 def test_it_is_read_now_where_its_owner_asks_but_not_all_day(tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ class Conversation:
         self._programming_mode = None
         self._password = password.encode()
         self._interval_s = interval_s
+        self._least_pause_s = 0
         self._are_registers_answered = True  # one by one
         self._refusals = 0  # in a row
         self._password_rests_s = 0
@@ -217,7 +218,12 @@ class Conversation:
     @property
     def pause_s(self):
         """How long the meter is left alone between read-outs, by what is in the listener's hand."""
-        return self._interval_s or (_BATTERY_INTERVAL_S if self._listener.heat else _INTERVAL_S)
+        pause_s = self._interval_s or (_BATTERY_INTERVAL_S if self._listener.heat else _INTERVAL_S)
+        return max(pause_s, self._least_pause_s)
+
+    @pause_s.setter
+    def pause_s(self, least_s):
+        self._least_pause_s = least_s
 
     @property
     def answers(self):
