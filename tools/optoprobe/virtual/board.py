@@ -37,7 +37,7 @@ HARDWARE_BYTES = 8448
 BEYOND_BYTES = 9 * 1024
 DETECTION_BYTES = 18 * 1024
 TLS_BYTES = 8 * 1024  # of Python's heap; what Mbed TLS takes is the process's
-PAGE_BYTES = 26 * 1024  # of the probe's own page, where the settings have a password for it
+PAGE_BYTES = 27 * 1024  # of the probe's own page, judged while the code that makes the parts is still there
 # A chip's heap begins with one area, and what the firmware takes beyond it lies in a second one: no object in both. So
 # a block lies between the two here, which is no part of either.
 FIRST_AREA_BYTES = 56 * 1024  # of a classic ESP32; 64 KiB of others
