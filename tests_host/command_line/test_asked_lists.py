@@ -1,5 +1,6 @@
 """What a DLMS meter holds beyond its registers: its list of objects and its load profile, on the bit-accurate line."""
 
+import argparse
 import json
 import random
 import struct
@@ -13,9 +14,9 @@ from metering.dlms.asked_values import AskedValues
 from metering.dlms.axdr import Malformed
 from metering.line import EXPECT, LISTEN
 from metering.obis import obis_text
-from optoprobe.sessions.dlms import asked_lists
+from optoprobe.sessions.dlms import asked_lists, asked_session
 from optoprobe.sessions.dlms.asked_lists import Asked, Items, object_list, value_at
-from optoprobe.sessions.dlms.load_profile import profile
+from optoprobe.sessions.dlms.load_profile import Column, profile
 from optoprobe.virtual import dlms_asked_profile
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
@@ -140,11 +141,19 @@ def test_what_is_no_answer_to_a_list_is_asked_one_by_one(said):
     assert asked.failures == 0 and [(c.exponent, c.unit) for c in came[0][1:]] == [(0, 30), (0, 30)]
 
 
-def test_one_that_is_refused_in_a_list_has_no_scale():
+def test_a_register_whose_scale_is_refused_tells_no_value(capsys):
     meter = answers_a_list(AskedDlmsMeter(), b"\xc4\x03\xc1\x02\x01\x03" + SCALE)
-    came = []
-    asked = asked_by(profile(OBIS, 2, lambda columns, _: came.append(columns)), meter)
-    assert asked.failures == 0 and [(c.exponent, c.unit) for c in came[0][1:]] == [(0, None), (0, 30)]
+    printer = asked_session._Printer(argparse.Namespace(json=False, profile=OBIS))
+    asked = asked_by(profile(OBIS, 1, printer.row), meter)
+    assert asked.failures == 0 and printer.unscaled == ["1-0:1.8.0*255"]
+    sold = rows_of(meter)[-1][2]
+    assert capsys.readouterr().out.endswith(f"Z   1-0:1.8.0*255 -   1-0:2.8.0*255 {sold} Wh\n")
+
+
+def test_a_binary_fraction_of_a_profile_has_its_scale_and_unit():
+    column = Column(3, bytes((1, 0, 1, 8, 0, 255)), 2, 3, 30)
+    shown = [column.shown(value) for value in (230.5, -0.25, 47, float("nan"))]
+    assert shown == [("230500", "Wh"), ("-250", "Wh"), ("47000", "Wh"), (None, None)]
 
 
 def test_a_meter_that_grants_no_lists_is_asked_for_none():

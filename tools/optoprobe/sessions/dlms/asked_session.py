@@ -53,12 +53,13 @@ class _TooLong(Exception):
 
 
 class _Printer:
-    """Prints what comes. `n` counts it."""
+    """Prints what comes. `n` counts it; `unscaled`: the registers whose values are left out for want of a scale."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._as_json = args.json
         self._name = obis_text(args.profile) if args.profile else ""
         self.n = 0
+        self.unscaled: list[str] = []
 
     def entry(self, entry: Entry) -> None:
         self.n += 1
@@ -66,6 +67,7 @@ class _Printer:
 
     def row(self, columns: list[Column], values: list[Any]) -> None:
         self.n += 1
+        self.unscaled = [obis_text(column.obis) for column in columns if not column.is_scaled]
         cells = [(column, *column.shown(value)) for column, value in zip(columns, values, strict=True)]
         if self._as_json:
             listed = [
@@ -121,6 +123,8 @@ def run(
             raise
         say(f"{args.timeout:g} s are over: {printer.n} came.")
         return 1
+    for name in printer.unscaled:
+        say(f"{name}: its values are left out, as the meter does not tell their scale.")
     if asked.failures == attempt:
         if not printer.n and not args.json:
             print("  there is none", file=sys.stderr)

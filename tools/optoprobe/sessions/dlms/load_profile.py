@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from metering.dlms.axdr import Malformed
@@ -37,6 +39,7 @@ class Column:
     attribute: int
     exponent: int = 0
     unit: int | None = None
+    is_scaled: bool = True  # else the meter has a scale of it, and does not tell it
 
     @property
     def is_clock(self) -> bool:
@@ -49,16 +52,23 @@ class Column:
         return scale if self.attribute in (2, 3) and self.attribute != scale else 0
 
     def shown(self, value: Any) -> tuple[str | None, str | None]:
-        """(value as an exact decimal or a text, unit) of what was sent."""
-        if value is None:
+        """(value as an exact decimal or a text, unit) of what was sent; two None for what nobody can tell."""
+        if value is None or isinstance(value, (int, float)) and not self.is_scaled:
             return None, None
         if self.is_clock or isinstance(value, bytes) and len(value) == 12:
             text = time_text(value)
             if text is not None:
                 return text, None
-        if isinstance(value, (float, list)):
+        if isinstance(value, list):
             return str(value), None
-        register = register_of(Reading(self.obis, value, self.exponent, self.unit), None)
+        exponent = self.exponent
+        if isinstance(value, float):
+            if not isfinite(value):
+                return None, None
+            sign, digits, power = Decimal(repr(value)).as_tuple()
+            value = int("".join(map(str, digits))) * (-1 if sign else 1)
+            exponent += int(power)
+        register = register_of(Reading(self.obis, value, exponent, self.unit), None)
         return register.value, register.unit
 
 
@@ -152,6 +162,8 @@ def _columns(asked: Asked, obis: bytes) -> Actions:
         is_scale = isinstance(found, list) and len(found) == 2 and all(isinstance(part, int) for part in found)
         if is_scale and -_MOST_POWER <= found[0] <= _MOST_POWER:
             columns[k] = replace(columns[k], exponent=found[0], unit=None if found[1] == 255 else found[1])
+        else:
+            columns[k] = replace(columns[k], is_scaled=False)
     return columns
 
 
