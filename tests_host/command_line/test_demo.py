@@ -170,7 +170,7 @@ def test_a_capture_is_replayed(tmp_path):
     meter = SmlMeter(7, quirks=("phases",), energy_wh=123_456_789)
     capture = tmp_path / "capture.bin"
     capture.write_bytes(b"".join(meter.telegram(second) for second in range(3)))
-    code, out, err = Run(tmp_path, "--seconds", 4, "--capture", capture).end()
+    code, out, err = Run(tmp_path, "--seconds", 10, "--capture", capture).end()
     assert (code, err) == (0, "")
     assert re.search(r"Energy import +123456\.78\d\d kWh", out) and re.search(r"Voltage L2 +2\d\d\.\d V", out)
 
