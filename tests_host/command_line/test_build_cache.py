@@ -1,7 +1,10 @@
 """What is kept of a build: found by all it follows from, or computed."""
 
 import hashlib
+import shutil
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +16,10 @@ from optoprobe.building import cache, device_tree
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     return tmp_path
+
+
+def files(folder):
+    return [file for file in folder.iterdir() if file.suffix != ".lock"]
 
 
 class Maker:
@@ -32,18 +39,35 @@ def test_the_same_input_is_computed_once(folder):
     assert first.times == 1
     for inputs in (["x", "z"], ["xy"], ["y", "x"], []):
         assert cache.kept(other, inputs) == "another"
-    assert other.times == 4 and len(list(folder.iterdir())) == 5
+    assert other.times == 4 and len(files(folder)) == 5
+
+
+def test_who_wants_what_is_being_computed_waits_for_it(folder):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly():
+        begun.set()
+        assert go_on.wait(10)
+        return "made"
+
+    other = Maker("another")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.kept, slowly, ["x"])
+        assert begun.wait(10)
+        second = pool.submit(cache.kept, other, ["x"])
+        assert cache.kept(other, ["y"]) == "another"  # which nobody computes
+        assert not second.done()
+        go_on.set()
+        assert first.result(10) == second.result(10) == "made" and other.times == 1
 
 
 def test_what_cannot_be_read_is_computed(folder):
     maker = Maker("made")
     cache.kept(maker, ["x"])
-    (file,) = folder.iterdir()
+    (file,) = files(folder)
     file.write_text('"ma')
     assert cache.kept(maker, ["x"]) == "made" and maker.times == 2
-    folder.chmod(0o700)
-    file.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     assert cache.kept(maker, ["x"]) == "made" and maker.times == 3
 
 
