@@ -11,7 +11,7 @@ Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
 then raw bytes both ways: to the board what its UART receives with those settings, from the board what its LED sends.
 A connection that says `light <id>` is told the level before that UART instead, at each change: 1 for light, 0 for none.
 New settings are a new connection: one with the id of a board that has left goes on in its place (heads). Bytes reach
-the board when the UART would have them, up to `_STEP_S` later. A source with a `line` changes it as it likes, sends
+the board when the UART would have them, up to `_STEP_S` later, the first behind a pause up to `_PAUSE_STEP_S`. A source with a `line` changes it as it likes, sends
 with it and is heard with it from that instant (placed_meter).
 
 A meter sends whether or not it is listened to: sends never block, each board has a queue of 64 KiB and what comes past
@@ -38,7 +38,8 @@ from .placed_meter import PlacedMeter
 from .uart import NS
 
 QUEUE_LIMIT = 64 * 1024
-_STEP_S = 0.005
+_STEP_S = 0.01
+_PAUSE_STEP_S = 0.025  # while nobody sends: dozens of servers stand side by side in the tests
 _HEADER_LIMIT = 80
 _LIGHT = b"light "
 _HEADER = re.compile(rb"uart \S+ (\d{1,7}) ([78]) ([NEO]) ([12]) ([01])\r?$")
@@ -170,7 +171,7 @@ class OpticalServer:
         try:
             while not self._stopping.is_set():
                 sockets = [self._listener, *(board.connection for board in self._boards)]
-                readable, _, _ = select.select(sockets, [], [], _STEP_S)
+                readable, _, _ = select.select(sockets, [], [], _STEP_S if self._is_busy() else _PAUSE_STEP_S)
                 self._step(int((time.monotonic() - self._start_s) * self.speed * NS))
                 for board in [b for b in self._boards if b.connection in readable]:
                     self._hear(board)
@@ -178,6 +179,14 @@ class OpticalServer:
                     self._accept()
         except Exception as error:  # handed to whoever stops us: a thread has no one else to tell
             self._error = error
+
+    def _is_busy(self) -> bool:
+        """Somebody sends, or has not been heard to the end."""
+        return (
+            self.meter.led.idle_ns > self._now_ns
+            or any(head.led.idle_ns > self._now_ns for head in self.heads.here)
+            or any(board.queue for board in self._boards)
+        )
 
     def _accept(self) -> None:
         try:
