@@ -358,6 +358,8 @@ class _Session:
         now_s = time.monotonic()
         if not listener.n_values or now_s < self._next_s:
             return
+        if self.telegrams and self._conversation is None and not self.args.every:
+            return  # a meter that pushes is read once, whatever came with its first telegram
         telegram = decoding.telegram(listener)
         self._progress.wipe()
         if self.args.json:
