@@ -5,7 +5,7 @@ scenes take place side by side.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,6 +23,7 @@ from optoprobe.virtual.optical_server import OpticalServer, Sent
 
 LINES = {"mbus": "2400 8E1", "hdlc": "", "optical": "", "gbt": ""}
 SECONDS = 18
+PATIENCE_S = 120  # the virtual line keeps a meter's time, but a busy machine hears of it late
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Scene:
     settings: dict[str, object]
     seconds: float = SECONDS
     heap_bytes: int | None = None
+    is_enough: Callable[[dict[str, Any]], bool] = lambda told: told["telegrams"] >= 2
+    shows: bool = True
     sent: list[Sent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -45,33 +48,59 @@ def keys(meter: DlmsMeter, auth: bool = True) -> dict[str, object]:
     return {"meter_key": pasted} | ({"meter_auth_key": "0x" + meter.auth_key.hex()} if auth else {})
 
 
+def rejecting(reason: str, at_least: int) -> Callable[[dict[str, Any]], bool]:
+    """Telegrams were refused for this reason."""
+    return lambda told: told["rejected_by_reason"].get(reason, 0) >= at_least
+
+
+def replay_refused(told: dict[str, Any]) -> bool:
+    return rejecting("replay", 1)(told) and told["telegrams"] >= 5
+
+
+def memory_told(told: dict[str, Any]) -> bool:
+    return told["out_of_memory"] >= 3 and "name its protocol in the settings" in told["notice"]
+
+
 def scenes() -> dict[str, Scene]:
     made = {}
     for kind in LINES:
         meter = DlmsMeter(kind)
         made[kind] = Scene(meter, keys(meter) | {"line": f"{meter.line.baud} 8{meter.line.parity or 'N'}1"})
     without = DlmsMeter("optical", seed=2)
-    made["no key"] = Scene(without, {"line": "9600 8N1"})
+    key_needed, key_wrong = rejecting("key needed", 6), rejecting("key wrong", 6)
+    made["no key"] = Scene(without, {"line": "9600 8N1"}, is_enough=key_needed, shows=False)
     wrong = DlmsMeter("optical", seed=3)
-    made["wrong key"] = Scene(wrong, {"meter_key": "00112233445566778899aabbccddeeff", "line": "9600 8N1"})
+    other = {"meter_key": "00112233445566778899aabbccddeeff", "line": "9600 8N1"}
+    made["wrong key"] = Scene(wrong, other, is_enough=key_wrong, shows=False)
     replayed = DlmsMeter("optical", seed=4, quirks=["replay"])
-    made["replay"] = Scene(replayed, keys(replayed) | {"line": "9600 8N1"})
+    made["replay"] = Scene(replayed, keys(replayed) | {"line": "9600 8N1"}, is_enough=replay_refused)
     found = DlmsMeter("optical", seed=5)
     made["found"] = Scene(found, keys(found) | {"protocol": "auto"})
     found = DlmsMeter("optical", seed=6)
-    made["too little memory"] = Scene(found, keys(found) | {"protocol": "auto"}, heap_bytes=111_000)
+    settings = keys(found) | {"protocol": "auto"}
+    made["too little memory"] = Scene(found, settings, heap_bytes=111_000, is_enough=memory_told, shows=False)
     return made
+
+
+def due(sent: list[Sent]) -> list[Sent]:
+    """The telegrams that have to be read: all but the first, in whose middle the board may begin to listen."""
+    return [telegram for telegram in sent if telegram.expected][1:]
 
 
 def live_through(folder: Path, scene: Scene) -> Scene:
     with Broker(folder / "broker", closed_port()) as broker, Listener(broker.port) as listener:
         settings = {"wifi_ssid": "home", "mqtt_host": "127.0.0.1", "mqtt_port": broker.port, "probe_id": "cellar"}
         settings |= {"protocol": "dlms"} | scene.settings
-        with OpticalServer(PausableMeter(scene.meter), scene.meter.line) as server:
+        meter = PausableMeter(scene.meter)
+        with OpticalServer(meter, scene.meter.line) as server:
             with VirtualBoard(folder / "device", settings, server.port, heap_bytes=scene.heap_bytes) as board:
                 time.sleep(scene.seconds)
-                listener.publish("homeassistant/status", "online")  # upon which it tells its diagnostics
-                time.sleep(6)
+                listener.ask_until(scene.is_enough, PATIENCE_S)
+                if scene.shows:
+                    listener.wait_for("/state", PATIENCE_S)
+                    listener.wait_for("/live", PATIENCE_S)
+                    meter.paused = True
+                    listener.ask_until(lambda told: told["telegrams"] >= len(due(server.log)), PATIENCE_S)
                 assert board.running, board.log
             scene.sent = list(server.log)
         scene.messages = list(listener.messages)
@@ -107,16 +136,13 @@ def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], kind: str) -
             assert any(numbers.items() <= want.items() for want in wanted), (numbers, wanted[0])
     shown = set(states[-1]) | set(lives[-1])
     assert len(shown & set(wanted[-1])) >= 3
-    told_s = [message.at_s for message in scene.messages if message.topic.endswith("/diagnostics")][-1]
-    due = [sent for sent in scene.sent if sent.expected and sent.monotonic_s < told_s - 1]
-    assert diagnostics["telegrams"] >= len(due) - 1 and diagnostics["held"] == 0
+    assert diagnostics["telegrams"] >= len(due(scene.sent)) and diagnostics["held"] == 0
     assert diagnostics["notice"] == "ok"
 
 
 def test_too_little_memory_to_find_it_is_told(played: dict[str, Future[Scene]]) -> None:
     scene = played["too little memory"].result()
-    diagnostics = scene.objects("/diagnostics")[-1]
-    assert diagnostics["out_of_memory"] >= 3 and "name its protocol in the settings" in diagnostics["notice"]
+    assert memory_told(scene.objects("/diagnostics")[-1])
     assert not scene.objects("/state") and not scene.objects("/live")
 
 
@@ -139,7 +165,7 @@ def test_a_wrong_key_is_named(played: dict[str, Future[Scene]]) -> None:
 def test_a_replayed_telegram_is_refused(played: dict[str, Future[Scene]]) -> None:
     scene = played["replay"].result()
     diagnostics = scene.objects("/diagnostics")[-1]
-    assert diagnostics["rejected_by_reason"]["replay"] >= 1 and diagnostics["telegrams"] >= 5
+    assert replay_refused(diagnostics), diagnostics
     assert any(scene.meter.title.hex() in text for text in scene.files)  # its counter is kept over a restart
 
 

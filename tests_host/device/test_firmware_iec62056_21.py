@@ -6,7 +6,7 @@ simulation gave, with a table of our own. The scenes take place side by side.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +24,19 @@ from optoprobe.virtual.iec62056_21_meter import IecMeter
 from optoprobe.virtual.optical_server import OpticalServer, Sent
 
 PASSWORD = "71043298"
+PATIENCE_S = 120  # the virtual line keeps a meter's time, but a busy machine hears of it late
 
 
 @dataclass
 class Scene:
-    """A meter, what is set for it, and what was seen of it."""
+    """A meter, what is set for it, and what was seen of it within so long, and then until its diagnostics are enough."""
 
     meter: IecMeter
     seconds: float
     settings: dict[str, object] = field(default_factory=dict)
     line: dict[str, Any] = field(default_factory=dict)
+    is_enough: Callable[[dict[str, Any]], bool] = lambda told: told["telegrams"] >= 2
+    shows: bool = True
     sent: list[Sent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -48,6 +51,16 @@ class Scene:
         return [message.object() for message in self.messages if message.topic.endswith(ending)]
 
 
+def once(told: dict[str, Any]) -> bool:
+    """The meter was read."""
+    return told["telegrams"] >= 1
+
+
+def failing(reason: str, at_least: int = 1) -> Callable[[dict[str, Any]], bool]:
+    """Attempts have failed for this reason."""
+    return lambda told: told["failed_by_reason"].get(reason, 0) >= at_least
+
+
 def scenes() -> dict[str, Scene]:
     quick = {"interval_s": 4}
     slow_head = Noise(stretch_ns=70_000)  # a phototransistor that cannot follow 9600
@@ -57,17 +70,30 @@ def scenes() -> dict[str, Scene]:
         "C": Scene(IecMeter("C", full=True), 25, quick),
         "C, echo": Scene(IecMeter("C", quirks=["junk_after_switch"]), 25, quick, {"echo": True}),
         "D": Scene(IecMeter("D", period_s=4), 20),
-        "P1": Scene(IecMeter("P1"), 25),
-        "C, slow head": Scene(IecMeter("C", reaction_ms=300), 35, quick, {"noise": slow_head}),
-        "C, damaged": Scene(IecMeter("C", quirks=["bad_bcc"], reaction_ms=300), 20, quick),
+        "P1": Scene(IecMeter("P1"), 25, is_enough=once),  # sought at two wrong rates first
+        "C, slow head": Scene(IecMeter("C", reaction_ms=300), 35, quick, {"noise": slow_head}, once),
+        "C, damaged": Scene(
+            IecMeter("C", quirks=["bad_bcc"], reaction_ms=300),
+            20,
+            quick,
+            is_enough=lambda told: failing("bad data")(told) and told["rejected_by_reason"].get("checksum", 0) >= 3,
+            shows=False,
+        ),
         "C, once damaged": Scene(IecMeter("C", quirks=["bad_bcc_once"], reaction_ms=300), 20, quick),
         "C, wrong password": Scene(
             IecMeter("C", offered="0", password="right", reaction_ms=200, history=2),
             84,  # at 300 baud a block that takes longer than its registers one by one, and then the password
             {**quick, "meter_password": PASSWORD},
+            is_enough=lambda told: once(told) and failing("password refused")(told),
         ),
-        "battery": Scene(IecMeter("B", battery=True, reaction_ms=300), 25, {"wake_up": True}),
-        "silent": Scene(IecMeter("C", address="19034063", needs_address=True), 15, {"meter_address": "0123"}),
+        "battery": Scene(IecMeter("B", battery=True, reaction_ms=300), 25, {"wake_up": True}, is_enough=once),
+        "silent": Scene(
+            IecMeter("C", address="19034063", needs_address=True),
+            15,
+            {"meter_address": "0123"},
+            is_enough=failing("no answer"),
+            shows=False,
+        ),
     }
 
 
@@ -78,8 +104,10 @@ def live_through(folder: Path, scene: Scene) -> Scene:
         with OpticalServer(scene.meter, scene.meter.line, **scene.line) as server:
             with VirtualBoard(folder / "device", settings, server.port) as board:
                 time.sleep(scene.seconds)
-                listener.publish("homeassistant/status", "online")  # upon which it tells its diagnostics
-                time.sleep(6)
+                listener.ask_until(scene.is_enough, PATIENCE_S)
+                if scene.shows:
+                    listener.wait_for("/state", PATIENCE_S)
+                    listener.wait_for("/live", PATIENCE_S)
                 scene.running = board.running
             scene.sent = list(server.log)
         scene.messages = list(listener.messages)
@@ -132,8 +160,7 @@ def test_a_meter_shows_up_exactly(played: dict[str, Future[Scene]], name: str) -
     diagnostics = scene.last("/diagnostics")
     assert diagnostics["protocol"] == "iec62056-21" and diagnostics["held"] == 0
     assert 0 < diagnostics["telegrams"] <= len(wanted) + 1
-    if name not in ("C, slow head", "P1"):  # the one is retried, the other sought at two wrong rates first
-        assert diagnostics["telegrams"] >= min(len(wanted), 2)
+    assert scene.is_enough(diagnostics)
 
 
 def test_the_meter_is_announced_with_what_it_says_of_itself(played: dict[str, Future[Scene]]) -> None:
@@ -176,8 +203,8 @@ def test_a_head_that_cannot_follow_is_read_at_a_lower_rate(played: dict[str, Fut
 def test_a_block_that_is_always_damaged_is_counted_and_never_published(played: dict[str, Future[Scene]]) -> None:
     scene = played["C, damaged"].result()
     diagnostics = scene.last("/diagnostics")
-    assert diagnostics["telegrams"] == 0 and diagnostics["failed_by_reason"]["bad data"] >= 1
-    assert "damaged" in diagnostics["notice"] and diagnostics["rejected_by_reason"]["checksum"] >= 3
+    assert diagnostics["telegrams"] == 0 and scene.is_enough(diagnostics), diagnostics
+    assert "damaged" in diagnostics["notice"]
     assert not scene.objects("/state") and not scene.objects("/live")
 
 
@@ -196,7 +223,7 @@ def test_a_refused_password_is_tried_once_and_shown_nowhere(played: dict[str, Fu
 def test_a_meter_that_does_not_answer_is_named(played: dict[str, Future[Scene]]) -> None:
     scene = played["silent"].result()
     diagnostics = scene.last("/diagnostics")
-    assert diagnostics["telegrams"] == 0 and diagnostics["failed_by_reason"]["no answer"] >= 1
+    assert diagnostics["telegrams"] == 0 and scene.is_enough(diagnostics), diagnostics
     assert diagnostics["notice"].startswith("the meter does not answer")
     assert scene.running and not scene.objects("/state")
 

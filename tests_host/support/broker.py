@@ -92,6 +92,16 @@ class Listener:
         wait_until(has_come, within_s, f"nothing came on {ending}")
         return got[0]
 
+    def ask_until(self, is_enough: Callable[[dict[str, Any]], bool], within_s: float) -> None:
+        """Have the probe tell its diagnostics, again and again until they are enough, or the time is over."""
+        until = time.monotonic() + within_s
+        while True:
+            asked = time.monotonic()
+            self.publish("homeassistant/status", "online")  # upon which it tells all anew
+            if is_enough(self.wait_for("/diagnostics", 60, asked).object()) or time.monotonic() > until:
+                return
+            time.sleep(3)
+
     def publish(self, topic: str, payload: str) -> None:
         """Say something ourselves, as Home Assistant does when it starts."""
         self._client.publish(topic, payload).wait_for_publish(5)
