@@ -29,7 +29,7 @@ PATIENCE_S = 120  # the virtual line keeps a meter's time, but a busy machine he
 
 @dataclass
 class Scene:
-    """A meter, what is set for it, and what was seen of it within so long, and then until its diagnostics are enough."""
+    """A meter, what is set for it, and what was seen of it: for so long, then until its diagnostics are enough."""
 
     meter: IecMeter
     seconds: float

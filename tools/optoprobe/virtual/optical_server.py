@@ -11,8 +11,8 @@ Protocol: the board connects to 127.0.0.1:port and sends first one ASCII line
 then raw bytes both ways: to the board what its UART receives with those settings, from the board what its LED sends.
 A connection that says `light <id>` is told the level before that UART instead, at each change: 1 for light, 0 for none.
 New settings are a new connection: one with the id of a board that has left goes on in its place (heads). Bytes reach
-the board when the UART would have them, up to `_STEP_S` later, the first behind a pause up to `_PAUSE_STEP_S`. A source with a `line` changes it as it likes, sends
-with it and is heard with it from that instant (placed_meter).
+the board when the UART would have them, up to `_STEP_S` later, the first behind a pause up to `_PAUSE_STEP_S`. A source
+with a `line` changes it as it likes, sends with it and is heard with it from that instant (placed_meter).
 
 A meter sends whether or not it is listened to: sends never block, each board has a queue of 64 KiB and what comes past
 it is dropped and counted in `overruns`. In front of it stand the kernel's socket buffers (hundreds of KiB), so a board
