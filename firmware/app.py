@@ -37,7 +37,7 @@ class Services:
         self.on_published = on_published  # called without arguments when a value went to the outbox
         self.rested_s = 0  # uptime when a battery meter has rested from being asked often
         self.published_s = None  # uptime when a value went to the outbox, None before
-        self.read_by_hand = 0, 0  # type: list[int] | tuple[int, int]  # a list of firmware.reading.read_budget's
+        self.read_by_hand: list[int] | tuple[int, int] = (0, 0)  # a list of firmware.reading.read_budget's
 
 
 class App:

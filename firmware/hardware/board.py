@@ -80,7 +80,7 @@ def load(path):
     led_pin = _pin(led, "pin", False)
     try:
         # Before the UART, which from MicroPython 1.27 on leaves a pin as a reset does: on a C3 4 to 7 are JTAG's.
-        rx_pin = Pin(rx, Pin.IN, _PULLS[pull])
+        rx_pin = Pin(rx, Pin.IN, _PULLS[pull])  # pyrefly: ignore[bad-argument-type] - None is what Pin takes for none
         parts = number, rx, tx, bool(uart.get("invert_rx")), bool(uart.get("invert_tx")), size, rx_pin
         if direction is None:
             head = Head(*parts)

@@ -43,7 +43,7 @@ class _TransceiverUart:
         return self._uart.any()
 
     def write(self, data):
-        self._until = time.ticks_add(time.ticks_ms(), len(data) * self._byte_us // 1000)
+        self._until = time.ticks_add(time.ticks_ms(), len(data) * self._byte_us // 1000)  # pyrefly: ignore[bad-assignment] - ticks are ints
         self._is_sending = True
         self._pin.value(1)
         return self._uart.write(data)

@@ -52,7 +52,7 @@ class Announcer:
         self.probe_name = probe_name
         self.discovery_prefix = discovery_prefix
         self.telegrams = True
-        self.asks = None  # type: bool | None
+        self.asks: bool | None = None
         self.meters_come_and_go = False
 
     def topic(self, *levels):

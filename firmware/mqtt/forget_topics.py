@@ -77,7 +77,7 @@ class TopicsForgotten:
     def _listen(self, topics):
         """Hear what the broker keeps of `topics` (text, with wildcards), to the end."""
         client = self._client
-        began = self._heard_at = time.ticks_ms()
+        began = self._heard_at = time.ticks_ms()  # pyrefly: ignore[bad-assignment] - ticks are ints
         client.sock.step_at = began
         try:
             client.subscribe(topics.encode())
@@ -96,7 +96,7 @@ class TopicsForgotten:
         """`topic` or `payload` is None where it was too long to be taken: a topic of that length is not ours."""
         if not topic or payload == b"":  # what is forgotten comes back as such
             return
-        self._heard_at = time.ticks_ms()
+        self._heard_at = time.ticks_ms()  # pyrefly: ignore[bad-assignment] - ticks are ints
         try:
             text = topic.decode()
         except ValueError:  # nor is one that is no text

@@ -172,7 +172,7 @@ class MqttSession:
             if time.ticks_diff(now, self._pinged_at) > _ANSWER_MS:
                 raise OSError(errno.ETIMEDOUT)
         elif max(time.ticks_diff(now, connection.received_at), time.ticks_diff(now, connection.sent_at)) > _PING_MS:
-            self._pinged_at = now
+            self._pinged_at = now  # pyrefly: ignore[bad-assignment] - ticks are ints
             self._client.ping()
 
     def publish(self, message):

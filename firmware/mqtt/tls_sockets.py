@@ -146,7 +146,8 @@ class TlsSocket(MqttSocket):
             wrapped = self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
         except OSError as error:  # its buffers of 20 KiB are made here
             raise TlsFault(NO_HANDSHAKE, error.args[0])
-        self._socket = self._poll = _Stream(plain, wrapped, self._wait_ms)
+        # It stands for both from here on.
+        self._socket = self._poll = _Stream(plain, wrapped, self._wait_ms)  # pyrefly: ignore[bad-override]
 
 
 class TlsSockets(MqttSockets):

@@ -52,7 +52,7 @@ class AlignmentTask:
             return n
         self._alignment.edges(data, 0, n)
         if not self._edge_bytes:
-            self._edges_at = time.ticks_ms()
+            self._edges_at = time.ticks_ms()  # pyrefly: ignore[bad-assignment] - ticks are ints
         self._edge_bytes += n
         return 0
 
@@ -88,7 +88,7 @@ class AlignmentTask:
                 wants_edges = False
                 self._due_telegrams = meter.received()[0] + _EDGES_EVERY
                 self._edge_bytes = 0
-                self._edges_at = now
+                self._edges_at = now  # pyrefly: ignore[bad-assignment] - ticks are ints
                 line = driver.line
                 driver.borrow(Line(3 * line.baud, 8, None, 1, line.invert))
             else:

@@ -100,7 +100,7 @@ class CaptureTask:
 
     async def _record(self):
         driver = self._driver
-        self._began = time.ticks_ms()
+        self._began = time.ticks_ms()  # pyrefly: ignore[bad-assignment] - ticks are ints
         self._say("optoprobe capture 1\n")
         self._say(self._about)
         lit = driver.light()

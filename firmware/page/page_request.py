@@ -65,7 +65,7 @@ class Exchange:
         self._data = b""  # received and not used yet
         self.method = self.path = self.query = ""
         self.headers = {}
-        self._left = _MOST_LEFT  # bytes the client may still say, as far as is known; None: its body
+        self._left: int | None = _MOST_LEFT  # bytes the client may still say, as far as is known; None: its body
         self.status = 0  # of the answer, once it has begun
 
     async def _wait(self):

@@ -22,6 +22,9 @@ _COARSE = const(20)  # a twentieth more: the sentence tells factors of ten
 class EnergyScale:
     """Follows the meter `meter_id` before `listener`. `owners_factor` in Wh, 0: it is to be found out."""
 
+    _power: "int | None"
+    _counts: "int | None"
+
     def __init__(self, listener, meter_id, owners_factor):
         self._listener = listener
         self._meter_id = meter_id

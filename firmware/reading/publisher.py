@@ -174,7 +174,7 @@ class Publisher:
         self._registers = RegisterList()
         self._announced_changes = 0
         self._texts = {}  # key -> text admitted last, of what goes into `state`
-        self._state = b""
+        self._state: bytes | bytearray = b""
         self.clock = ""  # the meter's time of day in this telegram, as printed
         self.notice = ""
 

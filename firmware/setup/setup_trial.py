@@ -28,7 +28,7 @@ class SetupTrial(WifiTrial):
     def __init__(self, network, health, values):
         super().__init__(network, health, (values["wifi_ssid"], values["wifi_password"]))
         self.values = values
-        self.error = NoWifi()
+        self.error: Exception | None = NoWifi()
         self.time_sync = None  # as of a mailbox, for the dates of certificates
         self._tls_sockets = None
         self._client_id = network.probe_id.encode()

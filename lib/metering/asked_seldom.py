@@ -23,8 +23,8 @@ class AskedSeldom:
     """
 
     NAME = ""
-    REASONS = ()  # type: tuple[str, ...]
-    SENTENCES = ()  # type: tuple[str, ...]
+    REASONS: "tuple[str, ...]" = ()
+    SENTENCES: "tuple[str, ...]" = ()
     takes_options = False
 
     def __init__(self, listener, interval_s):

@@ -6,7 +6,7 @@ Here the two Pythons are told apart where it pays: on MicroPython a slice is an 
 from metering.compat import SLICES_ARE_CHEAP
 
 try:
-    from functools import lru_cache
+    from functools import lru_cache  # pyrefly: ignore[missing-module-attribute] - a computer has it
 
     # for a pure function of bytes that is asked the same again and again
     remembered = lru_cache(1024)  # type: ignore[assignment]

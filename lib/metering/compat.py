@@ -3,7 +3,7 @@ metering.characters and metering.iec62056_21.block_check; who else walks over by
 """
 
 try:
-    from micropython import const  # type: ignore[assignment]
+    from micropython import const
 except ImportError:  # CPython
 
     def const(value):

@@ -17,7 +17,10 @@ from metering.line import LISTEN, SWITCH
 
 TYPE_CHECKING = const(0)
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from metering.line import Line
+    from metering.reading import Reading
 
 NOTHING = const(0)
 TELEGRAM = const(1)
@@ -39,9 +42,9 @@ class Listener:
     """
 
     NAME = ""
-    LINES = ()  # type: tuple
+    LINES: tuple = ()
     SOURCE = ""
-    REASONS = ()  # type: tuple[str, ...]
+    REASONS: "tuple[str, ...]" = ()
     proven = True  # had the telegram in hand, or the one refused for want of a key, a check that held?
     vouched = True  # is there a check of all its values, or a telegram of the same form before it?
     sealed = True  # do a check of 16 bits, a tag, or a block check and parity cover the telegram in hand?
@@ -101,27 +104,27 @@ class Listener:
         self._release()
         return self._judge()
 
-    def _judge(self):
+    def _judge(self) -> int:
         """Look at what is held: NOTHING, or the end of one candidate by _accept() or _reject()."""
         raise NotImplementedError
 
-    def readings(self):
+    def readings(self) -> "Iterator[Reading]":
         """Yields a Reading for each value of the telegram in hand, in the order sent, until the next feed or event."""
         raise NotImplementedError
 
-    def published_readings(self):
+    def published_readings(self) -> "Iterator[Reading]":
         """What readings() yields, and what follows from several of them where the meter sends no register for it."""
         return self.readings()
 
-    def meter_id(self):
+    def meter_id(self) -> str:
         """The text that names the meter of the telegram in hand, "" where it does not say."""
         raise NotImplementedError
 
-    def printed_id(self):
+    def printed_id(self) -> str:
         """The number printed on the meter, "" where the telegram in hand does not tell it."""
         return self.meter_id()
 
-    def assumed_energy_factor(self):
+    def assumed_energy_factor(self) -> int:
         """Wh that a count of an energy is worth where a rule says so, which may be wrong; 0: the meter says so."""
         return 0
 
@@ -136,7 +139,7 @@ class Listener:
     def abandon(self):
         """Forget the telegram that is being gathered: the driver knows that its rest will not come."""
 
-    def identity_for_proof(self):
+    def identity_for_proof(self) -> object:
         """What names the meter of the event in hand, None where it says nothing. Where `proven` is False, the same
         identity twice in a row is what detection takes for a proof; it may be any value that compares by ==."""
         return self.meter_id() if self.n_values else None
@@ -150,7 +153,7 @@ class Listener:
         cannot tell better than the line it was received on."""
         return None
 
-    def run(self):
+    def run(self) -> "Generator[tuple, int | None, None]":
         """Generator of line actions (metering.line) for a meter that talks by itself."""
         yield SWITCH, self.line or self.LINES[0]
         while True:

@@ -78,7 +78,7 @@ def load_conversation(name):
     return _module(name, _CONVERSATION).CONVERSATION if is_asked(name) else None
 
 
-def searched():
+def searched() -> "list[str]":
     """The names of the protocols that a search looks for, in its order."""
     return [name for name in names() if not module_path(name, _PROBE).endswith("-")]
 

@@ -28,8 +28,8 @@ class Reading:
     `address` and `printed_unit` are texts where a meter prints (iec62056_21.printed), None where it sends codes.
     """
 
-    address = None  # type: str | None
-    printed_unit = None  # type: str | None
+    address: "str | None" = None
+    printed_unit: "str | None" = None
     is_companion = False  # True: it belongs to the register before or behind it, as the time of a maximum does
 
     def __init__(self, obis, value, exponent=0, unit=None):

@@ -55,10 +55,10 @@ class Register:
     as before more of it was known. `is_named_in_full`: another register would have the same name.
     """
 
-    former_key = None  # type: str | None
+    former_key: "str | None" = None
     is_named_in_full = False
-    printed_unit = None  # type: str | None
-    address = None  # type: str | None
+    printed_unit: "str | None" = None
+    address: "str | None" = None
     known = True
 
     def __init__(self, key, kind, unit, known, exponent=None):

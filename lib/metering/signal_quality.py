@@ -93,7 +93,8 @@ class AlignmentScore:
         self._begun = True  # did these bytes begin behind a silence?
         self._cut = False  # was a part of the time spent on edges?
         self._asked = False
-        self._refused = False  # was something rejected since the last telegram? None: no matter, what came was cut
+        # Was something rejected since the last telegram? None: no matter, what came was cut.
+        self._refused: bool | None = False
         self._good = self._refusals = -1
         self._echo = _DARK
 

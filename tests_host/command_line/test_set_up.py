@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from optoprobe.environment import npm_packages, runtime
+from optoprobe.environment import npm_packages, runtime, typeshed
 
 
 @pytest.mark.parametrize("after_s", [0.8, 2.0])
@@ -67,3 +67,17 @@ def test_a_package_of_npm_is_taken_by_its_checksum_alone(tmp_path, monkeypatch):
     with pytest.raises(runtime.SetupError, match="another sha256"):
         npm_packages.unpack((toy._replace(sha256="0" * 64),), bad, tmp_path / "no_node_needed")
     assert not (bad / "toy").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "said"),
+    [
+        ("decimal", "", "have a decimal.pyi of their own"),
+        ("typing", "class Any: ...\n", "typing.pyi is not as typeshed.py knows it"),
+    ],
+)
+def test_type_stubs_of_another_kind_are_refused(tmp_path, module, text, said):
+    (tmp_path / "_typeshed").mkdir()
+    (tmp_path / f"{module}.pyi").write_text(text)
+    with pytest.raises(runtime.SetupError, match=said):
+        typeshed.make_complete(tmp_path)

@@ -73,7 +73,7 @@ class BrokerClient:
         if ca is not None:
             try:
                 self._client.tls_set_context(ssl.create_default_context(cafile=str(ca)))
-            except (OSError, ssl.SSLError) as error:
+            except OSError as error:
                 raise BrokerUnreachable(f"{ca} cannot be used: give --tls-ca a CA's certificate, PEM") from error
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected

@@ -215,7 +215,7 @@ class SerialLine:
                 answer += self._kept[:room]
                 del self._kept[:room]
                 silence.broken()
-                taken = complete and complete(answer, len(answer))
+                taken = complete(answer, len(answer)) if complete else 0
                 if taken:
                     self._kept[:0] = answer[taken:]
                     return bytes(answer[:taken])

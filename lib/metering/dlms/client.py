@@ -36,6 +36,8 @@ class Conversation:
     NAME = "dlms-client"
     REASONS = REASONS
     takes_options = True
+    _keys: "tuple | None"
+    _memory: "tuple | None"
 
     def __init__(self, listener, address="", password="", wake_up=False, interval_s=0):
         self._listener = listener

@@ -21,7 +21,7 @@ class Getter:
         self.link = link
         self._answer = Answer()
         self._invoke = 0
-        self.data = b""
+        self.data: bytes | bytearray = b""
         self.at = self.end = self.exponent = 0
 
     def number(self):

@@ -120,7 +120,7 @@ class Dlms(CompactingListener):
         """Take `counter` for the last one heard of the meter `title`."""
         self._get_security().replays.restore(title, counter)
 
-    def run(self):  # pyright: ignore[reportIncompatibleMethodOverride] - it sees other types, not other actions
+    def run(self):
         """As every listener's; a silence is where an APDU without a frame may begin."""
         yield SWITCH, self.line or self.LINES[0]
         while True:

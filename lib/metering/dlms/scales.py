@@ -55,6 +55,10 @@ def family_of(buf, axdr, end):
 class Scales:
     """The powers of ten of one telegram's values. begin() chooses them, of_code() tells them."""
 
+    _voltage: "int | None"
+    _current: "int | None"
+    _factor: "int | None"
+
     def __init__(self):
         self._voltage = self._current = self._factor = None
         self._energy = self._power = 0

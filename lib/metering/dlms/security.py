@@ -55,6 +55,9 @@ class Security:
     `control`, `authenticated` True where its tag has held, `plain_at` and `plain_end`; `detail` where it failed.
     """
 
+    title: "bytes | None"
+    counter: "int | None"
+
     def __init__(self):
         self._gcm = None
         self._auth_key = None

@@ -381,7 +381,7 @@ class Iec62056_21(CompactingListener):
         return self.sets.meter_name() or (self.ident_flag + " " + self.ident_id).strip()
 
     @property
-    def names_model_only(self):
+    def names_model_only(self):  # pyrefly: ignore[bad-override] - a property costs a board's heap where none is needed
         return not self.sets.meter_name()
 
     @property

@@ -82,7 +82,7 @@ class Group:
     """
 
     def __init__(self):
-        self.obis = None  # type: bytes | None
+        self.obis: bytes | None = None
         self.address = ""
         self.value_at = self.value_end = self.unit_at = self.unit_end = 0
         self.decimals = -1

@@ -269,7 +269,7 @@ class Lis200Answer(Listener):
         return latin_text(self._values.get(_SERIAL_NUMBER, b"")).strip() or ("ELS " + self.model()).strip()
 
     @property
-    def names_model_only(self):
+    def names_model_only(self):  # pyrefly: ignore[bad-override] - a property costs a board's heap where none is needed
         return not self._values.get(_SERIAL_NUMBER, b"").strip()
 
     def maker(self):

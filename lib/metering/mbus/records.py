@@ -67,8 +67,8 @@ class Record:
         self.function = self.storage = self.tariff = self.subunit = 0
         self.exponent = 0
         self.value = None  # type: int | str | bytes | None
-        self.unit = None  # type: str | None
-        self.date = None  # type: tuple[int, ...] | None
+        self.unit: str | None = None
+        self.date: tuple[int, ...] | None = None
         self.name = "?"
         self.qualified = ""
         self.plain = True

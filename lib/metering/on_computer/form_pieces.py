@@ -4,7 +4,7 @@ from metering.checksum import X25_INIT, crc16
 from metering.dlms.hdlc import X25_TABLE
 
 
-def with_pieces(base):
+def with_pieces(base) -> type:
     """The class `base`, metering.dlms.form_watch's, made faster."""
 
     class FormWatch(base):

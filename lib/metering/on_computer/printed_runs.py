@@ -108,7 +108,7 @@ class _Layout:
 
     def __init__(self, kept, heat):
         self.size, self.heat = len(kept), heat
-        self.begun = (0, 0)  # type: tuple  # at which CRC, and end, the form
+        self.begun: tuple = (0, 0)  # at which CRC, and end, the form
         self.form = 0
         mask = bytearray(b"\xff" * len(kept))
         for found in _BRACKET.finditer(kept):

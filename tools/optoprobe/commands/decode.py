@@ -244,7 +244,7 @@ def as_object(file: str, event: Telegram | Rejected) -> dict[str, object]:
     """The JSON object of an event; the keys are part of the command's contract."""
     if isinstance(event, Rejected):
         refused = {"file": file, "offset": event.offset, "rejected": event.reason, "detail": event.detail}
-        return refused | (asdict(event.cipher) if event.cipher else {})
+        return {**refused, **(asdict(event.cipher) if event.cipher else {})}
     found: dict[str, object] = {
         "file": file,
         "protocol": event.protocol,

@@ -11,7 +11,7 @@ environment variable can name something else):
     nodejs        the machine's own, else of PyPI                  (runs the web page's parts in the suite)
     webtools      npm's esp-web-tools and improv-wifi-serial-sdk, by checksum; npm is the machine's own, else of PyPI
     axe           npm's axe-core, by checksum, for tests           only where the extra `dev` is installed
-    typings       MicroPython type stubs for pyright               only where the extra `dev` is installed
+    typings       MicroPython type stubs for pyrefly               only where the extra `dev` is installed
     cosem         PyPI dlms-cosem and its structlog, by checksum   only where the extra `dev` is installed
     chromium      Debian's browser without a window, for tests     only where the extra `dev` is installed, on Debian
 
@@ -46,6 +46,7 @@ from . import npm_packages
 from .debian_packages import MICROPYTHON_OVERRIDE, own_architecture, own_suite, unpack, write_launcher
 from .package_index import download
 from .subprocesses import SetupError, one_line_upon_interrupt, run, say
+from .typeshed import make_complete
 
 __all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
 __all__ += ["axe", "cosem", "webtools"]
@@ -131,7 +132,10 @@ def cosem() -> Path:
 
 
 def typings() -> Path:
-    """Return the directory of MicroPython's type stubs (pyright's stubPath and typeshedPath); raises SetupError."""
+    """Return the directory of MicroPython's type stubs (pyrefly's typeshed-path, and on its search-path).
+
+    Raises SetupError.
+    """
     return _present("typings")
 
 
@@ -180,8 +184,8 @@ def _parts(echo: Echo) -> Iterator[Part]:
         yield Part("nodejs", npm_packages.NODE_WHEEL, _fetch_node, required=False)
     packages = " ".join(package.sha256 for package in _NPM_PACKAGES)
     yield Part("webtools", packages, _fetch_webtools, required=False)
-    if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyright").exists():  # the extra `dev` is installed here
-        yield Part("typings", " ".join(map(_pin, STUBS)), _fetch_typings, required=True)
+    if not IS_INSTALLED and (Path(sys.prefix) / "bin" / "pyrefly").exists():  # the extra `dev` is installed here
+        yield Part("typings", " ".join(map(_pin, (*STUBS, "pyrefly"))), _fetch_typings, required=True)
         yield Part("cosem", " ".join(sha256 for _, _, sha256 in _COSEM), _fetch_cosem, required=False)
         yield Part("axe", npm_packages.AXE.sha256, _fetch_axe, required=False)
         yield Part("chromium", own_suite(), _fetch_chromium, required=False)
@@ -350,6 +354,7 @@ def _fetch_typings(target: Path) -> str:
     requirements = tuple(map(_pin, STUBS))
     command = (sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", str(target), *requirements)
     run(command, "the type stubs cannot be installed with pip")
+    make_complete(target / "stdlib")
     return requirements[0]
 
 

@@ -96,7 +96,7 @@ def _masked_sets(block: bytes, numbers: Numbers) -> bytes:
 
     def masked_group(found: re.Match[bytes]) -> bytes:
         value = found[1]
-        obis = bytes(code) if has_code else b""
+        obis = bytes(code if has_code else ())
         named = names_meter(obis) and obis[2:5] not in numbers.kept
         measured = _MEASURED.fullmatch(value)
         if stays(obis, bool(measured), numbers.kept) and (has_code or measured):

@@ -35,7 +35,7 @@ QUIRKS = {
 }
 REFUSALS = ("err", "nak", "break")
 _RATES_C = {str(k): rate for k, rate in enumerate((300, 600, 1200, 2400, 4800, 9600, 19200))}
-_RATES_B = dict(zip("ABCDEF", (600, 1200, 2400, 4800, 9600, 19200), strict=True))
+_RATES_B: dict[str, int] = dict(zip("ABCDEF", (600, 1200, 2400, 4800, 9600, 19200), strict=True))
 _OFFERED = {"A": "-", "B": "C", "C": "5", "D": "3", "P1": "5"}
 _PERIOD_S = {"D": 2.0, "P1": 1.0}
 _WAKE_UP_S = 1.95  # of NULs at least; a reader sends about 2.2 s

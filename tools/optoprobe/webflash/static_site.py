@@ -60,7 +60,7 @@ def build(
         about = json.loads(board.read_text(encoding="utf-8"))
         built = image.build_image(board, None, stock_files[about["chip"]])
         say(f"  {name}: {image.spelt(built.stock.chip)}, {len(built.files)} files, sha256 of the image {built.sha256}")
-        parts = []
+        parts: list[dict[str, object]] = []
         for offset, data in pieces(built.data):
             path = f"{hashlib.sha256(data).hexdigest()[:16]}.bin"
             files[f"firmware/{path}"] = data

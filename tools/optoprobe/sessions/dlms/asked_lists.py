@@ -163,8 +163,8 @@ class Entry:
         kind = CLASSES.get(self.class_id, f"class {self.class_id}")
         return f"  {kind:22}  {code:17}{base}  {'' if name == code else name}".rstrip()
 
-    def object(self) -> dict[str, object]:
-        found: dict[str, object] = {"class": self.class_id, "version": self.version, "obis": obis_text(self.obis)}
+    def object(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"class": self.class_id, "version": self.version, "obis": obis_text(self.obis)}
         return found if self.base_name is None else found | {"base_name": self.base_name}
 
 

@@ -82,7 +82,7 @@ def reading(class_id: int, obis: bytes, value: Value, exponent: int, scales: Sca
         exponent, unit = exponent + known[0], known[1]
     reading = Reading(obis, value, exponent, None if unit == _NO_UNIT else unit)
     if not class_id:
-        reading.address = short_name(obis)  # type: ignore[assignment]
+        reading.address = short_name(obis)
         reading.printed_unit = unit_symbol(reading.unit)  # type: ignore[assignment]
     return reading
 
