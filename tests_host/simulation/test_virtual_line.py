@@ -329,6 +329,7 @@ def test_transmitter_refuses_what_is_no_line(options):
 def test_it_is_bounded_and_fast_enough_for_simulated_days():
     line = VirtualLine(Line(9600))
     data = shuffled(300)
+    known = len(line.receiver._known)
     began = time.process_time()
     for k in range(100):
         line.meter_sends(data, k * NS)
@@ -337,7 +338,7 @@ def test_it_is_bounded_and_fast_enough_for_simulated_days():
     # Measured 500 times real time on a full line (2 us a byte); a crowded machine still has to reach 20 with pauses.
     assert 100 / seconds > 20
     assert line.transitions and not line.channel._meter and not line.channel._events
-    assert len(line.receiver._known) <= 256
+    assert len(line.receiver._known) <= known + 256
 
 
 # --- the server ---

@@ -11,6 +11,7 @@ from optoprobe.virtual.source import Transmission
 from optoprobe.virtual.uart import NS, Receiver, Transmitter, upright
 
 MS = NS // 1000
+_AHEAD_NS = 100 * MS
 
 
 class Sent(NamedTuple):
@@ -22,7 +23,8 @@ class Sent(NamedTuple):
 
 
 class LightOnly:
-    """A source that sends nothing but light: `light` yields (on_ns, off_ns) in order, from the moment it is there."""
+    """A source that sends nothing but light: `light` yields (on_ns, off_ns) in order, from the moment it is there; what
+    flickers is given to the air some time ahead."""
 
     def __init__(self, light: Any) -> None:
         self._light = iter(light)
@@ -34,6 +36,8 @@ class LightOnly:
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
         transitions: list[tuple[int, int]] = []
         until_ns = now_s * NS
+        if self._next and self._next[0] <= until_ns:
+            until_ns += _AHEAD_NS
         while self._next and self._next[0] <= until_ns and len(transitions) < 512:
             transitions += [(self._next[0], 1), (self._next[1], 0)]
             self._next = next(self._light, None)
@@ -123,11 +127,22 @@ class OpticalMedium:
 
     def advance_ms(self, until_ms: int) -> None:
         """The same, in ms."""
-        self.advance(until_ms * MS)
+        if self.now_ns < until_ms * MS:
+            self.advance(until_ms * MS)
+
+    def _rests(self, until_ns: int) -> bool:
+        """Is there nothing before the head, on its way or half received until then?"""
+        meter, receiver = self._meter, self._receiver
+        if not meter.rests(until_ns) or not self.channel.rests(until_ns) or self._meter_receiver.due_ns is not None:
+            return False
+        return receiver is None or receiver.due_ns is None
 
     def advance(self, until_ns: int) -> None:
         """Live to `until_ns`, with a stop wherever the meter hears a byte or has something to do by itself."""
         while self.now_ns < until_ns:
+            if self._rests(until_ns):
+                self.now_ns = until_ns
+                return
             at_ns = self._meter.stop_before(self.now_ns, until_ns)
             due_ns = self._meter_receiver.due_ns
             if due_ns is not None and self.now_ns < due_ns < at_ns:
@@ -139,7 +154,7 @@ class OpticalMedium:
             for at_ns, value in self._meter_receiver.hear(until_ns):
                 self._meter.hear(value, at_ns)
                 self._follow_meter()
-        if self._meter.led.idle_ns <= until_ns:
+        if self._meter.led.idle_ns <= until_ns and not self._meter.rests(until_ns):
             self.channel.put(self._meter.send(self.now_ns, until_ns))
             self._follow_meter()
         transitions = self.channel.advance(until_ns)

@@ -12,6 +12,7 @@ from typing import Any
 from optoprobe.environment import runtime
 
 CODE: dict[Path, Any] = {}  # compiled once: executing all of it takes 5 ms
+ABSENT = {"esp32"}  # of a chip, and not of ours: said without a look into every folder
 PACKAGES = {"firmware": runtime.REPO / "firmware", "metering": runtime.REPO / "lib" / "metering"}
 
 
@@ -64,6 +65,8 @@ class Modules:
     def _import(self, name: str, globals_: Any = None, locals_: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         top = name.split(".")[0]
         if top not in PACKAGES and top not in self._given:
+            if top in ABSENT:
+                raise ModuleNotFoundError(f"no module {name}", name=name)
             return builtins.__import__(name, globals_, locals_, fromlist, level)
         if top == "micropython" and globals_ and globals_["__name__"].startswith("metering"):
             raise ImportError  # the core takes it for CPython, which it is

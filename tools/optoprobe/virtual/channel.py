@@ -97,6 +97,12 @@ class Channel:
             self._push(end, kind, 0)
         self._schedule_next(kind, end)
 
+    def rests(self, until_ns: int) -> bool:
+        """Does the light stay as it is until then?"""
+        if self._meter or self._own or self._held_off is not None:
+            return False
+        return not self._events or self._events[0][0] > until_ns
+
     def advance(self, until_ns: int) -> list[Transition]:
         """The light seen up to and including `until_ns`, as transitions in order."""
         out = self._merged(until_ns)

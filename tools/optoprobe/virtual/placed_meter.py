@@ -18,6 +18,8 @@ from metering.line import Line
 from .source import as_source, receiver_of
 from .uart import NS, MeterReceiver, Transition, Transmitter
 
+_NEVER_NS = 1 << 62
+
 
 class Ended(NamedTuple):
     """A telegram whose first bit left at `began_ns` and its last at `end_ns`, and what a reader should make of it."""
@@ -48,6 +50,7 @@ class PlacedMeter:
         self.bytes_sent = 0
         self._wake_s: Callable[[], float | None] | None = getattr(self.source, "wake_s", None)
         self._receive = receiver_of(self.source)
+        self._asked_again_ns = from_ns  # until then the source has nothing to send, unless it hears something
         self._began_ns: int | None = None  # when the telegram being sent began
         self._telegram_bytes = 0
         self._ending: deque[Ended] = deque()  # not yet fully sent
@@ -75,24 +78,36 @@ class PlacedMeter:
     def stop_before(self, now_ns: int, until_ns: int) -> int:
         """The next time, `until_ns` at the latest, at which a source that says so has something to do by itself."""
         if self._wake_s is not None:
-            wake_s = self._wake_s()
-            wake_ns = 0 if wake_s is None else int(wake_s * NS) + 1 + self._from_ns
-            for event_ns in (wake_ns, self.led.idle_ns):
+            wake_ns = self._asked_again_ns
+            for event_ns in (wake_ns if wake_ns > now_ns else self._wake_ns(), self.led.idle_ns):
                 if now_ns < event_ns < until_ns:
                     until_ns = event_ns
         return until_ns
 
+    def _wake_ns(self) -> int:
+        wake_s = self._wake_s() if self._wake_s is not None else 0.0
+        return _NEVER_NS if wake_s is None else int(wake_s * NS) + 1 + self._from_ns
+
+    def rests(self, until_ns: int) -> bool:
+        """Does it neither begin nor end anything by `until_ns`, if nothing is heard until then?"""
+        return until_ns < self._asked_again_ns and not self._ending
+
     def hear(self, byte: int, at_ns: int) -> None:
         """A byte that one of its receivers has received."""
+        self._asked_again_ns = self._from_ns
         self._receive(byte, (at_ns - self._from_ns) / NS)
 
     def send(self, now_ns: int, until_ns: int) -> list[Transition]:
         """The light of all that it begins to send by `until_ns`; it was asked up to `now_ns` before."""
         light: list[Transition] = []
+        if until_ns < self._asked_again_ns:
+            return light
+        self._asked_again_ns = self._from_ns
         while self.led.idle_ns <= until_ns:
             free_ns = self.led.idle_ns
             said = self.source.poll((until_ns - self._from_ns) / NS, (free_ns - self._from_ns) / NS)
             if said is None:
+                self._asked_again_ns = self._wake_ns()
                 break
             if said.line is not None and said.line is not self.led.line:
                 before = self.led

@@ -56,6 +56,9 @@ class MeterSource:
         if receive is not None:
             self.receive: Callable[[int], None] = receive
 
+    def wake_s(self) -> float:
+        return self._next_s
+
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
         period_s = self._meter.period_s
         if free_s - self._next_s > period_s:
@@ -80,11 +83,16 @@ class CaptureSource:
         self._loop = loop
         self._pause_s = pause_s
         self._at = 0
+        self._wake_s: float | None = 0.0
         self.played = 0
+
+    def wake_s(self) -> float | None:
+        return self._wake_s
 
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
         if self._at == 0 and self.played:
-            if not self._loop or free_s + self._pause_s > now_s:
+            self._wake_s = free_s + self._pause_s if self._loop else None
+            if self._wake_s is None or self._wake_s > now_s:
                 return None
             at_s = free_s + self._pause_s
         else:

@@ -23,7 +23,9 @@ NS = 10**9
 Transition = tuple[int, int]  # time in ns, and the light from then on: 1 or 0
 _TICKS = 16  # UART clock ticks a bit
 _SAMPLES = (7, 8, 9)  # the ticks of a bit that are sampled
-_CACHE_LIMIT = 8192  # sampled words remembered by a receiver: a clean line has at most 1,024, noise brings others
+_START_SAMPLES = 0b111  # those of the start bit in a word
+_CACHE_LIMIT = 8192  # sampled words remembered of a framing: a clean line has at most 1,024, noise brings others
+_Verdict = tuple[int, int, int] | None  # byte, framing error, parity error; None: it began with no start bit
 
 
 def frame_bits(line: Line) -> int:
@@ -67,6 +69,20 @@ def _frames(bits: int, parity: str | None, rate: int, idle_light: int) -> list[t
                 before = level
         frames.append(tuple(edges))
     return frames
+
+
+@lru_cache(maxsize=16)
+def _samples_taken(bits: int) -> list[int]:
+    """Which samples of a frame of so many bits have been taken before each tick of it: ones, first sample lowest. One
+    tick after the last all have been."""
+    points = [bit * _TICKS + tick for bit in range(bits) for tick in _SAMPLES]
+    return [(1 << sum(p < tick for p in points)) - 1 for tick in range(points[-1] + 1)]
+
+
+@lru_cache(maxsize=64)
+def _verdicts(bits: int, parity: str | None, strip_parity: bool) -> dict[int, _Verdict]:
+    """Of the words sampled so far, shared by all receivers of this framing."""
+    return {}
 
 
 class Transmitter:
@@ -129,18 +145,21 @@ class Transmitter:
         if at_ns > start:
             start = self._run_ns = at_ns
             self._run_bits = 0
+        placed: list[tuple[int, tuple[Transition, ...]]] = []
         for value in data:
             if jitter:
                 draw = self._rng.randint
                 out += [(start + offset + draw(0, jitter), light) for offset, light in frames[value]]
             else:
-                out += [(start + offset, light) for offset, light in frames[value]]
+                placed.append((start, frames[value]))
             self._run_bits += step
             if gap or gap_jitter:
                 self._run_ns += gap + (self._rng.randint(0, gap_jitter) if gap_jitter else 0)
             start = self._run_ns + self._run_bits * per_rate // rate
         self.idle_ns = start
         self.bytes_sent += len(data)
+        if not jitter:
+            out = [(start + offset, light) for start, edges in placed for offset, light in edges]
         return out
 
     def blink(self, at_ns: int, on_ns: int) -> list[Transition]:
@@ -168,20 +187,18 @@ class Receiver:
         self._flip = 0 if line.invert else 1
         self._level = light ^ self._flip  # 1 mark (idle), 0 space
         self._start = -1  # tick in which the start bit's edge fell; -1: waiting for one
-        self._word = 0  # samples of the frame so far, first sample lowest
-        self._n = 0  # how many
+        self._word = 0  # samples of the frame so far, first sample lowest; while the level is mark turned round
+        self._is_new = True  # is it not known yet whether the start bit is one?
         self._rate = line.baud * _TICKS  # ticks a second
         bits = 1 + line.bits + (1 if line.parity else 0) + 1  # only the first stop bit is looked at
-        points = [bit * _TICKS + tick for bit in range(bits) for tick in _SAMPLES]
-        self._end = points[-1] + 1  # ticks after the start's tick when all samples have been taken
-        self._taken = [sum(p < tick for p in points) for tick in range(self._end)]  # samples taken by then
-        self._all = len(points)
-        self._ones = [(1 << n) - 1 for n in range(self._all + 1)]
+        self._taken = _samples_taken(bits)
+        self._end = len(self._taken)  # ticks after the start's tick when all samples have been taken
+        self._all = (1 << bits * len(_SAMPLES)) - 1
         self._frame_count = bits
-        self._known: dict[int, tuple[int, int, int] | None] = {}
+        self._known = _verdicts(line.bits, line.parity, strip_parity)
 
-    def _judge(self, word: int) -> tuple[int, int, int] | None:
-        """(byte, framing error, parity error) of a frame's samples; None when it began with no start bit."""
+    def _judge(self, word: int) -> _Verdict:
+        """Of a frame's samples."""
         bits = [(word >> 3 * k & 7).bit_count() >= 2 for k in range(self._frame_count)]
         line = self.line
         if bits[0]:
@@ -231,47 +248,49 @@ class Receiver:
         Every transition up to `until_ns` and none after it must have been given; what is unfinished waits for the next
         call.
         """
+        if not transitions and self._start < 0:
+            return []
         out: list[tuple[int, int]] = []
         level, start, flip, rate, end = self._level, self._start, self._flip, self._rate, self._end
-        taken, ones = self._taken, self._ones
-        word, n = self._word, self._n
+        taken, word, is_new = self._taken, self._word, self._is_new
         for t, light in transitions:
             logic = light ^ flip
             if logic == level:
                 continue
+            level = logic
             if start < 0:
-                if level:
+                if not logic:
                     start = t * rate // NS
-                    word = n = 0
-                level = logic
+                    word = 0
+                    is_new = True
                 continue
-            tick = t * rate // NS
-            passed = tick - start
+            passed = t * rate // NS - start
             if passed < end:
-                m = taken[passed]
-                if level:
-                    word |= ones[m] ^ ones[n]
-                if n < 3 <= m and (word & 7) in (3, 5, 6, 7):  # no start bit after all
-                    self.false_starts += 1
-                    start = -1 if logic else tick
-                    word = m = 0
-                n = m
+                samples = taken[passed]
+                word ^= samples
+                if is_new and samples >= _START_SAMPLES:
+                    seen = word ^ samples if logic else word
+                    is_new = (seen & _START_SAMPLES).bit_count() >= 2  # no start bit after all
+                    if is_new:
+                        self.false_starts += 1
+                        start = -1 if logic else start + passed
+                        word = 0
             else:
-                if level:
-                    word |= ones[self._all] ^ ones[n]
+                if not logic:
+                    word ^= self._all
                 self._word, self._start = word, start
                 self._finish(out)
-                start = -1 if logic else tick
-                word = n = 0
-            level = logic
+                start = -1 if logic else start + passed
+                word = 0
+                is_new = True
         if start >= 0 and until_ns * rate // NS - start >= end:
             if level:
-                word |= ones[self._all] ^ ones[n]
+                word ^= self._all
             self._word, self._start = word, start
             self._finish(out)
             start = -1
-            word = n = 0
-        self._level, self._start, self._word, self._n = level, start, word, n
+            word = 0
+        self._level, self._start, self._word, self._is_new = level, start, word, is_new
         return out
 
 
