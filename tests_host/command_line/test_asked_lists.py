@@ -152,8 +152,11 @@ def test_a_register_whose_scale_is_refused_tells_no_value(capsys):
 
 def test_a_binary_fraction_of_a_profile_has_its_scale_and_unit():
     column = Column(3, bytes((1, 0, 1, 8, 0, 255)), 2, 3, 30)
-    shown = [column.shown(value) for value in (230.5, -0.25, 47, float("nan"))]
-    assert shown == [("230500", "Wh"), ("-250", "Wh"), ("47000", "Wh"), (None, None)]
+    sent = [b"\x17" + struct.pack(">f", number) for number in (230.5, -0.25, 0.1, 1 / 3, float("nan"))]
+    sent += [b"\x18" + struct.pack(">d", 0.1), b"\x05" + struct.pack(">i", 47)]
+    shown = [column.shown(value_at(data, 0)[0]) for data in sent]
+    exact = [("230500", "Wh"), ("-250", "Wh"), ("100", "Wh"), ("333.33334", "Wh"), (None, None)]
+    assert shown == [*exact, ("100", "Wh"), ("47000", "Wh")]
 
 
 def test_a_meter_that_grants_no_lists_is_asked_for_none():
@@ -199,7 +202,7 @@ def test_any_bytes_are_values_or_malformed():
             except Malformed:
                 break
     value = struct.pack(">f", 230.5)
-    assert value_at(b"\x02\x03\x17" + value + b"\x09\x01\xaa\x0f\xff", 0) == ([230.5, b"\xaa", -1], 12)
+    assert value_at(b"\x02\x03\x17" + value + b"\x09\x01\xaa\x0f\xff", 0) == ([(2305, -1), b"\xaa", -1], 12)
 
 
 @pytest.mark.parametrize("what", [object_list(lambda _: None), profile(OBIS, 3, lambda *_: None)])

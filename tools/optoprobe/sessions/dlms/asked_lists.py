@@ -7,11 +7,11 @@ Reads alone, as metering.dlms.client does, whose ways in these are. A load profi
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from metering.binary_fraction import value_of
 from metering.dlms.association import LN
 from metering.dlms.axdr import Malformed, ber_length
 from metering.dlms.client import Conversation
@@ -70,8 +70,15 @@ _MOST_DEPTH = 8
 
 _INTEGERS = {0x05: 4, 0x0F: 1, 0x10: 2, 0x14: 8}
 _UNSIGNED = {0x03: 1, 0x06: 4, 0x0D: 1, 0x11: 1, 0x12: 2, 0x15: 8, 0x16: 1}
-_FLOATS = {0x17: ">f", 0x18: ">d"}
+_FRACTIONS = {0x17: 4, 0x18: 8}  # binary ones
 _TIMES = {0x19: 12, 0x1A: 5, 0x1B: 4}
+
+
+class Fraction(NamedTuple):
+    """A binary fraction as an exact decimal (metering.binary_fraction); `value` None for what is no number."""
+
+    value: int | None
+    exponent: int
 
 
 class _More(Exception):
@@ -79,7 +86,7 @@ class _More(Exception):
 
 
 def value_at(data: bytes | bytearray, at: int, depth: int = 0) -> tuple[Any, int]:
-    """(the A-XDR value there, where it ends): int, bool, float, bytes, list or None. Raises Malformed, _More."""
+    """(the A-XDR value there, where it ends): int, bool, Fraction, bytes, list or None. Raises Malformed, _More."""
     tag = _piece(data, at, 1)[0]
     at += 1
     if tag in (0x00, 0xFF):
@@ -97,9 +104,10 @@ def value_at(data: bytes | bytearray, at: int, depth: int = 0) -> tuple[Any, int
         n = _INTEGERS.get(tag) or _UNSIGNED[tag]
         value = int.from_bytes(_piece(data, at, n), "big", signed=tag in _INTEGERS)
         return (bool(value) if tag == 0x03 else value), at + n
-    if tag in _FLOATS:
-        n = struct.calcsize(_FLOATS[tag])
-        return struct.unpack(_FLOATS[tag], _piece(data, at, n))[0], at + n
+    if tag in _FRACTIONS:
+        n = _FRACTIONS[tag]
+        number = value_of(int.from_bytes(_piece(data, at, n), "big"), 8 * n)
+        return Fraction(*(number or (None, 0))), at + n
     if tag in _TIMES:
         return _piece(data, at, _TIMES[tag]), at + _TIMES[tag]
     if tag in (0x04, 0x09, 0x0A, 0x0C):

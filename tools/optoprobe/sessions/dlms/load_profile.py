@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
-from math import isfinite
 from typing import Any
 
 from metering.dlms.axdr import Malformed
@@ -23,7 +21,7 @@ from metering.dlms.xdlms_read import read
 from metering.reading import Reading
 
 from ...decoding import date_time_text, obis_text, register_of
-from .asked_lists import Actions, Asked, Items
+from .asked_lists import Actions, Asked, Fraction, Items
 
 _SCALES = {3: 3, 4: 3, 5: 4}  # class -> attribute of scaler and unit
 _PROFILE, _ROWS, _COLUMNS, _PERIOD, _IN_USE = 7, 2, 3, 4, 7
@@ -53,7 +51,7 @@ class Column:
 
     def shown(self, value: Any) -> tuple[str | None, str | None]:
         """(value as an exact decimal or a text, unit) of what was sent; two None for what nobody can tell."""
-        if value is None or isinstance(value, (int, float)) and not self.is_scaled:
+        if value is None or isinstance(value, (int, Fraction)) and not self.is_scaled:
             return None, None
         if self.is_clock or isinstance(value, bytes) and len(value) == 12:
             text = time_text(value)
@@ -62,12 +60,10 @@ class Column:
         if isinstance(value, list):
             return str(value), None
         exponent = self.exponent
-        if isinstance(value, float):
-            if not isfinite(value):
+        if isinstance(value, Fraction):
+            if value.value is None:
                 return None, None
-            sign, digits, power = Decimal(repr(value)).as_tuple()
-            value = int("".join(map(str, digits))) * (-1 if sign else 1)
-            exponent += int(power)
+            value, exponent = value.value, exponent + value.exponent
         register = register_of(Reading(self.obis, value, exponent, self.unit), None)
         return register.value, register.unit
 
