@@ -1,6 +1,7 @@
 """`optoprobe read` asks a simulated DLMS meter over a pseudo-terminal, at its real rate."""
 
 import json
+import socket
 import subprocess
 from argparse import Namespace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from support.command_line import start
 
 from optoprobe.commands.read import _NoAnswer, _Session, _SpeaksAnother
+from optoprobe.tcp_line import TcpLine
 from optoprobe.virtual.c1218_meter import C1218Meter
 from optoprobe.virtual.conversation_bench import Bench
 from optoprobe.virtual.dlms_asked_meter import AskedDlmsMeter
@@ -76,6 +78,19 @@ def test_a_wrong_password_ends_it_with_a_sentence_after_one_try() -> None:
 def test_wrong_options_are_told() -> None:
     code, out, err = read(AskedDlmsMeter(), "client_address=300")
     assert (code, out) == (1, "") and "client_address is a whole number up to 127" in err
+
+
+def test_an_answer_over_tcp_is_taken_without_waiting_for_what_may_come_behind_it(monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        line = TcpLine("{}:{}".format(*listening.getsockname()))
+        meter, _ = listening.accept()
+        waits: list[float] = []
+        monkeypatch.setattr(socket.socket, "settimeout", lambda _, seconds: waits.append(seconds))
+        meter.sendall(b"answer")
+        assert line.expect(lambda buffer, n: n if n == 6 else 0, 1000, 500) == b"answer" and len(waits) == 1
+        monkeypatch.undo()
+        meter.close()
+        line.close()
 
 
 @pytest.mark.parametrize(
