@@ -79,6 +79,13 @@ def test_without_a_mirror_and_without_settings(capsys, board):
     assert rows["UART"][0] == "-" and "hold a mirror" in rows["UART"][1]
 
 
+@pytest.mark.parametrize(("more", "port"), [({}, 1883), ({"mqtt_tls_ca": "mqtt_ca.der"}, 8883)])
+def test_the_port_of_a_broker_is_the_one_that_the_firmware_takes(capsys, board, more, port):
+    content = json.dumps({"wifi_ssid": "x", "mqtt_host": "127.0.0.1", **more})
+    board.ask(f"with open('settings.json', 'w') as file:\n    file.write({content!r})")
+    assert f"its port {port} " in run(capsys, "--port", board.port)[1]["broker"][1]
+
+
 def test_a_port_that_is_none(capsys):
     code, rows, error = run(capsys, "--port", "/dev/no-such-port")
     assert code == 1 and not rows and "there is no port /dev/no-such-port" in error

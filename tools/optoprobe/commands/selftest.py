@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     findings: list[Finding] = []
     try:
         with Board(args.port) as board:
-            for finding in checks(board, args.mirror, lambda name: None):
+            for finding in checks(board, args.mirror):
                 findings.append(finding)
                 print(_row(finding), flush=True)
     except ConfigError as error:

@@ -113,13 +113,15 @@ _BROKER = f"""
 import json, socket
 with open("settings.json") as file:
     values = json.load(file)
+tls = values.get("mqtt_tls_ca") or values.get("mqtt_tls_cert") or values.get("mqtt_tls_key")
+port = values.get("mqtt_port", 8883 if tls else 1883)  # as firmware.settings has it
 line = socket.socket()
 line.settimeout({_CONNECT_S})
 try:
-    line.connect(socket.getaddrinfo(values.get("mqtt_host", ""), values.get("mqtt_port", 1883))[0][-1])
-    answer([True, "its port answers"])
+    line.connect(socket.getaddrinfo(values.get("mqtt_host", ""), port)[0][-1])
+    answer([True, "its port %d answers" % port])
 except OSError as error:
-    answer([False, "its port does not answer (%s): check its address" % error])
+    answer([False, "its port %d does not answer (%s): check its address" % (port, error)])
 line.close()
 """
 # From MicroPython 1.27 on UART() leaves RX what it is behind a reset, JTAG's on a C3's pins 4 to 7.
@@ -175,8 +177,8 @@ def line_words(line: tuple[int, int, int | None, int]) -> str:
     return f"{line[0]} {line[1]}{'N' if line[2] is None else 'E'}{line[3]}"
 
 
-def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> Iterator[Finding]:
-    """Make every check on `board`; `show` is told what is being done. A check that fails stops none."""
+def checks(board: Board, with_mirror: bool) -> Iterator[Finding]:
+    """Make every check on `board`. A check that fails stops none."""
     rows: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
         ("MicroPython", lambda: _ask(board, _ABOUT)),
         ("heap", lambda: _ask(board, _HEAP)),
@@ -195,7 +197,6 @@ def checks(board: Board, with_mirror: bool, show: Callable[[str], object]) -> It
             rows.append((f"flashes {baud}", lambda line=line: _ask(board, _UART % (line, _FLASHES))))
         rows += [("break", lambda: _ask(board, _BREAK)), ("change of baud", lambda: _ask(board, _SWITCH))]
     for name, check in rows:
-        show(name)
         try:
             yield Finding(name, *check())
         except ConfigError as error:
