@@ -882,10 +882,10 @@ def test_a_packet_nobody_has_asked_for_ends_the_session(thread: Any, clock: Cloc
 
 
 def pass_time(probe: Probe, seconds: float) -> None:
-    """Half an hour at a stroke, each with a second in which everybody has a turn."""
+    """Three hours at a stroke, each with a second in which everybody has a turn."""
     until_s = probe.now_s + seconds
     while probe.now_s < until_s:
-        probe.tasks.now_ms += 1_800_000
+        probe.tasks.now_ms += 10_800_000
         probe.chip.fed_ms = probe.tasks.now_ms
         probe.run_for(1)
 

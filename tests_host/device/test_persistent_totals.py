@@ -477,7 +477,7 @@ def test_flash_is_written_rarely(world: Any, constant: int, load: str) -> None:
             per_s = most_per_s if minute % 130 >= 65 else 0.02
         else:
             per_s = draw.choice((0.08, 0.15, 0.3, 0.3, 0.6, 1.2, 3.0, 9.0)) * constant / 3600
-        probe.run(60, per_s, 500)
+        probe.run(60, per_s, 1000)
     print(f"{load}, {constant} pulses a kWh: {probe.meter._kept.writes} writes to flash a day")
     assert 24 <= probe.meter._kept.writes <= WRITES_A_DAY
 

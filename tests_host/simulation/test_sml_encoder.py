@@ -409,7 +409,7 @@ def test_dzg_fault_and_its_sibling():
     assert not (42_000_000 <= number <= 48_999_999 or 55_000_000 <= number <= 58_999_999)
     assert faulty.server_id[2:5] == sibling.server_id[2:5] == b"DZG"
     wrong = negative = sibling_negative = 0
-    for k in range(1440):
+    for k in range(0, 1440, 2):
         telegram, true = faulty.telegram(k * 60), Decimal(faulty.expected()[-1][1])
         sent = Decimal(smllib_readings(telegram)[-1][1])
         if sent != true:

@@ -6,8 +6,18 @@ Power is constant over each second. The same seed and times give the same; nothi
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 DWMS_PER_WH = 10 * 3600 * 1000  # deciwatt milliseconds
+_SECONDS_KEPT = 1 << 17  # a day and a half
+
+_Phases = tuple[int, int, int]
+
+
+@lru_cache(maxsize=16)
+def _seconds_of(seed: int, start_s: int, pv_peak_w: int) -> dict[int, _Phases]:
+    """What is known of the seconds of such households."""
+    return {}
 
 
 class Household:
@@ -26,6 +36,7 @@ class Household:
         self._base_dw = draw.randrange(1500, 4500)
         self._fridge_phase_s = draw.randrange(2700)
         self._kettles: dict[int, list[tuple[int, int]]] = {}
+        self._seconds = _seconds_of(seed, start_s, pv_peak_w)
 
     def time_of_day_s(self, second: int) -> int:
         return (self._start_s + second) % 86400
@@ -50,8 +61,16 @@ class Household:
             return False
         return any(start <= second % 3600 < end for start, end in self._kettles[hour])
 
-    def phases_dw(self, second: int) -> tuple[int, int, int]:
+    def phases_dw(self, second: int) -> _Phases:
         """L1, L2, L3 in deciwatts during that second."""
+        known = self._seconds.get(second)
+        if known is None:
+            if len(self._seconds) >= _SECONDS_KEPT:
+                self._seconds.clear()
+            known = self._seconds[second] = self._phases_dw(second)
+        return known
+
+    def _phases_dw(self, second: int) -> _Phases:
         day_s = self.time_of_day_s(second)
         l1 = self._base_dw // 2 + self._noise(second, 1) // 4
         l2 = self._base_dw // 3 + self._noise(second, 2) // 8

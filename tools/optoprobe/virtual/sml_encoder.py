@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 START = b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01"
@@ -112,6 +113,7 @@ def crc_bytes(data: bytes, kind: str = "x25") -> bytes:
 # --- fields --------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def type_length(kind: int, length: int, least: int = 1, type_bits: bool = False) -> bytes:
     """A TL of `least` bytes or as many more as it takes.
 
@@ -215,6 +217,7 @@ def _time(value: SmlTime | None, bare: bool = False) -> bytes:
 # --- list entries --------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def obis_bytes(obis: bytes | str) -> bytes:
     """Six bytes from "A-B:C.D.E*F" (as they are if bytes). ValueError when it is neither."""
     if isinstance(obis, bytes):
