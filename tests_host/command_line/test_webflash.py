@@ -210,6 +210,7 @@ def test_the_page_has_the_board_do_what_config_does(site):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["new", "--serve", "99999"], "port 99999 cannot be had (the last one is 65535): name another"),
         ([], "name a folder to write the site into, or open it on this machine with --serve"),
         (["new", "--settings", "s.json"], "settings hold your passwords, and whoever opens the site gets its images"),
         (["full", "--board", "hichi_c3"], "full holds something else than a site: name a new or an empty folder"),

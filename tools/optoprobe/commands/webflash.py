@@ -11,10 +11,13 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..flashing.error import FlashError
 from .deploy import BOARD_HELP, DeployError, board_file
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
 
 _PORT = 8070
 
@@ -65,6 +68,7 @@ def _webflash(args: argparse.Namespace) -> None:
     with ExitStack() as stack:
         folder = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optoprobe-")), "site")
         static_site.check_folder(folder)
+        server = None if args.serve is None else stack.enter_context(static_site.server(folder, args.serve))
         boards = _boards(args.board)
         stock = _stock_files(args.micropython or [], boards)
         tools = _tools()
@@ -73,8 +77,8 @@ def _webflash(args: argparse.Namespace) -> None:
         if args.folder is not None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             print(f"Written into {folder}: {size:,} bytes; a web server with https serves it as it is")
-        if args.serve is not None:
-            _serve(folder, args.serve, not args.no_open)
+        if server is not None:
+            _serve(server, not args.no_open)
 
 
 def _boards(named: list[str] | None) -> dict[str, Path]:
@@ -126,14 +130,11 @@ def _tools() -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in wanted}
 
 
-def _serve(folder: Path, port: int, opens: bool) -> None:
-    from ..webflash import static_site
+def _serve(server: ThreadingHTTPServer, opens: bool) -> None:
+    address = f"http://127.0.0.1:{server.server_address[1]}/"
+    print(f"Open {address} in Chrome, Edge or Opera; Ctrl-C ends it", flush=True)
+    if opens:
+        import webbrowser
 
-    with static_site.server(folder, port) as server:
-        address = f"http://127.0.0.1:{server.server_address[1]}/"
-        print(f"Open {address} in Chrome, Edge or Opera; Ctrl-C ends it", flush=True)
-        if opens:
-            import webbrowser
-
-            webbrowser.open(address)
-        server.serve_forever()
+        webbrowser.open(address)
+    server.serve_forever()

@@ -167,5 +167,6 @@ def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
     """Serves `folder` to this machine alone; port 0 takes a free one. Raises FlashError."""
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
-    except OSError as error:
-        raise FlashError(f"port {port} cannot be had ({error.strerror}): name another, --serve 8070", 2) from error
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "the last one is 65535"
+        raise FlashError(f"port {port} cannot be had ({reason}): name another, --serve 8070", 2) from error
