@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from optoprobe import simulated
 from optoprobe.broker_client import BrokerClient, BrokerUnreachable
-from optoprobe.demo.meters import name_of
+from optoprobe.demo.meters import name_of, replayed
 from optoprobe.demo.picture import Picture
 from optoprobe.demo.screen import Moment, PlainLines, Screen
 from optoprobe.virtual.broker import Broker
@@ -173,6 +173,14 @@ def test_a_capture_is_replayed(tmp_path):
     code, out, err = Run(tmp_path, "--seconds", 10, "--capture", capture).end()
     assert (code, err) == (0, "")
     assert re.search(r"Energy import +123456\.78\d\d kWh", out) and re.search(r"Voltage L2 +2\d\d\.\d V", out)
+
+
+def test_of_a_transcript_what_the_meter_said_is_replayed():
+    said = [SmlMeter(7).telegram(second) for second in range(2)]
+    text = "".join(f"# second {second}\n< {data.hex(' ')}\n" for second, data in enumerate(said))
+    played = replayed("session.txt", text.encode(), None, None)
+    assert (played.protocol, played.note) == ("sml", "")
+    assert played.source.poll(0.0, 0.0).data in said[0] + said[1]
 
 
 def test_a_capture_without_a_telegram_is_played_all_the_same(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 from metering import protocols
 from metering.line import Line
 
-from .. import capture_file, decoding, simulated
+from .. import capture_file, decoding, simulated, transcript
 
 AUTO = decoding.AUTO
 
@@ -65,11 +65,13 @@ def quirks_of(name: str) -> dict[str, str]:
 def replayed(file: str, capture: bytes, key: str | None, auth_key: str | None) -> Played:
     """A capture, played as what its first telegram speaks; what no decoder takes is played all the same.
 
-    Of a capture file the part that speaks, or the longest. A read-out that was asked for is asked for again. Raises
-    NothingToPlay.
+    Of a transcript it is what the meter said, of a capture file the part that speaks, or the longest. A read-out that
+    was asked for is asked for again. Raises NothingToPlay.
     """
     from ..virtual.source import CaptureSource
 
+    if transcript.is_transcript(capture):
+        capture = transcript.of_meter(capture)[0]
     is_timed = capture_file.is_capture(capture)
     whole = capture_file.Segment(Line(9600), chunks=[(0, capture)] if capture else [])
     parts = capture_file.parse(capture).parts() if is_timed else [capture_file.Part([whole])]
