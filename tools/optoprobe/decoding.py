@@ -23,8 +23,6 @@ from metering.registers import describe
 AUTO = "auto"
 PIN_NEEDED = "PIN needed: until it is entered at the meter, the meter sends only whole kWh and no power"
 
-# Protocols that are decoded and nothing else: name -> listener's module. They have no row in metering.protocols, so no
-
 _CHUNK_BYTES = 4096
 _WINDOW_BYTES = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,6 +15,7 @@ from typing import Any
 from metering import protocols
 
 from .. import capture_file, decoding, sessions, transcript
+from ..capture_file import counted
 from ..decoding import Rejected, Telegram
 from ..virtual import publishing
 
@@ -286,16 +287,12 @@ def as_lines(file: str, telegram: Telegram) -> list[str]:
     return lines
 
 
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-
-
 def _reasons(rejected: Counter[str]) -> str:
     return ", ".join(f"{reason} {n:,}" for reason, n in rejected.most_common())
 
 
 def _summary(outcome: _Outcome) -> str:
-    text = f"{outcome.file}: {_count(outcome.n_bytes, 'byte')}, {_count(outcome.telegrams, 'telegram')}"
+    text = f"{outcome.file}: {counted(outcome.n_bytes, 'byte')}, {counted(outcome.telegrams, 'telegram')}"
     if outcome.rejected:
         text += f", {outcome.rejected.total():,} rejected ({_reasons(outcome.rejected)})"
     return text
@@ -303,11 +300,11 @@ def _summary(outcome: _Outcome) -> str:
 
 def _why_nothing(outcomes: list[_Outcome], protocol: str) -> str:
     """Why not one telegram came out, in one sentence."""
-    where = outcomes[0].file if len(outcomes) == 1 else _count(len(outcomes), "file")
-    size = _count(sum(outcome.n_bytes for outcome in outcomes), "byte")
+    where = outcomes[0].file if len(outcomes) == 1 else counted(len(outcomes), "file")
+    size = counted(sum(outcome.n_bytes for outcome in outcomes), "byte")
     rejected = sum((outcome.rejected for outcome in outcomes), Counter[str]())
     if rejected:
-        candidates = _count(rejected.total(), "candidate")
+        candidates = counted(rejected.total(), "candidate")
         return f"no telegram in {where}: {size}, {candidates}, all rejected: {_reasons(rejected)}"
     if all(outcome.is_conversation for outcome in outcomes):
         return f"no telegram in {where}: {size} of a conversation in which no value is read"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import queue
 import secrets
 import signal
@@ -30,6 +29,7 @@ from ..demo.picture import HUB, Picture
 from ..demo.screen import Moment, PlainLines, open_screen
 from ..terminal import printable
 from .decode import Unreadable, parts_of, read
+from .shared_options import seconds
 
 if TYPE_CHECKING:
     from metering.line import Line
@@ -83,16 +83,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--password", help="at the outside broker")
     parser.add_argument("--tls", action="store_true", help="over TLS, with a CA made on the spot")
     parser.add_argument("--tls-ca", metavar="FILE", type=Path, help="over TLS to the outside broker; its CA, PEM")
-    parser.add_argument("--seconds", metavar="N", type=_seconds, help="end after N seconds (run until Ctrl-C)")
-    parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        value = float(text)
-        if 0 < value < math.inf:
-            return value
-    raise argparse.ArgumentTypeError("give a number above 0")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help="end after N seconds (run until Ctrl-C)")
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
