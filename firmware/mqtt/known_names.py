@@ -14,8 +14,6 @@ from metering.unload import unload
 
 FILE = "announced.json"  # [topics' prefix, probe id, discovery's prefix, discovery]
 _NAMES = const(4)
-_ALL = const(1)  # of firmware.mqtt.forget_topics
-_DISCOVERY = const(2)
 
 
 def look(settings, mailbox, health, probe_id):
@@ -34,10 +32,10 @@ def look(settings, mailbox, health, probe_id):
     if not is_known or names[:2] == now[:2] and names[3] == "off":  # type: ignore[index] - likewise
         save(FILE, now)
         return
-    from firmware.mqtt import forget_topics
+    from firmware.mqtt.forget_topics import ALL, DISCOVERY, TopicsForgotten
 
-    what = _DISCOVERY if names[:2] == now[:2] else _ALL  # type: ignore[index] - likewise
-    forgotten = forget_topics.TopicsForgotten(health, what, names, lambda: save(FILE, now))
+    what = DISCOVERY if names[:2] == now[:2] else ALL  # type: ignore[index] - likewise
+    forgotten = TopicsForgotten(health, what, names, lambda: save(FILE, now))
     unload("firmware.mqtt.forget_topics")
     next_one = mailbox.before_session  # a blinking meter's
 
