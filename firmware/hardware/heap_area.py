@@ -25,7 +25,7 @@ _MAX_FILE_BYTES = const(4096)
 _TAKEN_BY_AREA = const(2048)  # what MicroPython adds to a block that needs a new area
 _LEAST_AREA = const(8192)
 _PIECE_BYTES = const(1024)
-# KiB that all of Python's heap takes. Of SML the least on 32-bit MicroPython (two areas, 72.6), and 3 more.
+# KiB that all of Python's heap takes. Of SML the least on 32-bit MicroPython (two areas, 71.0), and 5 more.
 # The others are not measured so closely: they get what the doubling would give them, but for 2 KiB, as too little is
 # worse than none: a third area takes all that is left. `auto` may end as any of them.
 # Less, where code lies in flash (ROMFS): then SML takes 48.3, and what is most (DLMS that is found) 66.4.
