@@ -14,7 +14,7 @@ from pathlib import Path
 from ..source_tree import CLONE
 from . import runtime
 from .debian_packages import own_architecture, own_suite, unpack
-from .subprocesses import SetupError, one_line_upon_interrupt, run
+from .subprocesses import SetupError, exit_code, run
 
 _STAMP = ".installed-"
 
@@ -84,13 +84,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m optoprobe.environment.clone EXTRA,...", file=sys.stderr)
         return 2
-    try:
-        one_line_upon_interrupt()
-        set_up(arguments[0], CLONE / ".venv" / (_STAMP + arguments[0].replace(",", "-")))
-    except SetupError as error:
-        print(f"optoprobe set-up: {error}", file=sys.stderr)
-        return 1
-    return 0
+    stamp = CLONE / ".venv" / (_STAMP + arguments[0].replace(",", "-"))
+    return exit_code(lambda: set_up(arguments[0], stamp))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from ..source_tree import CLONE, IS_INSTALLED
 from . import npm_packages
 from .debian_packages import MICROPYTHON_OVERRIDE, own_architecture, own_suite, unpack, write_launcher
 from .package_index import download
-from .subprocesses import SetupError, one_line_upon_interrupt, run, say
+from .subprocesses import SetupError, exit_code, run, say
 from .typeshed import make_complete
 
 __all__ = ["RUNTIME", "SetupError", "chromium", "micropython", "mosquitto", "node", "setup", "typings", "umqtt"]
@@ -375,13 +375,7 @@ def main(names: list[str]) -> int:
     if not set(names) <= set(known):
         print("usage: python -m optoprobe.environment.runtime", *(f"[{name}]" for name in known), file=sys.stderr)
         return 2
-    one_line_upon_interrupt()
-    try:
-        setup(names=names)
-    except SetupError as error:
-        print(f"optoprobe set-up: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: setup(names=names))
 
 
 if __name__ == "__main__":

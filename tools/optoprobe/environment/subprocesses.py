@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 DOWNLOAD_TIMEOUT_S = 300
@@ -56,7 +58,18 @@ def _finish(command: tuple[str | Path, ...], timeout_s: float, environment: dict
             _running.discard(process)
 
 
-def one_line_upon_interrupt() -> None:
+def exit_code(set_up: Callable[[], object]) -> int:
+    """Of a program that does `set_up` and nothing else: 0, or 1 where that ends in a SetupError, which is said."""
+    _one_line_upon_interrupt()
+    try:
+        set_up()
+    except SetupError as error:
+        print(f"optoprobe set-up: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _one_line_upon_interrupt() -> None:
     """From now on Ctrl-C ends this process and what it has begun at once, with one line.
 
     What is half done is thrown away by the next set-up.
