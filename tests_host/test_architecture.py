@@ -55,7 +55,6 @@ TOOLS_TABLE = {
     "simulated": {"shared", "settings", "virtual", "simulated"},
     "virtual": {"shared", "settings", "building", "environment", "simulated", "virtual"},
 }
-A_COMMAND_OF_ITS_OWN = {("optoprobe.building.mip_index", "optoprobe.commands.deploy")}
 
 
 def sources() -> dict[str, str]:
@@ -154,7 +153,6 @@ def wrong_ways_of_tools(texts: dict[str, str]) -> list[str]:
         for module, source in texts.items()
         for other in sorted(imports_of(source, set(texts)))
         if room(module) != "commands" and room(other) not in TOOLS_TABLE.get(room(module), ())
-        and (module, other) not in A_COMMAND_OF_ITS_OWN
     ]
 
 

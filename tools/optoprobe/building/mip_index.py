@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .. import __version__, source_tree
+from ..settings.given_files import GivenFileError, board_file
 from . import device_tree
 
 APPLICATION, CORE = "optoprobe", "optoprobe-core"
@@ -76,8 +77,6 @@ def _core() -> dict[str, bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    from ..commands.deploy import DeployError, board_file
-
     name = "python -m optoprobe.building.mip_index"
     parser = argparse.ArgumentParser(prog=name, description="A package index for mip.")
     parser.add_argument("folder", type=Path, metavar="DIR")
@@ -85,7 +84,7 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     try:
         counts = write(args.folder, board_file(args.board) if args.board else None)
-    except (DeployError, device_tree.BuildError) as error:
+    except (GivenFileError, device_tree.BuildError) as error:
         print(f"optoprobe mip_index: {error}.", file=sys.stderr)
         return 2
     for name, n in counts.items():

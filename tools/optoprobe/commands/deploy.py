@@ -30,11 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from ..flashing.stock_format import LEAST_VERSION
+from ..settings.given_files import BOARD_HELP, GivenFileError, board_file, check_settings
 from ..source_tree import STARTERS
 
-BOARD_HELP = "a board that comes along, your own file.json, or custom to be asked"
-PLATFORM = "esp32"  # sys.platform of every chip of the family
-
+_PLATFORM = "esp32"  # sys.platform of every chip of the family
 _PORT_UNSAID = "PORT"  # stands for the port in a plan without one
 _STEP_TIMEOUT_S = 600
 _SAY_VERSION = """\
@@ -117,6 +116,8 @@ def add_parser(subparsers: Any) -> None:
         help="the application onto a board that runs MicroPython",
         description="Compiles the application and copies it, with the board's description and your settings, onto a "
         "board that runs MicroPython 1.25 or newer. Without --settings the board keeps the settings it has.",
+        epilog="Exit code 0 when it is done, 1 when the board would not, 2 for wrong usage or a file that cannot be "
+        "used.",
         allow_abbrev=False,
     )
     parser.add_argument("--port", help="serial port of the board, such as /dev/ttyACM0 or COM3")
@@ -146,60 +147,10 @@ def run(args: argparse.Namespace) -> int:
                 print("\n".join(_plan_text(plan(args.port or _PORT_UNSAID, tree, files, image), tree, files, image)))
             else:
                 _carry_out(args.port, tree, files, image)
-    except (DeployError, BuildError) as error:
+    except (DeployError, GivenFileError, BuildError) as error:
         print(f"optoprobe deploy: {error}.", file=sys.stderr)
         return error.code if isinstance(error, DeployError) else 2
     return 0
-
-
-def board_file(name: str) -> Path:
-    """The file of a board that comes with this program, or one of the owner's own; of the name "custom", one that is
-    asked for. Raises DeployError."""
-    from ..settings.device_check import board_problems
-    from ..source_tree import board_files
-
-    if name == "custom":
-        return _asked_board()
-    files = board_files()
-    file = files.get(name) or Path(name)
-    if name not in files and not (name.endswith(".json") and file.is_file()):
-        names = ", ".join(files)
-        raise DeployError(f"there is no board {name}; choose one of {names}, name your own file.json, or custom")
-    problems = board_problems(file)
-    if problems:
-        raise DeployError(f"the board file {file}: {'; '.join(problems)}; nothing was copied, correct it first")
-    return file
-
-
-def _asked_board() -> Path:
-    from ..boards import questions
-
-    file = questions.FILE
-    if file.exists():
-        raise DeployError(f"{file} is there already: name it with --board {file}, or move it away")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise DeployError("--board custom asks, and there is no terminal: name your own file.json instead")
-    try:
-        return questions.ask_into(file)
-    except OSError as error:
-        raise DeployError(f"{file} cannot be written ({error.strerror}): run this where you may write") from error
-    except EOFError as error:
-        raise DeployError("the questions were left: run this again") from error
-
-
-def check_settings(file: Path) -> list[str]:
-    """The check of a settings file; returns the keys that are copied though this version does not know them.
-
-    Raises DeployError with all the check has to say. No value is ever shown.
-    """
-    from ..settings.device_check import settings_problems
-
-    if not file.is_file():
-        raise DeployError(f"there is no settings file {file}: check its name")
-    problems, unknown = settings_problems(file)
-    if problems:
-        raise DeployError(f"{'; '.join(problems)}; nothing was copied, correct {file} first")
-    return unknown
 
 
 def plan(port: str, tree: Path, files: Sequence[Path], image: Path, rom: Rom | None = None) -> list[Step]:
@@ -321,12 +272,11 @@ def _mpremote(arguments: Sequence[str]) -> str:
 
 def _check_version(output: str) -> None:
     """Raises DeployError unless `output` of the first step names an ESP32 and a version that is new enough."""
-    least = ".".join(map(str, LEAST_VERSION))
     found = re.search(r"^(\w+) micropython (\d+) (\d+)\s*$", output, re.MULTILINE)
     if found is None:
-        raise DeployError(f"what answers is no MicroPython: put {least} or newer onto the board with esptool", 1)
-    if found[1] != PLATFORM:
+        raise DeployError("what answers is no MicroPython: put all onto the board with optoprobe flash", 1)
+    if found[1] != _PLATFORM:
         raise DeployError(f"the board is an {found[1]}: choose the port of an ESP32", 1)
     if (int(found[2]), int(found[3])) < LEAST_VERSION:
-        runs = f"{found[2]}.{found[3]}"
-        raise DeployError(f"the board runs MicroPython {runs}: put {least} or newer onto it with esptool", 1)
+        runs, least = f"{found[2]}.{found[3]}", ".".join(map(str, LEAST_VERSION))
+        raise DeployError(f"the board runs MicroPython {runs}: put {least} or newer onto it with optoprobe flash", 1)

@@ -21,7 +21,7 @@ from .. import terminal
 from ..flashing.error import FlashError
 from ..flashing.image import build_files, chip_of, read_stock, rom_parts, spelt
 from ..flashing.stock_format import BLOCK, Part, Partition, Stock, StockError
-from .deploy import DeployError, board_file, check_settings
+from ..settings.given_files import GivenFileError, board_file, check_settings
 
 _WATCH_S = 120.0
 _SETTINGS = "settings.json"
@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         return _flash(args)
-    except (FlashError, DeployError, BuildError) as error:
+    except (FlashError, GivenFileError, BuildError) as error:
         print(f"optoprobe flash: {error}.", file=sys.stderr)
-        return 2 if isinstance(error, BuildError) else error.code
+        return error.code if isinstance(error, FlashError) else 2
 
 
 def _flash(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..flashing.error import FlashError
-from .deploy import BOARD_HELP, DeployError, board_file, check_settings
+from ..settings.given_files import BOARD_HELP, GivenFileError, board_file, check_settings
 
 if TYPE_CHECKING:
     from ..flashing.image import Image
@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         _write_image(args)
-    except (FlashError, DeployError, BuildError) as error:
+    except (FlashError, GivenFileError, BuildError) as error:
         print(f"optoprobe image: {error}.", file=sys.stderr)
-        return 2 if isinstance(error, BuildError) else error.code
+        return error.code if isinstance(error, FlashError) else 2
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..flashing.error import FlashError
-from .deploy import BOARD_HELP, DeployError, board_file
+from ..settings.given_files import BOARD_HELP, GivenFileError, board_file
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         _webflash(args)
-    except (FlashError, DeployError, BuildError) as error:
+    except (FlashError, GivenFileError, BuildError) as error:
         print(f"optoprobe webflash: {error}.", file=sys.stderr)
-        return 2 if isinstance(error, BuildError) else error.code
+        return error.code if isinstance(error, FlashError) else 2
     return 0
 
 
