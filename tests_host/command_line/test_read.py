@@ -304,6 +304,14 @@ def test_simulate_refuses_what_it_cannot_play():
     assert run("simulate", "--port", "/dev/ttyNONE9")[0] == 2
 
 
+def test_simulate_shows_its_own_password_and_none_that_it_was_given():
+    played = ("simulate", "--pty", "--meter", "c1218-password", "--seconds", "0.2")
+    code, _, err = run(*played)
+    assert code == 0 and re.search(r"meter_password is [0-9]{20}\n", err)
+    code, _, err = run(*played, OPTOPROBE_METER_PASSWORD=PASSWORD)
+    assert code == 0 and "meter_password is the one given\n" in err and PASSWORD not in err
+
+
 # --- reading a simulated meter ---------------------------------------------------------------------------------------
 
 

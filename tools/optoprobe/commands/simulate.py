@@ -124,5 +124,7 @@ def _source(args: argparse.Namespace) -> Any:
     source = module.make(meter, args.quirk, seed=args.seed, **options)
     keys = module.settings(source) if hasattr(module, "settings") else {}
     for key, value in keys.items():
+        if key == "meter_password" and value == options.get("password"):
+            value = "the one given"  # it may be that of a real meter
         print(f"optoprobe simulate: {key} is {value}", file=sys.stderr, flush=True)
     return source
