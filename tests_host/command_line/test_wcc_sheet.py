@@ -109,6 +109,13 @@ def test_a_serial_number_is_the_address_there_too(tmp_path: Path) -> None:
     assert [sentence.split(":")[0] for sentence in found.left_out] == ["physical_address", "logical_address"]
 
 
+@pytest.mark.parametrize("code", ["1-0:1.8.0*255", "1-0:1.8.0*255:2", "1-0:1.8.0.255", "1.0.1.8.0.255:"])
+def test_a_code_in_another_form_is_the_same_register(tmp_path: Path, code: str) -> None:
+    signals = sheet(tmp_path, f"device_alias,obis_job\nd,{code}\n", "signals.csv")
+    found = wcc_sheet.read([sheet(tmp_path, device(device_alias="d", protocol="DLMS")), signals])
+    assert (found.settings["meter_options"], found.left_out) == ("obis_job=1.0.1.8.0.255", [])
+
+
 def test_more_registers_than_there_is_room_for_are_named(tmp_path: Path) -> None:
     jobs = [f"1.0.{n}.7.0.255" for n in range(31, 51)]
     signals = "device_alias,obis_job\n" + "".join(f"d,{job}\n" for job in jobs)

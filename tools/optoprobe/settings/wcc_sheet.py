@@ -8,6 +8,7 @@ No value is ever put into a sentence, as one may be a password.
 from __future__ import annotations
 
 import csv
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ _WORDS = {
 }  # fmt: skip
 _ADDRESSES = ("physical_address", "logical_address", "address_size")
 _KNOWN_TO_ALL = ("device_alias", "protocol", "enable")  # they choose the row
+_JOB = re.compile(r"([0-9]{1,3})[.-]([0-9]{1,3})[.:]([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})[.*]([0-9]{1,3})(?::2?)?")
 _JOBS = ("obis_job", "tag_job_todo", "job_todo", "tag_job")
 
 
@@ -150,11 +152,12 @@ def _with_jobs(text: str, jobs: list[dict[str, str]], left_out: list[str]) -> st
 
 
 def _register(code: str) -> str | None:
-    """The code in six groups of a job such as 1.0.1.8.0.255:2, None where it is another attribute or none."""
-    code, _, attribute = code.partition(":")
-    groups = code.replace("-", ".").replace(":", ".").replace("*", ".").split(".")
-    is_code = len(groups) == 6 and all(group.isascii() and group.isdigit() and int(group) < 256 for group in groups)
-    return ".".join(groups) if is_code and attribute in ("", "2") else None
+    """The code in six groups of a job such as 1.0.1.8.0.255:2 or 1-0:1.8.0*255, None where it is another attribute or
+    none."""
+    found = _JOB.fullmatch(code)
+    groups = found.groups()[:6] if found else ("256",)
+    is_code = max(map(int, groups)) < 256
+    return ".".join(groups) if is_code else None
 
 
 def _seconds(milliseconds: str) -> int:
