@@ -7,7 +7,8 @@ zeros and X (see masking.numbers.stays):
     SML            server id, entries of numbers and texts, public key, signatures
     IEC 62056-21   numbers and texts, the identification's text, logs of power failures, the times of peaks
     DLMS           the same registers, strings, the system title, the address of an HDLC server
-    C12.18         everything: what a table holds only the question to it tells
+    KMP            nothing, where all registers measure; another answer is left out
+    C12.18, Modbus, DLMS that is asked    everything: what the bytes hold only the question to them tells
     LIS-200        all values but measurements, factors, clock and version
     M-Bus          the number in the header, texts, numbers without a unit, dates but the clock, the maker's bytes
 
