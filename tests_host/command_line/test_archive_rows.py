@@ -50,6 +50,16 @@ def test_the_command_prints_them(capsys):
     assert rows[1]["values"][3] == {"address": "2:302", "value": "260059.059", "unit": "m3"}
 
 
+def test_a_meter_that_says_nothing_is_left_when_the_time_is_over(capsys):
+    class Silent(Lis200Meter):
+        def receive(self, value, at_s):
+            pass
+
+    with SerialMeter(Silent()) as port:
+        code = cli.main(["read", "--port", port.path, "--archive", "3", "--timeout", "0.5"])
+    assert (code, capsys.readouterr().err) == (1, "optoprobe read: 0.5 s are over, and no row has come.\n")
+
+
 def test_its_questions_are_an_independent_librarys():
     library = pytest.importorskip("iec62056_21.lis200", reason="iec62056-21 is not installed")
     _, _, bench = read()
@@ -62,7 +72,7 @@ def test_its_questions_are_an_independent_librarys():
     assert asked.to_representation().encode() == rows
 
 
-def test_what_is_not_there_is_a_sentence():
+def test_what_is_not_there_is_a_sentence(capsys):
     assert read(number=7)[0].why == "the meter refuses archive 7 (error 100: no such archive)"
     silent, _, _ = read(meter=Lis200Meter(address="1234", needs_address=True))
     assert "answers" in silent.why and silent.rows == []
@@ -74,6 +84,9 @@ def test_what_is_not_there_is_a_sentence():
 
     empty, _, _ = read(meter=Empty())
     assert (empty.why, empty.rows) == ("", [])
+    with SerialMeter(Empty()) as port:
+        code = cli.main(["read", "--port", port.path, "--archive", "3"])
+    assert (code, capsys.readouterr().err) == (1, "optoprobe read: archive 3 holds no row.\n")
 
 
 def test_a_torn_row_is_no_row():
@@ -114,6 +127,7 @@ def test_a_hostile_meter_makes_no_exception():
         (["--archive", "0"], "give the number of an archive"),
         (["--archive", "3", "--protocol", "sml"], "--archive and sml do not belong together: it is for lis200 alone"),
         (["--archive", "3", "--profile", "1-0:99.1.0"], "not allowed with"),
+        (["--archive", "3", "--every", "60"], "--every is for readings"),
         (["--last", "3"], "--last is for --profile and --archive"),
     ],
 )

@@ -126,6 +126,8 @@ def _line(args: argparse.Namespace) -> SerialLine:
             args.protocol = protocol
     if args.last and not (args.profile or args.archive):
         raise ValueError("--last is for --profile and --archive: leave it out, or name one of them")
+    if args.every and (args.objects or args.profile or args.archive):
+        raise ValueError("--every is for readings: leave it out, a list is read once")
     if not args.tcp:
         return SerialLine(args.port)
     if "mode=IEC" in args.meter_options.split():

@@ -69,6 +69,10 @@ class _Refused(Exception):
     """The meter refuses; the text is the number of its refusal."""
 
 
+class _TooLong(Exception):
+    """The time of --timeout is over."""
+
+
 class _Unclear(Exception):
     """A sentence without its full stop."""
 
@@ -186,19 +190,27 @@ def run(args: argparse.Namespace, line: SerialLine, say: Callable[[str], None]) 
     """The exit code; `say` tells a sentence. Raises PortError."""
     archive = Archive(args.archive, args.last or _USUAL_ROWS, args.address, args.wake_up)
     until_s = time.monotonic() + args.timeout if args.timeout else float("inf")
+
+    def on_progress(_data: bytes) -> None:
+        if time.monotonic() > until_s:
+            raise _TooLong
+
     try:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE_S)
-            if line.drive(archive.read_out(), lambda _listener: None) or time.monotonic() > until_s:
+            if line.drive(archive.read_out(), lambda _listener: None, on_progress):
                 break
-    except BaseException:
+    except BaseException as error:
         if line.asked:
             with contextlib.suppress(PortError):
                 line.send(BREAK)
-        raise
-    if archive.why:
-        say(f"{archive.why}.")
+        if not isinstance(error, _TooLong):
+            raise
+        say(f"{args.timeout:g} s are over, and no row has come.")
+        return 1
+    if archive.why or not archive.rows:
+        say(f"{archive.why or f'archive {args.archive} holds no row'}.")
         return 1
     for row in archive.rows:
         cells = [(address, value, unit) for (address, unit), value in zip(archive.columns, row, strict=True)]
