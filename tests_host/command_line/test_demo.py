@@ -310,6 +310,7 @@ def test_a_firmware_that_ends_is_told(tmp_path):
         ["--broker", "host:1883", "--password", PASSWORD],
         ["--capture", "/nowhere/capture.bin"],
         ["--capture", "capture.bin", "--quirk", "phases"],
+        ["--capture", "capture.bin", "--meter", "p1"],
         ["--meter", "dlms", "--key", "00" * 16],
         ["--capture", "capture.bin", "--key", "12"],
     ],

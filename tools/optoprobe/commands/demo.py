@@ -105,14 +105,14 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("TLS is MicroPython's own: leave --runtime cpython out")
         if args.password and not args.user:
             raise ValueError("MQTT knows no password without a user: give --user too")
+        if args.capture and (args.meter or args.quirk):
+            raise ValueError("a capture is replayed as it is: leave --meter and --quirk out")
         args.found_out = args.meter is None and not args.capture and not args.quirk
         meters = tuple(simulated.meters())
         args.meter = args.meter or (secrets.choice(simulated.meters_found()) if args.found_out else meters[0])
         wrong = set(args.quirk).difference(quirks_of(args.meter))
-        if wrong and not args.capture:
+        if wrong:
             raise ValueError(f"a meter {args.meter} has no such quirk as {', '.join(sorted(wrong))}: leave it out")
-        if args.capture and args.quirk:
-            raise ValueError("a capture is replayed as it is: leave --quirk out")
         if (args.key or args.auth_key) and not args.capture:
             raise ValueError("a simulated meter has its own keys: leave --key and --auth-key out, or give --capture")
         for option, key in (("--key", args.key), ("--auth-key", args.auth_key)):
