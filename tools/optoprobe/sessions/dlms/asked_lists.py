@@ -107,7 +107,7 @@ def value_at(data: bytes | bytearray, at: int, depth: int = 0) -> tuple[Any, int
     if tag in _FRACTIONS:
         n = _FRACTIONS[tag]
         number = value_of(int.from_bytes(_piece(data, at, n), "big"), 8 * n)
-        return Fraction(*(number or (None, 0))), at + n
+        return Fraction(*number) if number else Fraction(None, 0), at + n
     if tag in _TIMES:
         return _piece(data, at, _TIMES[tag]), at + _TIMES[tag]
     if tag in (0x04, 0x09, 0x0A, 0x0C):
