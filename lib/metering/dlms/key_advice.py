@@ -2,13 +2,11 @@
 
 from metering.compat import const
 
-KEY_REASONS = ("key needed", "key wrong", "tag", "security", "replay")  # it was a telegram, but cannot be read
-
 _AUTHENTICATED = const(0x10)
 
 
 def advice_for(reason, detail, title, control):
-    """One sentence; "" where `reason` is none of KEY_REASONS. `title` as of Security.title_text(), `control`: SC."""
+    """One sentence, "" for a `reason` that no key is of. `title` as of Security.title_text(), `control`: SC."""
     if reason == "key needed":
         return "key needed: the meter encrypts (%s), enter its key as meter_key" % title
     if reason in ("key wrong", "tag"):

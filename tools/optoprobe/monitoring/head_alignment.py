@@ -25,7 +25,6 @@ _SLICE_MS = 100
 _PAUSE_MS = 2000  # after a read-out a meter stays at its rate for 1.5 s, deaf for a sign-on
 _MUTE = 3  # questions without an answer in a row: perhaps it pushes after all
 _ECHO_S = 0.15  # our echo is back by then
-_NO_KEY = ("key needed", "key wrong", "tag", "security", "replay")  # the light was right
 
 
 class Ended(Exception):
@@ -191,22 +190,19 @@ class HeadWatch:
         """How many telegrams have held and how many have not, of the protocol that has had one first."""
         if self._heard is None:
             for listener in self._listeners:
-                if _held(listener):
+                if listener.recognised:
                     self._heard = listener
                     self._unheard = _refused(listener)
                     self._listeners = [listener]
                     break
             else:
                 return 0, 0
-        return _held(self._heard), _refused(self._heard) - self._unheard
-
-
-def _held(listener: Any) -> int:
-    return listener.accepted + sum(listener.rejected.get(reason, 0) for reason in _NO_KEY)
+        return self._heard.recognised, _refused(self._heard) - self._unheard
 
 
 def _refused(listener: Any) -> int:
-    return sum(n for reason, n in listener.rejected.items() if reason not in _NO_KEY)
+    """What had no good light: a telegram that is refused for want of a key was heard well."""
+    return sum(listener.rejected.values()) + listener.accepted - listener.recognised
 
 
 def _whatever(buffer: bytearray, n: int) -> int:
