@@ -50,7 +50,7 @@ class ToyMeter:
             self._due.append(at_s + 0.05)
 
     def wake_s(self) -> float | None:
-        return self._due[0] if self._due else None
+        return min([*self._due[:1], *([self._next_s] if self.period_s else [])], default=None)
 
 
 def make_known(patch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,9 @@ class Source(Protocol):
 
     receive(byte) or receive(byte, at_s)  gets what the meter hears of the heads' LEDs, and when (line time)
     line                                  settings that it sends and hears with now; it may change at any time
-    wake_s()                              when poll() will have something new by itself, or None: poll() is then asked
-                                          at that very time, and when the last byte has left, not only every `_STEP_S`
+    wake_s()                              when poll() will have something new by itself: it is asked then, and when the
+                                          last byte has left; None: not before it hears something. Without wake_s()
+                                          poll() is asked at every step
     """
 
     def poll(self, now_s: float, free_s: float) -> Transmission | None:
