@@ -14,9 +14,8 @@ def unload(prefix):
     on a chip. A computer's goes by itself; there a collection would walk over the whole program's objects. What only a
     computer loads goes with every family: it is made of one's classes.
     """
-    below = prefix + "."
-    added = "metering.on_computer." if SLICES_ARE_CHEAP else below
-    names = [name for name in sys.modules if name == prefix or name.startswith(below) or name.startswith(added)]
+    below = (prefix + ".", "metering.on_computer.") if SLICES_ARE_CHEAP else prefix + "."
+    names = [name for name in sys.modules if name == prefix or name.startswith(below)]
     for name in names:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")

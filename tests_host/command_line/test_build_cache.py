@@ -96,7 +96,9 @@ def test_every_module_that_changes_what_is_compiled_is_hashed():
     assert ours - copies_only == makers
 
 
-def test_a_tree_from_the_cache_is_the_one_that_was_built(folder, tmp_path_factory, monkeypatch):
+def test_a_tree_from_the_cache_is_the_one_that_was_built(tmp_path_factory, monkeypatch):
+    """The suite's cache, which another test may have filled."""
+
     def digest():
         for name in ("_bytecode", "_texts_on_board", "_name_map", "_lean_sources", "_lean_text"):
             getattr(device_tree, name).cache_clear()

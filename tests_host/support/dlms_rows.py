@@ -59,6 +59,9 @@ def hear(data, step=None, finish=False, key=None, auth_key=None):
 # --- the rows --------------------------------------------------------------------------------------------------------
 
 
+_LEARNT: dict = {}  # as Cosem.known_layouts
+
+
 class Row(NamedTuple):
     name: str
     data: bytes
@@ -66,7 +69,10 @@ class Row(NamedTuple):
     meter: DlmsMeter
 
     def listener(self):
-        return make(self.meter.key, self.meter.auth_key) if self.meter.security else make()
+        """A new one that knows the layouts of those before it: loading their table takes longer than a telegram."""
+        listener = make(self.meter.key, self.meter.auth_key) if self.meter.security else make()
+        listener._cosem.known_layouts = _LEARNT
+        return listener
 
     def hear(self, data, step=None, finish=False):
         return Heard(in_pieces(data, step), finish, self.listener())
