@@ -147,7 +147,10 @@ def attack_with(there: PageBoard, n: int) -> Counter[tuple[str, int]]:
                 attack = todo.pop()
             except IndexError:
                 return
-            status = ask(there.client, attack)
+            try:
+                status = ask(there.client, attack)
+            except OSError:  # nobody listens
+                status = -1
             if status not in attack.statuses:
                 wrong[attack.name, status] += 1
 
@@ -172,7 +175,7 @@ def test_five_hundred_hostile_requests_disturb_nothing(tmp_path: Path, runtime_n
         began_s = time.monotonic()
         wrong = attack_with(there, n)
         print(f"{n} requests in {time.monotonic() - began_s:.1f} s")
-        assert not wrong
+        assert not wrong, (wrong, there.board.resets, there.board.log)
         with slow:
             assert b" 408 " in slow.makefile("rb").readline()
         assert there.board.running and not there.board.resets

@@ -1040,8 +1040,8 @@ def with_entities(folder: Path, line_port: int) -> dict[str, bytes]:
         settings = settings_for(broker.port, discovery="entity", mqtt_prefix="home/meters")
         with VirtualBoard(folder / "device", settings, line_port):
             listener.wait_for("/energy_import/config", 30)
-            listener.wait_for("/state", 10)
-            time.sleep(1)
+            meter = listener.wait_for("/state", 30).topic.removesuffix("/state")
+            listener.wait_for(meter + "/status", 30)
         return {message.topic: message.payload for message in listener.messages}
 
 

@@ -94,13 +94,16 @@ class Listener:
 
     def ask_until(self, is_enough: Callable[[dict[str, Any]], bool], within_s: float) -> None:
         """Have the probe tell its diagnostics, again and again until they are enough, or the time is over."""
-        until = time.monotonic() + within_s
-        while True:
-            asked = time.monotonic()
-            self.publish("homeassistant/status", "online")  # upon which it tells all anew
-            if is_enough(self.wait_for("/diagnostics", 60, asked).object()) or time.monotonic() > until:
+        asked_again = time.monotonic()
+        until = asked_again + within_s
+        while time.monotonic() < until:
+            if time.monotonic() >= asked_again:
+                asked_again += 20
+                self.publish("homeassistant/status", "online")  # upon which it tells all anew
+            time.sleep(1)
+            told = self.of("/diagnostics")
+            if told and is_enough(told[-1].object()):
                 return
-            time.sleep(3)
 
     def publish(self, topic: str, payload: str) -> None:
         """Say something ourselves, as Home Assistant does when it starts."""
