@@ -28,7 +28,7 @@ _PIECE_BYTES = const(1024)
 # KiB that all of Python's heap takes. Of SML the least on 32-bit MicroPython (two areas, 71.0), and 5 more.
 # The others are not measured so closely: they get what the doubling would give them, but for 2 KiB, as too little is
 # worse than none: a third area takes all that is left. `auto` may end as any of them.
-# Less, where code lies in flash (ROMFS): then SML takes 48.3, and what is most (DLMS that is found) 66.4.
+# Less, where code lies in flash (ROMFS): then SML takes 46.5, and what is most (DLMS that is found) 65.0.
 _SML_IN_ROM_KIB = const(24)
 _IN_ROM_KIB = const(38)
 _PAGE_KIB = const(26)  # beside that, where there is a page: its code, and one request

@@ -250,3 +250,8 @@ def test_both_are_read_by_the_command():
 
 def test_the_classes_have_names():
     assert asked_lists.CLASSES[7] == "profile generic"
+
+
+def test_binary_fractions_of_a_structure_are_shown_as_decimals():
+    value, end = value_at(bytes.fromhex("0202 17 3dcccccd 17 bf000000"), 0)
+    assert end == 12 and Column(1, bytes(6), 2).shown(value) == ("[0.1, -0.5]", None)

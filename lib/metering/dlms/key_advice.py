@@ -6,7 +6,7 @@ _AUTHENTICATED = const(0x10)
 
 
 def advice_for(reason, detail, title, control):
-    """One sentence, "" for a `reason` that no key is of. `title` as of Security.title_text(), `control`: SC."""
+    """One sentence, "" where no key is the `reason`. `title` as of Security.title_text(), `control`: SC."""
     if reason == "key needed":
         return "key needed: the meter encrypts (%s), enter its key as meter_key" % title
     if reason in ("key wrong", "tag"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from metering.binary_fraction import value_of
@@ -79,6 +80,9 @@ class Fraction(NamedTuple):
 
     value: int | None
     exponent: int
+
+    def __repr__(self) -> str:  # in a list, which is shown as it is
+        return "None" if self.value is None else format(Decimal(self.value).scaleb(self.exponent), "f")
 
 
 class _More(Exception):
